@@ -1,0 +1,185 @@
+//! Compiles the contract: messages, one trait and one adapter for each agent service, and the
+//! descriptor set with comments and options. It reads `proto/` (and, with feature `testing`, the
+//! tests' protos) and nothing else: no protoc, no git, no clock.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use prost_build::{Config, Method, Service, ServiceGenerator};
+use prost_reflect::{DescriptorPool, ExtensionDescriptor};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    let mut roots = vec![PathBuf::from("proto")];
+    if env::var_os("CARGO_FEATURE_TESTING").is_some() {
+        roots.push(PathBuf::from("tests/data/proto"));
+    }
+    let mut files = Vec::new();
+    for root in &roots {
+        println!("cargo::rerun-if-changed={}", root.display());
+        collect_protos(root, root, &mut files)?;
+    }
+    files.sort();
+
+    let mut compiler = protox::Compiler::new(&roots)?;
+    compiler.include_source_info(true).include_imports(true).open_files(&files)?;
+    // As bytes, because prost_types drops the custom options and with them half of the contract.
+    fs::write(out.join("contract.bin"), compiler.encode_file_descriptor_set())?;
+
+    let pool = compiler.descriptor_pool();
+    let agent = pool
+        .get_extension_by_name("opdbus.v1.agent")
+        .ok_or("proto/opdbus/v1/options.proto does not define opdbus.v1.agent")?;
+    Config::new()
+        .bytes(["."])
+        .btree_map(["."])
+        .service_generator(Box::new(AgentGenerator { pool, agent }))
+        .include_file("contract.rs")
+        .compile_fds(compiler.file_descriptor_set())?;
+    Ok(())
+}
+
+/// Lists the `.proto` files below `folder`, relative to `root`.
+fn collect_protos(
+    root: &Path,
+    folder: &Path,
+    files: &mut Vec<PathBuf>,
+) -> Result<(), Box<dyn Error>> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            collect_protos(root, &path, files)?;
+        } else if path.extension().is_some_and(|extension| extension == "proto") {
+            files.push(path.strip_prefix(root)?.to_path_buf());
+        }
+    }
+    Ok(())
+}
+
+/// Writes, for each service that bears the `agent` option, the trait to implement and the adapter
+/// that serves it over encoded messages.
+struct AgentGenerator {
+    pool: DescriptorPool,
+    agent: ExtensionDescriptor,
+}
+
+impl ServiceGenerator for AgentGenerator {
+    fn generate(&mut self, service: Service, code: &mut String) {
+        let full_name = format!("{}.{}", service.package, service.proto_name);
+        let is_agent = self
+            .pool
+            .get_service_by_name(&full_name)
+            .is_some_and(|descriptor| descriptor.options().has_extension(&self.agent));
+        if is_agent {
+            write_trait(&service, code);
+            write_adapter(&service, &full_name, code);
+        }
+    }
+}
+
+fn write_trait(service: &Service, code: &mut String) {
+    service.comments.append_with_indent(0, code);
+    line(code, 0, &format!("pub trait {}: Send + Sync + 'static {{", service.name));
+    for method in &service.methods {
+        method.comments.append_with_indent(1, code);
+        let request = if method.client_streaming {
+            format!("requests: crate::contract::Requests<{}>", method.input_type)
+        } else {
+            format!("request: {}", method.input_type)
+        };
+        let (replies, output) = if method.server_streaming {
+            (format!(", replies: crate::contract::Replies<{}>", method.output_type), "()")
+        } else {
+            (String::new(), method.output_type.as_str())
+        };
+        line(code, 1, &format!("fn {}(", method.name));
+        line(code, 2, &format!("&self, context: &crate::call::Context, {request}{replies},"));
+        line(
+            code,
+            1,
+            &format!(
+                ") -> impl ::core::future::Future<Output = ::core::result::Result<{output}, crate::error::Error>> + Send;"
+            ),
+        );
+    }
+    line(code, 0, "}");
+}
+
+fn write_adapter(service: &Service, full_name: &str, code: &mut String) {
+    let name = &service.name;
+    line(code, 0, &format!("/// Serves a [`{name}`] over encoded messages."));
+    line(code, 0, &format!("pub struct {name}Agent<T>(pub ::std::sync::Arc<T>);"));
+    line(code, 0, &format!("impl<T: {name}> crate::contract::Agent for {name}Agent<T> {{"));
+    line(code, 1, &format!("fn service(&self) -> &'static str {{ {full_name:?} }}"));
+
+    line(
+        code,
+        1,
+        "fn call<'a>(&'a self, operation: usize, context: &'a crate::call::Context, request: ::bytes::Bytes)",
+    );
+    line(code, 2, "-> crate::contract::Running<'a, ::bytes::Bytes> {");
+    line(code, 2, "match operation {");
+    for (index, method) in service.methods.iter().enumerate() {
+        if !method.client_streaming && !method.server_streaming {
+            line(
+                code,
+                3,
+                &format!(
+                    "{index} => ::std::boxed::Box::pin(async move {{ crate::contract::encode(&self.0.{}(context, crate::contract::decode(request)?).await?) }}),",
+                    method.name
+                ),
+            );
+        }
+    }
+    line(code, 3, "_ => crate::contract::wrong_shape(self.service(), operation),");
+    line(code, 2, "}");
+    line(code, 1, "}");
+
+    line(code, 1, "fn stream<'a>(&'a self, operation: usize, context: &'a crate::call::Context,");
+    line(code, 2, "requests: crate::contract::RawRequests, replies: crate::contract::RawReplies)");
+    line(code, 2, "-> crate::contract::Running<'a, ()> {");
+    line(code, 2, "match operation {");
+    for (index, method) in service.methods.iter().enumerate() {
+        if method.client_streaming || method.server_streaming {
+            line(
+                code,
+                3,
+                &format!(
+                    "{index} => ::std::boxed::Box::pin(async move {{ {} }}),",
+                    stream_body(method)
+                ),
+            );
+        }
+    }
+    line(
+        code,
+        3,
+        "_ => { drop((context, requests, replies)); crate::contract::wrong_shape(self.service(), operation) }",
+    );
+    line(code, 2, "}");
+    line(code, 1, "}");
+    line(code, 0, "}");
+}
+
+/// The adapter's body for one streaming rpc.
+fn stream_body(method: &Method) -> String {
+    let name = &method.name;
+    match (method.client_streaming, method.server_streaming) {
+        (true, true) => {
+            format!("self.0.{name}(context, requests.decoded(), replies.encoding()).await")
+        }
+        (true, false) => format!(
+            "let response = self.0.{name}(context, requests.decoded()).await?; replies.encoding().send(response).await"
+        ),
+        _ => format!(
+            "let request = requests.only().await?; self.0.{name}(context, request, replies.encoding()).await"
+        ),
+    }
+}
+
+/// Appends one line of code. Writing to a `String` cannot fail.
+fn line(code: &mut String, indent: usize, text: &str) {
+    writeln!(code, "{:indent$}{text}", "", indent = indent * 4).expect("a String takes any text");
+}

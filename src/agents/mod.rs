@@ -1,0 +1,37 @@
+//! The agents of this build: one folder each and one line each in [`ALL`]. What they may use is
+//! handed to them; they know neither each other nor who calls them by which way.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::contract::Agent;
+use crate::error::Error;
+use crate::metrics::Metrics;
+use crate::status::Status;
+
+/// What an agent is built from.
+pub struct Setup {
+    /// The folder for databases (`[storage] path`).
+    pub state_dir: PathBuf,
+    /// Where it records what it holds.
+    pub metrics: Arc<Metrics>,
+    /// Where it notes what an administrator should know.
+    pub status: Arc<Status>,
+}
+
+/// An agent of this build.
+pub struct Installed {
+    /// The full name of its protobuf service.
+    pub service: &'static str,
+    /// Builds it.
+    pub build: fn(&Setup) -> Result<Arc<dyn Agent>, Error>,
+}
+
+/// Every agent of this build, sorted by service.
+pub const ALL: &[Installed] = &[
+    #[cfg(feature = "testing")]
+    Installed {
+        service: "opdbus.agent.probe.v1.ProbeService",
+        build: |_| Ok(crate::testing::probe()),
+    },
+];

@@ -1,0 +1,22 @@
+//! The contract: which agents and operations there are, what they take and give, how that reads as
+//! JSON and on D-Bus. All of it is derived from the protobuf descriptors; nothing here runs a call.
+
+mod agent;
+mod dbus;
+mod docs;
+mod introspect;
+mod json;
+mod schema;
+mod service;
+
+pub use agent::{
+    Agent, RawReplies, RawRequests, Replies, Requests, Running, decode, encode, wrong_shape,
+};
+pub use dbus::{Argument, MANAGER_PATH, MethodShape, interface_name, object_path, signature};
+pub use introspect::{interface_xml, method_xml};
+pub use json::{json_to_message, message_to_json};
+pub use schema::message_schema;
+pub use service::{Contract, Idempotency, Operation, Service};
+
+#[cfg(test)]
+mod tests;

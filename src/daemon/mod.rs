@@ -1,0 +1,3 @@
+//! The composition root: the only place that knows everything.
+
+pub mod compose;

@@ -1,0 +1,76 @@
+//! The record of one call: metrics and log, also when the client goes away in the middle.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{Executor, Route};
+use crate::call::Context;
+use crate::error::{Error, ErrorKind};
+
+/// One call that is being observed. Dropping it before [`Observation::end`] means that the client
+/// gave the call up.
+pub(super) struct Observation<'a> {
+    executor: &'a Executor,
+    route: &'a Route,
+    caller: Arc<crate::call::Caller>,
+    transport: crate::call::Transport,
+    received: Instant,
+    ended: bool,
+}
+
+impl<'a> Observation<'a> {
+    pub(super) fn start(executor: &'a Executor, route: &'a Route, context: &Context) -> Self {
+        route.metrics.arrived(context.transport);
+        Self {
+            executor,
+            route,
+            caller: Arc::clone(&context.caller),
+            transport: context.transport,
+            received: context.received,
+            ended: false,
+        }
+    }
+
+    pub(super) fn end(mut self, error: Option<&Error>) {
+        self.ended = true;
+        self.record(error.map(|error| (error.kind(), error.message())));
+    }
+
+    fn record(&self, error: Option<(ErrorKind, &str)>) {
+        let time = self.received.elapsed();
+        self.route.metrics.ended(self.transport, error.map(|(kind, _)| kind), time);
+        self.executor.ended.notify_waiters();
+        let operation = &self.route.operation;
+        // A macro, because the level of an event is part of its call site.
+        macro_rules! log {
+            ($level:ident, $message:expr, $reason:expr) => {
+                tracing::$level!(
+                    agent = operation.agent,
+                    operation = operation.name,
+                    transport = self.transport.name(),
+                    caller_uid = self.caller.uid(),
+                    caller = %self.caller.address,
+                    reason = $reason,
+                    duration_us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX),
+                    "{}.{}: {}", operation.agent, operation.name, $message
+                )
+            };
+        }
+        match error {
+            None => log!(debug, "done", "OK"),
+            Some((kind @ (ErrorKind::Internal | ErrorKind::BackendFailed), message)) => {
+                log!(error, message, kind.reason());
+            }
+            Some((kind, message)) => log!(debug, message, kind.reason()),
+        }
+    }
+}
+
+impl Drop for Observation<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.record(Some((ErrorKind::Cancelled, "the client gave the call up")));
+        }
+    }
+}

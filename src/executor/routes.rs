@@ -1,0 +1,114 @@
+//! The operations that can be called, found by gRPC path or by name. Rebuilt as a whole, never
+//! changed in place.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::Config;
+use super::admit::{Gate, Gates};
+use crate::contract::{Operation, Service};
+use crate::error::{Error, ErrorKind};
+use crate::host::Host;
+use crate::metrics::{Metrics, OperationMetrics};
+use crate::registry::Snapshot;
+
+/// The operation that the executor itself answers, by calling another.
+const CALL_JSON: &str = "/opdbus.v1.AgentsService/CallJson";
+
+/// One operation with all that it takes to run it.
+pub struct Route {
+    /// The operation.
+    pub operation: Arc<Operation>,
+    pub(super) host: Arc<dyn Host>,
+    pub(super) gates: Gates,
+    pub(super) metrics: OperationMetrics,
+}
+
+impl Route {
+    pub(super) fn is_call_json(&self) -> bool {
+        self.operation.grpc_path == CALL_JSON
+    }
+}
+
+/// One service with its routes, by position of the operation.
+pub struct Served {
+    /// The service.
+    pub service: Arc<Service>,
+    /// Its routes.
+    pub routes: Vec<Arc<Route>>,
+}
+
+/// All operations.
+pub struct Routes {
+    by_path: HashMap<String, Arc<Route>>,
+    by_agent: HashMap<String, Served>,
+}
+
+impl Routes {
+    pub(super) fn new(snapshot: &Snapshot, config: &Config, metrics: &Metrics) -> Self {
+        let whole = Arc::new(Gate::service(config));
+        let mut routes = Self { by_path: HashMap::new(), by_agent: HashMap::new() };
+        for registration in snapshot.registrations() {
+            let service = &registration.service;
+            let agent = Arc::new(Gate::agent(config, &service.id));
+            let served: Vec<Arc<Route>> = service
+                .operations
+                .iter()
+                .map(|operation| {
+                    Arc::new(Route {
+                        operation: Arc::clone(operation),
+                        host: Arc::clone(&registration.host),
+                        gates: Gates { agent: Arc::clone(&agent), service: Arc::clone(&whole) },
+                        metrics: metrics.operation(&service.id, &operation.name),
+                    })
+                })
+                .collect();
+            for route in &served {
+                routes.by_path.insert(route.operation.grpc_path.clone(), Arc::clone(route));
+            }
+            let served = Served { service: Arc::clone(service), routes: served };
+            routes.by_agent.insert(service.id.clone(), served);
+        }
+        routes
+    }
+
+    /// Every service that is served, in no order.
+    pub fn services(&self) -> impl Iterator<Item = &Served> {
+        self.by_agent.values()
+    }
+
+    pub(super) fn path(&self, path: &str) -> Result<Arc<Route>, Error> {
+        let route = self.by_path.get(path).ok_or_else(|| {
+            Error::new(ErrorKind::UnknownOperation, format!("there is no operation at {path}"))
+        })?;
+        unary(route)
+    }
+
+    pub(super) fn named(&self, agent: &str, operation: &str) -> Result<Arc<Route>, Error> {
+        let served = self.by_agent.get(agent).ok_or_else(|| {
+            let mut ids: Vec<&str> = self.by_agent.keys().map(String::as_str).collect();
+            ids.sort_unstable();
+            Error::new(
+                ErrorKind::UnknownAgent,
+                format!("there is no agent {agent}; there are {}", ids.join(", ")),
+            )
+        })?;
+        let index = served.service.operation(operation)?.index;
+        unary(&served.routes[index])
+    }
+}
+
+/// The route, if its operation has one request and one response.
+fn unary(route: &Arc<Route>) -> Result<Arc<Route>, Error> {
+    let operation = &route.operation;
+    if operation.client_streaming || operation.server_streaming {
+        return Err(Error::new(
+            ErrorKind::UnknownOperation,
+            format!(
+                "{}.{} is a stream, which this release does not serve",
+                operation.agent, operation.name
+            ),
+        ));
+    }
+    Ok(Arc::clone(route))
+}

@@ -1,0 +1,42 @@
+//! Where a call runs. Today: in this process; workers, registered processes and other machines come
+//! as further implementations of [`Host`]. A host decides nothing about whether a call may run.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::call::Context;
+use crate::contract::{Agent, Operation, Running};
+
+/// Runs the operations of one agent, wherever that is.
+pub trait Host: Send + Sync {
+    /// Runs an operation with one request and one response. Dropping the future cancels it.
+    fn call<'a>(
+        &'a self,
+        operation: &'a Operation,
+        context: &'a Context,
+        request: Bytes,
+    ) -> Running<'a, Bytes>;
+}
+
+/// An agent in this process.
+pub struct Local(Arc<dyn Agent>);
+
+impl Local {
+    /// Hosts `agent`.
+    #[must_use]
+    pub fn new(agent: Arc<dyn Agent>) -> Self {
+        Self(agent)
+    }
+}
+
+impl Host for Local {
+    fn call<'a>(
+        &'a self,
+        operation: &'a Operation,
+        context: &'a Context,
+        request: Bytes,
+    ) -> Running<'a, Bytes> {
+        self.0.call(operation.index, context, request)
+    }
+}

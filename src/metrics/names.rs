@@ -1,0 +1,88 @@
+//! The closed sets of label values.
+
+/// A stage of every call, in order; the `stage` label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// In the transport: reading the request and finding the operation.
+    Lookup,
+    /// Checking whether the caller may.
+    Authorize,
+    /// Waiting for a place.
+    Admit,
+    /// In the agent.
+    Run,
+}
+
+impl Stage {
+    /// Every stage, in order.
+    pub const ALL: [Self; 4] = [Self::Lookup, Self::Authorize, Self::Admit, Self::Run];
+
+    /// The value of the label.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Lookup => "lookup",
+            Self::Authorize => "authorize",
+            Self::Admit => "admit",
+            Self::Run => "run",
+        }
+    }
+}
+
+/// Why a call was refused before an agent saw it; the `reason` label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// There is no such agent, object, interface or service.
+    UnknownAgent,
+    /// There is no such operation.
+    UnknownOperation,
+    /// The request is not what the operation takes.
+    InvalidRequest,
+    /// The request is larger than the transport takes.
+    TooLarge,
+    /// The caller may not.
+    Denied,
+    /// Nobody vouches for the caller.
+    Unauthenticated,
+    /// The queue of the whole service was full.
+    QueueFull,
+    /// The queue of the agent was full.
+    AgentQueueFull,
+    /// The time was over before the call had a place.
+    Deadline,
+    /// The service is stopping.
+    Draining,
+}
+
+/// Every reason, in the order of the enum.
+pub const REJECTIONS: [Rejection; 10] = [
+    Rejection::UnknownAgent,
+    Rejection::UnknownOperation,
+    Rejection::InvalidRequest,
+    Rejection::TooLarge,
+    Rejection::Denied,
+    Rejection::Unauthenticated,
+    Rejection::QueueFull,
+    Rejection::AgentQueueFull,
+    Rejection::Deadline,
+    Rejection::Draining,
+];
+
+impl Rejection {
+    /// The value of the label.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::UnknownAgent => "unknown_agent",
+            Self::UnknownOperation => "unknown_operation",
+            Self::InvalidRequest => "invalid_request",
+            Self::TooLarge => "too_large",
+            Self::Denied => "denied",
+            Self::Unauthenticated => "unauthenticated",
+            Self::QueueFull => "queue_full",
+            Self::AgentQueueFull => "agent_queue_full",
+            Self::Deadline => "deadline",
+            Self::Draining => "draining",
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! op-dbus's own service: what is served here and how it is doing. Calls by JSON are the executor's.
+
+use std::sync::Arc;
+
+use super::{Registry, Snapshot};
+use crate::call::Context;
+use crate::contract::{Idempotency, Operation, Service, message_schema};
+use crate::error::{Error, ErrorKind};
+use crate::metrics::Metrics;
+use crate::proto::opdbus::v1::{
+    AgentSummary, AgentsService, CallJsonRequest, CallJsonResponse, DescribeAgentRequest,
+    DescribeAgentResponse, GetMetricsRequest, GetMetricsResponse, GetStatusRequest,
+    GetStatusResponse, ListAgentsRequest, ListAgentsResponse, OperationDescription, PingRequest,
+    PingResponse,
+};
+use crate::status::Status;
+
+/// The implementation of `opdbus.v1.AgentsService`.
+pub struct Agents {
+    registry: Arc<Registry>,
+    metrics: Arc<Metrics>,
+    status: Arc<Status>,
+}
+
+impl Agents {
+    /// Describes what `registry` holds, and gives `metrics` and `status` out.
+    #[must_use]
+    pub fn new(registry: Arc<Registry>, metrics: Arc<Metrics>, status: Arc<Status>) -> Self {
+        Self { registry, metrics, status }
+    }
+}
+
+impl AgentsService for Agents {
+    async fn ping(&self, _context: &Context, request: PingRequest) -> Result<PingResponse, Error> {
+        Ok(PingResponse { payload: request.payload })
+    }
+
+    async fn list_agents(
+        &self,
+        _context: &Context,
+        _request: ListAgentsRequest,
+    ) -> Result<ListAgentsResponse, Error> {
+        let agents = self.registry.snapshot().agents();
+        Ok(ListAgentsResponse { agents: agents.iter().map(|agent| summary(agent)).collect() })
+    }
+
+    async fn describe_agent(
+        &self,
+        _context: &Context,
+        request: DescribeAgentRequest,
+    ) -> Result<DescribeAgentResponse, Error> {
+        let service = find(&self.registry.snapshot(), &request.agent)?;
+        let operations = if request.operation.is_empty() {
+            service.operations.iter().map(|operation| describe(operation)).collect()
+        } else {
+            vec![describe(service.operation(&request.operation)?)]
+        };
+        Ok(DescribeAgentResponse {
+            agent: Some(summary(&service)),
+            operations,
+            documentation: service.docs.clone(),
+        })
+    }
+
+    async fn call_json(
+        &self,
+        _context: &Context,
+        _request: CallJsonRequest,
+    ) -> Result<CallJsonResponse, Error> {
+        // The executor resolves the call to the operation that it names before it gets here.
+        Err(Error::internal("CallJson reached the registry instead of the executor"))
+    }
+
+    async fn get_metrics(
+        &self,
+        _context: &Context,
+        _request: GetMetricsRequest,
+    ) -> Result<GetMetricsResponse, Error> {
+        Ok(GetMetricsResponse { text: self.metrics.render()? })
+    }
+
+    async fn get_status(
+        &self,
+        _context: &Context,
+        _request: GetStatusRequest,
+    ) -> Result<GetStatusResponse, Error> {
+        let count = |number: i64| u32::try_from(number).unwrap_or(0);
+        Ok(GetStatusResponse {
+            calls_in_flight: count(self.metrics.running()),
+            calls_queued: count(self.metrics.queued().get()),
+            ..self.status.report()
+        })
+    }
+}
+
+fn find(snapshot: &Snapshot, id: &str) -> Result<Arc<Service>, Error> {
+    snapshot.services().into_iter().find(|service| service.id == id).ok_or_else(|| {
+        let ids: Vec<String> = snapshot.agents().iter().map(|service| service.id.clone()).collect();
+        Error::new(
+            ErrorKind::UnknownAgent,
+            format!("there is no agent {id}; there are {}", ids.join(", ")),
+        )
+    })
+}
+
+fn summary(service: &Service) -> AgentSummary {
+    AgentSummary {
+        id: service.id.clone(),
+        title: service.title.clone(),
+        summary: service.summary.clone(),
+        service: service.full_name.clone(),
+        object_path: service.object_path.clone(),
+        interface: service.interface.clone(),
+        activation: service.activation.into(),
+        host: service.host.into(),
+        operations: service.operations.iter().map(|operation| operation.name.clone()).collect(),
+    }
+}
+
+fn describe(operation: &Operation) -> OperationDescription {
+    OperationDescription {
+        name: operation.name.clone(),
+        documentation: operation.docs.clone(),
+        risk: operation.risk.into(),
+        idempotent: operation.idempotency != Idempotency::Unknown,
+        grpc_path: operation.grpc_path.clone(),
+        dbus_in: operation.shape.in_signature.clone(),
+        dbus_out: operation.shape.out_signature.clone(),
+        request_schema: message_schema(&operation.input).to_string(),
+        response_schema: message_schema(&operation.output).to_string(),
+        examples: operation.examples.clone(),
+        backends: operation.backends.clone(),
+        sandbox: operation.sandbox.clone(),
+        client_streaming: operation.client_streaming,
+        server_streaming: operation.server_streaming,
+    }
+}

@@ -1,0 +1,81 @@
+//! What the tests stand on: a private bus and an executor with every agent, in folders of their own.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use op_dbus::agents::Setup;
+use op_dbus::daemon::compose;
+use op_dbus::executor::{Config, Executor};
+use op_dbus::metrics::Metrics;
+use op_dbus::status::Status;
+use tempfile::TempDir;
+
+/// A private `dbus-daemon` that ends with this value.
+pub struct Bus {
+    pub address: String,
+    process: Child,
+    _folder: TempDir,
+}
+
+impl Bus {
+    /// Starts a bus that lets everybody do everything.
+    pub fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("bus.conf");
+        fs::write(&config, bus_config(folder.path())).unwrap();
+        let mut process = Command::new("dbus-daemon")
+            .arg(format!("--config-file={}", config.display()))
+            .args(["--nofork", "--nosyslog", "--print-address=1"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("dbus-daemon must be installed");
+        let mut address = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut address).unwrap();
+        let address = address.trim().to_owned();
+        assert!(address.starts_with("unix:"), "dbus-daemon did not say its address");
+        Self { address, process, _folder: folder }
+    }
+}
+
+impl Drop for Bus {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+fn bus_config(folder: &Path) -> String {
+    format!(
+        r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-BUS Bus Configuration 1.0//EN"
+ "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig><type>system</type><listen>unix:path={}/bus</listen><auth>EXTERNAL</auth>
+<policy context="default"><allow user="*"/><allow own="*"/><allow send_destination="*"/>
+<allow receive_sender="*"/></policy></busconfig>"#,
+        folder.display()
+    )
+}
+
+/// An executor in this process.
+pub struct Service {
+    pub executor: Arc<Executor>,
+    pub status: Arc<Status>,
+    pub folder: TempDir,
+}
+
+impl Service {
+    /// An executor with every agent, the probe included.
+    pub fn new(config: Config) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let status = Arc::new(Status::default());
+        let setup = Setup {
+            state_dir: folder.path().to_owned(),
+            metrics: Arc::new(Metrics::new().unwrap()),
+            status: Arc::clone(&status),
+        };
+        let executor = compose::executor(config, &setup, &status).unwrap();
+        Self { executor, status, folder }
+    }
+}
