@@ -344,6 +344,3 @@ impl Executor {
         });
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,1 +1,0 @@
-//! The executor on its own; what it does behind real transports is tested in `tests/it/`.
