@@ -10,7 +10,7 @@ mod routes;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
@@ -75,6 +75,7 @@ pub struct Executor {
     routes: ArcSwap<Routes>,
     repeats: Repeats,
     draining: AtomicBool,
+    next_call: AtomicU64,
     ended: Notify,
 }
 
@@ -91,6 +92,7 @@ impl Executor {
             metrics,
             routes: ArcSwap::from_pointee(routes),
             draining: AtomicBool::new(false),
+            next_call: AtomicU64::new(1),
             ended: Notify::new(),
         })
     }
@@ -192,7 +194,8 @@ impl Executor {
         self.draining.store(true, Ordering::Release);
     }
 
-    /// Resolves when no call runs or waits.
+    /// Resolves when no call runs or waits. Only after [`Executor::drain`]: while new calls come there
+    /// is no end to wait for.
     pub async fn idle(&self) {
         loop {
             let ended = self.ended.notified();

@@ -1,11 +1,12 @@
 //! The record of one call: metrics and log, also when the client goes away in the middle.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::time::Instant;
 
 use super::{Executor, Route};
-use crate::call::Context;
+use crate::call::{Caller, Context, Transport};
 use crate::error::{Error, ErrorKind};
 
 /// One call that is being observed. Dropping it before [`Observation::end`] means that the client
@@ -13,8 +14,11 @@ use crate::error::{Error, ErrorKind};
 pub(super) struct Observation<'a> {
     executor: &'a Executor,
     route: &'a Route,
-    caller: Arc<crate::call::Caller>,
-    transport: crate::call::Transport,
+    /// The number of the call since the start, for the log.
+    id: u64,
+    caller: Arc<Caller>,
+    transport: Transport,
+    traceparent: Option<Box<str>>,
     received: Instant,
     ended: bool,
 }
@@ -25,8 +29,10 @@ impl<'a> Observation<'a> {
         Self {
             executor,
             route,
+            id: executor.next_call.fetch_add(1, Ordering::Relaxed),
             caller: Arc::clone(&context.caller),
             transport: context.transport,
+            traceparent: context.traceparent.clone(),
             received: context.received,
             ended: false,
         }
@@ -40,17 +46,21 @@ impl<'a> Observation<'a> {
     fn record(&self, error: Option<(ErrorKind, &str)>) {
         let time = self.received.elapsed();
         self.route.metrics.ended(self.transport, error.map(|(kind, _)| kind), time);
-        self.executor.ended.notify_waiters();
+        if self.executor.draining.load(Ordering::Acquire) {
+            self.executor.ended.notify_waiters();
+        }
         let operation = &self.route.operation;
         // A macro, because the level of an event is part of its call site.
         macro_rules! log {
             ($level:ident, $message:expr, $reason:expr) => {
                 tracing::$level!(
+                    call_id = self.id,
                     agent = operation.agent,
                     operation = operation.name,
                     transport = self.transport.name(),
                     caller_uid = self.caller.uid(),
                     caller = %self.caller.address,
+                    traceparent = self.traceparent.as_deref(),
                     reason = $reason,
                     duration_us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX),
                     "{}.{}: {}", operation.agent, operation.name, $message
