@@ -1,0 +1,181 @@
+"""dbus-fast, a D-Bus client that shares no code with zbus, against a running op-dbus.
+
+Takes the bus's address from OPDBUS_BUS; prints `ok WHAT` for each check and stops at the first that
+fails.
+"""
+
+import asyncio
+import os
+import uuid
+
+from dbus_fast import Message, MessageType, Variant
+from dbus_fast.aio import MessageBus
+from dbus_fast.introspection import Node
+
+NAME = "org.opdbus.Agents1"
+ROOT = "/org/opdbus/Agents1"
+MEMORY = f"{ROOT}/agent/memory"
+PROPERTIES = "org.freedesktop.DBus.Properties"
+
+
+class Client:
+    """Raw calls, so that a reply's signature and an error's name are seen as they travelled."""
+
+    def __init__(self, bus: MessageBus) -> None:
+        self.bus = bus
+
+    async def send(self, path: str, interface: str, member: str, signature: str, *body) -> Message:
+        return await self.bus.call(
+            Message(
+                destination=NAME,
+                path=path,
+                interface=interface,
+                member=member,
+                signature=signature,
+                body=list(body),
+            )
+        )
+
+    async def call(self, path: str, interface: str, member: str, signature: str = "", *body):
+        reply = await self.send(path, interface, member, signature, *body)
+        assert reply.message_type is MessageType.METHOD_RETURN, (
+            f"{interface}.{member}: {reply.error_name}: {reply.body}"
+        )
+        return reply
+
+    async def refused(self, error: str, names: str, *call) -> None:
+        reply = await self.send(*call)
+        assert reply.message_type is MessageType.ERROR, f"{call[2]} was not refused"
+        assert reply.error_name == error, f"{call[2]}: {reply.error_name}, not {error}"
+        assert reply.signature == "s", f"{error} bears {reply.signature}"
+        assert names in reply.body[0], f"{error} does not name {names}: {reply.body[0]}"
+        print(f"ok {call[2]} is refused with {error}, which names {names!r}")
+
+
+async def every_object(client: Client) -> dict[str, Node]:
+    """Parses the XML of every object below `/`."""
+    nodes: dict[str, Node] = {}
+    waiting = ["/"]
+    while waiting:
+        path = waiting.pop()
+        reply = await client.call(path, "org.freedesktop.DBus.Introspectable", "Introspect")
+        nodes[path] = node = Node.parse(reply.body[0])
+        waiting += [f"{path.rstrip('/')}/{child.name}" for child in node.nodes]
+    assert ROOT in nodes and MEMORY in nodes, f"only found {sorted(nodes)}"
+    print(f"ok the introspection XML of {len(nodes)} objects parses")
+    return nodes
+
+
+async def properties(client: Client, nodes: dict[str, Node]) -> None:
+    """Every property that the XML promises can be read, alone and with GetAll, and no other is there."""
+    count = 0
+    for path, node in nodes.items():
+        for interface in node.interfaces:
+            promised = {item.name: item.signature for item in interface.properties}
+            if not promised:
+                continue
+            got = (await client.call(path, PROPERTIES, "GetAll", "s", interface.name)).body[0]
+            assert promised == {name: value.signature for name, value in got.items()}, (
+                f"{path} {interface.name}: {promised} and {got}"
+            )
+            for name, value in got.items():
+                reply = await client.call(path, PROPERTIES, "Get", "ss", interface.name, name)
+                assert reply.body[0].signature == value.signature, f"{name}: {reply.body[0]}"
+                count += 1
+    assert count > 0, "no object has a property"
+    print(f"ok {count} properties can be read and have the type that the XML promises")
+
+
+async def managed_objects(client: Client, nodes: dict[str, Node]) -> None:
+    reply = await client.call(ROOT, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects")
+    objects = reply.body[0]
+    assert "org.opdbus.Memory1" in objects[MEMORY] and "org.opdbus.Agent1" in objects[MEMORY]
+    for path, interfaces in objects.items():
+        promised = {interface.name for interface in nodes[path].interfaces}
+        assert set(interfaces) <= promised, f"{path}: {set(interfaces) - promised} is not in the XML"
+    print(f"ok GetManagedObjects gives {len(objects)} objects, each with interfaces that its XML has")
+
+
+async def memory(client: Client) -> None:
+    """The main job through a proxy that dbus-fast makes from the XML, and by CallJson."""
+    proxy = client.bus.get_proxy_object(NAME, MEMORY, await client.bus.introspect(NAME, MEMORY))
+    typed = proxy.get_interface("org.opdbus.Memory1")
+    key = f"dbus-python-{uuid.uuid4()}"
+    value = {
+        "text": Variant("s", "Grüße"),
+        "number": Variant("d", 2.5),
+        "list": Variant("av", [Variant("b", True), Variant("s", "x")]),
+    }
+    options = {"tags": Variant("as", ["a", "b"]), "ttl": Variant("x", 3_600_000_000)}
+    version, created, extra = await typed.call_remember(key, Variant("a{sv}", value), options)
+    assert version > 0 and created is True, (version, created)
+    assert extra["expires_at"].signature == "x", extra
+    recalled, recalled_version, extra = await typed.call_recall(key, {})
+    assert recalled.signature == "a{sv}" and recalled.value == value, recalled
+    assert recalled_version == version, (recalled_version, version)
+    assert extra["tags"].value == ["a", "b"], extra
+    print("ok Remember and Recall through the proxy give back the nested value, version and tags")
+
+    reply = await client.call(
+        MEMORY, "org.opdbus.Agent1", "CallJson", "ssa{sv}", "Recall", f'{{"key": "{key}"}}', {}
+    )
+    assert reply.signature == "s" and "Grüße" in reply.body[0], reply.body
+    print("ok CallJson recalls the same key")
+
+    again = {"if_absent": Variant("b", True)}
+    stale = {"if_version": Variant("t", version + 7)}
+    call = (MEMORY, "org.opdbus.Memory1")
+    remember = (*call, "Remember", "sva{sv}", key, Variant("s", "y"))
+    error = "org.opdbus.Error"
+    await client.refused(f"{error}.AlreadyExists", key, *remember, again)
+    await client.refused(f"{error}.Conflict", str(version), *remember, stale)
+    gone = f"gone-{uuid.uuid4()}"
+    await client.refused(f"{error}.NotFound", gone, *call, "Recall", "sa{sv}", gone, {})
+    unknown = {"colour": Variant("s", "red")}
+    await client.refused(f"{error}.InvalidArgument", "colour", *call, "Recall", "sa{sv}", key, unknown)
+    wrong = {"ttl": Variant("as", [])}
+    await client.refused(f"{error}.InvalidArgument", "ttl", *remember, wrong)
+    await client.refused(f"{error}.InvalidArgument", "sa{sv}", *call, "Recall", "s", key)
+    count, _extra = await typed.call_forget(key, {})
+    assert count == 1, count
+    await client.refused(f"{error}.NotFound", key, *call, "Recall", "sa{sv}", key, {})
+
+
+async def what_is_not_there(client: Client) -> None:
+    error = "org.freedesktop.DBus.Error"
+    memory = "org.opdbus.Memory1"
+    await client.refused(f"{error}.UnknownMethod", "Sing", MEMORY, memory, "Sing", "")
+    nothing = "org.opdbus.Nothing1"
+    await client.refused(f"{error}.UnknownInterface", nothing, MEMORY, nothing, "Recall", "")
+    path = f"{ROOT}/agent/nobody"
+    await client.refused(f"{error}.UnknownObject", path, path, memory, "Recall", "")
+    get = (MEMORY, PROPERTIES, "Get", "ss", "org.opdbus.Agent1")
+    await client.refused(f"{error}.UnknownProperty", "Colour", *get, "Colour")
+    unknown = (ROOT, "org.opdbus.Agents1", "CallJson", "sssa{sv}", "nobody", "Sing", "{}", {})
+    await client.refused("org.opdbus.Error.UnknownAgent", "nobody", *unknown)
+
+
+async def manager(client: Client) -> None:
+    payload = bytes(range(256)) * 16
+    reply = await client.call(ROOT, "org.opdbus.Agents1", "Ping", "aya{sv}", payload, {})
+    assert reply.body[0] == payload
+    reply = await client.call(ROOT, "org.opdbus.Agents1", "ListAgents", "a{sv}", {})
+    agents = {agent["id"].value: agent for agent in reply.body[0]}
+    assert agents["memory"]["object_path"].value == MEMORY, agents
+    await client.call(MEMORY, "org.freedesktop.DBus.Peer", "Ping")
+    print("ok the manager answers Ping and ListAgents")
+
+
+async def main() -> None:
+    bus = await MessageBus(bus_address=os.environ["OPDBUS_BUS"]).connect()
+    client = Client(bus)
+    nodes = await every_object(client)
+    await properties(client, nodes)
+    await managed_objects(client, nodes)
+    await manager(client)
+    await memory(client)
+    await what_is_not_there(client)
+    bus.disconnect()
+
+
+asyncio.run(asyncio.wait_for(main(), timeout=60))
