@@ -2,6 +2,7 @@
 //! argument keys from the running service. It is quick, and silent when there is no service.
 
 use std::ffi::{OsStr, OsString};
+use std::io::Write as _;
 use std::time::Duration;
 
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
@@ -25,6 +26,9 @@ const PROGRAM: &str = "op-dbusctl";
 /// The environment variable by which a shell asks for candidates.
 const VARIABLE: &str = "OP_DBUSCTL_COMPLETE";
 
+/// The script for bash: clap's own loses what stands before an equals sign.
+const BASH: &str = include_str!("complete.bash");
+
 /// How long the service is asked. A user waits while it lasts.
 const PATIENCE: Duration = Duration::from_millis(80);
 
@@ -41,12 +45,21 @@ pub(super) fn answer_shell() -> clap::error::Result<bool> {
 
 /// Writes the script that makes a shell ask.
 pub(super) fn registration(shell: &str, output: &mut Output) -> Result<Outcome, Problem> {
+    output.write_all(script(shell)?.as_bytes())?;
+    Ok(Outcome::Done)
+}
+
+fn script(shell: &str) -> Result<String, Problem> {
+    if shell == "bash" {
+        return Ok(BASH.to_owned());
+    }
     let shells = Shells::builtins();
     let Some(completer) = shells.completer(shell) else {
         return Err(Problem::usage(format!("{shell} is not served"), SHELLS.join(", ")));
     };
-    completer.write_registration(VARIABLE, PROGRAM, PROGRAM, PROGRAM, output)?;
-    Ok(Outcome::Done)
+    let mut script = Vec::new();
+    completer.write_registration(VARIABLE, PROGRAM, PROGRAM, PROGRAM, &mut script)?;
+    Ok(String::from_utf8_lossy(&script).into_owned())
 }
 
 /// The agents.
@@ -159,20 +172,15 @@ fn begins(text: &str, start: &str) -> bool {
 mod tests {
     use super::*;
     use crate::contract::{Contract, message_schema};
-    use crate::ctl::args::Color;
 
     #[test]
     fn there_is_a_script_for_every_shell() {
         for shell in SHELLS {
-            let shells = Shells::builtins();
-            let mut script = Vec::new();
-            let completer = shells.completer(shell).unwrap();
-            completer.write_registration(VARIABLE, PROGRAM, PROGRAM, PROGRAM, &mut script).unwrap();
-            let script = String::from_utf8(script).unwrap();
+            let script = script(shell).unwrap();
             assert!(script.contains(VARIABLE) && script.contains(PROGRAM), "{shell}");
         }
         assert_eq!(Shells::builtins().names().count(), SHELLS.len());
-        assert!(registration("csh", &mut Output::new(false, Color::Never)).is_err());
+        assert!(script("csh").is_err());
     }
 
     #[test]
