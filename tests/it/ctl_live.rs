@@ -51,6 +51,8 @@ impl Live {
         let thread = std::thread::spawn(move || {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            // All of it, or the folder would end with `start`.
+            let service = service;
             runtime.block_on(async {
                 let (executor, status) = (&service.executor, &service.status);
                 let grpc = grpc::start(on_socket, Arc::clone(executor), Arc::clone(status))
