@@ -2,7 +2,9 @@
 
 pub mod agents;
 pub mod call;
+pub mod client;
 pub mod contract;
+pub mod ctl;
 pub mod daemon;
 pub mod error;
 pub mod executor;

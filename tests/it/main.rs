@@ -5,5 +5,6 @@
 
 mod executor;
 mod architecture;
+mod ctl;
 mod fixture;
 mod streams;

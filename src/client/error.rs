@@ -1,0 +1,94 @@
+//! What can go wrong for a client: no service, or a call that failed. The transports' own errors
+//! are translated into this in `grpc.rs` and `dbus.rs`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use crate::error::ErrorKind;
+
+/// Why there is no answer.
+#[derive(Clone, Debug)]
+pub enum Error {
+    /// The service could not be reached by any of these ways. Nothing was called.
+    Unreachable(Vec<Attempt>),
+    /// The call failed.
+    Failed(Failure),
+}
+
+/// One way that was tried in vain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// What was to be reached.
+    pub target: String,
+    /// Why it was not.
+    pub problem: String,
+}
+
+/// A call that failed. Unlike [`crate::error::Error`] it may carry facts with names that this build
+/// does not know, as an agent of another release or language gives them.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// What went wrong, for programs.
+    pub kind: ErrorKind,
+    /// What went wrong, for people.
+    pub message: String,
+    /// The facts that belong to the kind. Over D-Bus there are none: they are part of the text.
+    pub facts: BTreeMap<String, String>,
+    /// When trying again makes sense, if the service says so.
+    pub retry_after: Option<Duration>,
+}
+
+impl Failure {
+    pub(super) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), facts: BTreeMap::new(), retry_after: None }
+    }
+
+    pub(super) fn internal(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Internal, message)
+    }
+
+    pub(super) fn no_answer(timeout: Duration) -> Self {
+        let message = format!("there was no answer within {timeout:?}");
+        Self::new(ErrorKind::DeadlineExceeded, message)
+    }
+}
+
+impl Error {
+    pub(super) fn unreachable(target: String, problem: impl Into<String>) -> Self {
+        Self::Unreachable(vec![Attempt { target, problem: problem.into() }])
+    }
+
+    /// The same error, which also names what was tried before.
+    pub(super) fn after(self, earlier: &[Attempt]) -> Self {
+        match self {
+            Self::Unreachable(last) => {
+                Self::Unreachable(earlier.iter().cloned().chain(last).collect())
+            }
+            Self::Failed(failure) => Self::Failed(failure),
+        }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(attempts) => {
+                f.write_str("the service cannot be reached")?;
+                for attempt in attempts {
+                    write!(f, "\n  {}: {}", attempt.target, attempt.problem)?;
+                }
+                Ok(())
+            }
+            Self::Failed(failure) => f.write_str(&failure.message),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

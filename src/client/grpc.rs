@@ -1,0 +1,194 @@
+//! Calls over gRPC, and gRPC's errors as the client's. It chooses nothing.
+
+use std::time::{Duration, Instant};
+
+use http::uri::PathAndQuery;
+use prost::Message;
+use tonic::client::Grpc;
+use tonic::metadata::MetadataValue;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+use tonic_prost::ProstCodec;
+use tonic_types::StatusExt as _;
+
+use super::address::GrpcAddress;
+use super::error::{Error, Failure};
+use super::{CallOptions, MAX_ANSWER_BYTES};
+use crate::error::ErrorKind;
+use crate::proto::opdbus::v1::{CallJsonRequest, CallJsonResponse, PingRequest, PingResponse};
+
+/// The longest time that a `grpc-timeout` can say: eight digits of hours.
+const MAX_TIMEOUT: Duration = Duration::from_secs(99_999_999 * 3600);
+
+/// A connection to a gRPC address.
+#[derive(Debug)]
+pub(super) struct Connection {
+    channel: Channel,
+    address: GrpcAddress,
+}
+
+impl Connection {
+    pub(super) async fn new(address: &GrpcAddress) -> Result<Self, String> {
+        let uri = match address {
+            GrpcAddress::Unix(path) => {
+                let path = path.to_str().ok_or("the path is not UTF-8")?;
+                format!("unix:{path}")
+            }
+            GrpcAddress::Http(uri) => uri.clone(),
+        };
+        let endpoint = Endpoint::from_shared(uri).map_err(|error| causes(&error))?;
+        let channel = endpoint.connect().await.map_err(|error| causes(&error))?;
+        Ok(Self { channel, address: address.clone() })
+    }
+
+    pub(super) fn target(&self) -> String {
+        format!("gRPC at {}", self.address)
+    }
+
+    pub(super) async fn call_json(
+        &self,
+        agent: &str,
+        operation: &str,
+        arguments: &str,
+        options: &CallOptions,
+    ) -> Result<String, Error> {
+        let request = CallJsonRequest {
+            agent: agent.to_owned(),
+            operation: operation.to_owned(),
+            arguments: arguments.to_owned(),
+        };
+        let path = PathAndQuery::from_static("/opdbus.v1.AgentsService/CallJson");
+        let response: CallJsonResponse = self.unary(path, request, options).await?;
+        Ok(response.result)
+    }
+
+    pub(super) async fn ping(
+        &self,
+        payload: &[u8],
+        options: &CallOptions,
+    ) -> Result<Vec<u8>, Error> {
+        let request = PingRequest { payload: payload.to_vec().into() };
+        let path = PathAndQuery::from_static("/opdbus.v1.AgentsService/Ping");
+        let response: PingResponse = self.unary(path, request, options).await?;
+        Ok(response.payload.into())
+    }
+
+    async fn unary<Q, P>(
+        &self,
+        path: PathAndQuery,
+        request: Q,
+        options: &CallOptions,
+    ) -> Result<P, Error>
+    where
+        Q: Message + 'static,
+        P: Message + Default + 'static,
+    {
+        let mut request = Request::new(request);
+        if let Some(timeout) = options.timeout {
+            request.set_timeout(timeout.min(MAX_TIMEOUT));
+        }
+        if let Some(id) = &options.request_id {
+            let id = MetadataValue::try_from(id.as_str()).map_err(|_| {
+                let problem = "request-id: must be visible ASCII characters";
+                Failure::new(ErrorKind::InvalidArgument, problem)
+            })?;
+            request.metadata_mut().insert("opdbus-request-id", id);
+        }
+        let started = Instant::now();
+        let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES);
+        grpc.ready().await.map_err(|error| self.lost(&error))?;
+        match grpc.unary(request, path, ProstCodec::default()).await {
+            Ok(response) => Ok(response.into_inner()),
+            // This client never cancels: what tonic calls so is its own clock for grpc-timeout,
+            // when it is faster than the service's.
+            Err(status) if status.code() == Code::Cancelled => match options.timeout {
+                Some(timeout) if started.elapsed() >= timeout => {
+                    Err(Failure::no_answer(timeout).into())
+                }
+                _ => Err(failure(&status).into()),
+            },
+            Err(status) => Err(failure(&status).into()),
+        }
+    }
+
+    fn lost(&self, error: &tonic::transport::Error) -> Error {
+        Error::unreachable(self.target(), causes(error))
+    }
+}
+
+/// A status as a failure: by the reason that op-dbus gives, else by the code.
+fn failure(status: &Status) -> Failure {
+    let details = status.get_error_details();
+    let mut failure = Failure::new(kind_of_code(status.code()), status.message());
+    if let Some(info) = details.error_info() {
+        if let Some(kind) = ErrorKind::ALL.into_iter().find(|kind| kind.reason() == info.reason) {
+            failure.kind = kind;
+        }
+        failure.facts = info.metadata.clone().into_iter().collect();
+    }
+    failure.retry_after = details.retry_info().and_then(|info| info.retry_delay);
+    if failure.message.is_empty() {
+        failure.message = status.code().description().to_owned();
+    }
+    failure
+}
+
+/// What a code means when nothing else is said: it comes from the gRPC library or from something
+/// that stands between.
+fn kind_of_code(code: Code) -> ErrorKind {
+    match code {
+        Code::Cancelled => ErrorKind::Cancelled,
+        Code::InvalidArgument | Code::OutOfRange => ErrorKind::InvalidArgument,
+        Code::DeadlineExceeded => ErrorKind::DeadlineExceeded,
+        Code::NotFound => ErrorKind::NotFound,
+        Code::AlreadyExists => ErrorKind::AlreadyExists,
+        Code::PermissionDenied => ErrorKind::AccessDenied,
+        Code::ResourceExhausted => ErrorKind::LimitExceeded,
+        Code::FailedPrecondition => ErrorKind::BackendMissing,
+        Code::Aborted => ErrorKind::Conflict,
+        Code::Unimplemented => ErrorKind::UnknownOperation,
+        Code::Unavailable => ErrorKind::Unavailable,
+        Code::Unauthenticated => ErrorKind::Unauthenticated,
+        Code::Ok | Code::Unknown | Code::Internal | Code::DataLoss => ErrorKind::Internal,
+    }
+}
+
+/// The innermost cause of an error, which is the one that says something.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    #[test]
+    fn the_reason_decides_the_kind_and_its_facts_come_along() {
+        for kind in ErrorKind::ALL {
+            let facts = HashMap::from([("field".to_owned(), "key".to_owned())]);
+            let mut details = ErrorDetails::with_error_info(kind.reason(), "op-dbus", facts);
+            details.set_retry_info(Some(Duration::from_millis(250)));
+            let status = Status::with_error_details(Code::Unknown, "broken", details);
+            let failure = failure(&status);
+            assert_eq!(failure.kind, kind);
+            assert_eq!(failure.message, "broken");
+            assert_eq!(failure.facts["field"], "key");
+            assert_eq!(failure.retry_after, Some(Duration::from_millis(250)));
+        }
+    }
+
+    #[test]
+    fn a_foreign_status_goes_by_its_code() {
+        let failure = failure(&Status::new(Code::Unimplemented, ""));
+        assert_eq!(failure.kind, ErrorKind::UnknownOperation);
+        assert!(!failure.message.is_empty());
+    }
+}

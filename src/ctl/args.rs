@@ -1,0 +1,191 @@
+//! The command line: what may be written on it, and its help. Nothing is carried out here.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Parser, Subcommand, ValueEnum, ValueHint};
+use clap_complete::engine::ArgValueCompleter;
+
+use super::arguments::parse_timeout;
+use super::complete;
+use crate::client::{Bus, CallOptions, GrpcAddress};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done; for `status`: healthy
+  1  the call failed, or the checked configuration is wrong
+  2  the command line is wrong
+  3  `status`: the service runs, but a transport or the configuration has a problem
+  4  the service cannot be reached
+
+Errors go to standard error as `error: …` and `hint: …`; with --json to standard output as
+{\"error\": {\"kind\", \"message\", \"facts\"}}.
+
+Where the service is looked for: --address and --bus if given; else $OP_DBUS_ADDRESS or, from the
+configuration file, [client] address and [grpc] unix; else unix:/run/op-dbus/grpc.sock; and the bus
+that [dbus] names, else the system bus.";
+
+const CALL_HELP: &str = "\
+Arguments are typed by what the operation takes (`op-dbusctl describe AGENT OPERATION`):
+  text, numbers      key=build-host  limit=10
+  booleans           if_absent=true (also yes, no, on, off, 1, 0)
+  choices            colour=dark_green (any case, with or without the prefix)
+  durations          ttl=90s  ttl=1h30m  (w, d, h, m, s, ms, us, ns)
+  times              at=2026-01-31T12:00:00Z (RFC 3339)
+  bytes              payload=@FILE for the content of a file, else base64
+  any JSON value     value='{\"a\": 1}' value=5; what is no JSON is taken as text
+  lists              tags=a,b  or  tags=a tags=b  or  tags='[\"a,b\"]'
+  nested fields      filter.name=x  compare.0.key=x  labels.colour=red
+
+The whole request as JSON: --data '{…}', --data - for standard input, or '{…}' in place of the
+arguments. The response is shown as indented JSON, with --json on one line as the service gave it.";
+
+/// Talks to op-dbus: lists, describes and calls its agents, over gRPC or D-Bus.
+#[derive(Debug, Parser)]
+#[command(name = "op-dbusctl", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub(super) struct Args {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, clap::Args)]
+pub(super) struct Global {
+    /// Which transport to take; auto: gRPC if it accepts a connection, else D-Bus
+    #[arg(long, global = true, value_enum, default_value = "auto", value_name = "TRANSPORT")]
+    pub(super) via: Via,
+    /// The gRPC address, as unix:/run/op-dbus/grpc.sock or http://127.0.0.1:50051
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    pub(super) address: Option<GrpcAddress>,
+    /// The bus: system, session or a D-Bus address
+    #[arg(long, global = true, value_name = "BUS")]
+    pub(super) bus: Option<Bus>,
+    /// The service's name on the bus [default: org.opdbus.Agents1]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(super) name: Option<String>,
+    /// The service's configuration file, read for where to find the service
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        default_value = "/etc/op-dbus/grpc.toml",
+        value_hint = ValueHint::FilePath
+    )]
+    pub(super) config: PathBuf,
+    /// How long a call may take, as 30s or 5m
+    #[arg(long, global = true, value_name = "TIME", default_value = "30s", value_parser = parse_timeout)]
+    pub(super) timeout: Duration,
+    /// Write JSON, on one line
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    /// When to use colour; auto: on a terminal, unless NO_COLOR is set
+    #[arg(long, global = true, value_enum, default_value = "auto", value_name = "WHEN")]
+    pub(super) color: Color,
+    /// Say on standard error which way the calls take
+    #[arg(short, long, global = true)]
+    pub(super) verbose: bool,
+}
+
+impl Global {
+    pub(super) fn call_options(&self) -> CallOptions {
+        CallOptions { timeout: Some(self.timeout), request_id: None }
+    }
+}
+
+/// Which transport to take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Via {
+    Auto,
+    Grpc,
+    Dbus,
+}
+
+/// When to use colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// List the agents
+    Agents,
+    /// Describe an agent, or one operation with its arguments and ready-made calls
+    Describe {
+        /// The agent's id
+        #[arg(add = ArgValueCompleter::new(complete::agents))]
+        agent: String,
+        /// The operation, as Remember or remember
+        #[arg(add = ArgValueCompleter::new(complete::operations))]
+        operation: Option<String>,
+    },
+    /// Call an operation
+    Call(Call),
+    /// Measure how long a call that does nothing takes
+    Ping {
+        /// How many calls, one after the other
+        #[arg(short, long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        count: u32,
+    },
+    /// Show what was called over which transport; with --json every metric as JSON
+    Metrics {
+        /// The Prometheus text as the service gives it
+        #[arg(long, conflicts_with = "json")]
+        raw: bool,
+    },
+    /// Show how the service is doing
+    Status,
+    /// Work with the service's configuration
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Write the completion script of a shell
+    ///
+    /// For bash: source <(op-dbusctl completions bash)
+    Completions {
+        #[arg(value_parser = PossibleValuesParser::new(complete::SHELLS))]
+        shell: String,
+    },
+    /// Write the manual page, or all of them into a folder
+    #[command(hide = true)]
+    Man {
+        #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+        folder: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Check a configuration file as op-dbusd does when it starts
+    Check {
+        /// The file; that of --config if not given
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = CALL_HELP)]
+pub(super) struct Call {
+    /// The agent's id; `agents` for the service's own operations
+    #[arg(add = ArgValueCompleter::new(complete::agents))]
+    pub(super) agent: String,
+    /// The operation, as Remember or remember
+    #[arg(add = ArgValueCompleter::new(complete::operations))]
+    pub(super) operation: String,
+    /// The arguments as key=value, or the whole request as a JSON object
+    #[arg(value_name = "KEY=VALUE", add = ArgValueCompleter::new(complete::keys))]
+    pub(super) arguments: Vec<String>,
+    /// The whole request as a JSON object; `-` reads it from standard input
+    #[arg(long, value_name = "JSON", conflicts_with = "arguments")]
+    pub(super) data: Option<String>,
+    /// A name for this request: repeated with the same name, it gives the first one's result
+    #[arg(long, value_name = "ID")]
+    pub(super) request_id: Option<String>,
+}

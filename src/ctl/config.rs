@@ -1,0 +1,65 @@
+//! `op-dbusctl config check`: has op-dbusd itself read the configuration, so that there is one
+//! reading of it and not two.
+
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::{Command, Output as Finished, Stdio};
+
+use serde_json::json;
+
+use super::Outcome;
+use super::output::{Output, clean};
+use super::problem::Problem;
+
+/// The daemon, which lies next to this program or in the PATH.
+const DAEMON: &str = "op-dbusd";
+
+pub(super) fn check(file: &Path, output: &mut Output) -> Result<Outcome, Problem> {
+    let finished = run(file)?;
+    let valid = finished.status.success();
+    // A daemon that was killed has judged nothing.
+    let Some(code) = finished.status.code() else {
+        return Err(Problem::Local(format!("{DAEMON} ended by a signal: {}", finished.status)));
+    };
+    let text = [finished.stdout, finished.stderr].concat();
+    let text = clean(String::from_utf8_lossy(&text).trim_end());
+    if output.json() {
+        let report = json!({ "file": file, "valid": valid, "exit_code": code, "messages": text });
+        output.raw_json(&report.to_string())?;
+    } else if valid {
+        if !text.is_empty() {
+            output.line(&text)?;
+        }
+        output.line(&format!("{} is valid", file.display()))?;
+    } else {
+        output.flush()?;
+        writeln!(io::stderr().lock(), "{text}")?;
+    }
+    Ok(if valid { Outcome::Done } else { Outcome::Refused })
+}
+
+fn run(file: &Path) -> Result<Finished, Problem> {
+    let program = program();
+    Command::new(&program)
+        .arg("--check-config")
+        .arg("--config")
+        .arg(file)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| {
+            Problem::Local(format!(
+                "{} cannot be started: {error}; it checks the configuration and comes with this \
+                 program",
+                program.to_string_lossy()
+            ))
+        })
+}
+
+fn program() -> OsString {
+    let beside = std::env::current_exe().ok().map(|own| own.with_file_name(DAEMON));
+    match beside {
+        Some(path) if path.is_file() => path.into_os_string(),
+        _ => OsString::from(DAEMON),
+    }
+}

@@ -1,0 +1,200 @@
+//! `op-dbusctl describe`: an agent, or one operation with its arguments and calls to paste.
+
+use serde_json::Value;
+
+use super::Outcome;
+use super::arguments::Schema;
+use super::connect::Places;
+use super::examples;
+use super::output::{Output, clean};
+use super::problem::Problem;
+use super::table::{Table, wrap};
+use crate::client::{CallOptions, Client};
+use crate::proto::opdbus::v1::{
+    Activation, AgentSummary, DescribeAgentResponse, Host, OperationDescription, Risk,
+};
+
+pub(super) async fn run(
+    client: &Client,
+    (agent, operation): (&str, Option<&str>),
+    places: &Places,
+    options: &CallOptions,
+    output: &mut Output,
+) -> Result<Outcome, Problem> {
+    let answer = client.describe_agent(agent, operation, options).await?;
+    if output.json() {
+        output.raw_json(&answer.json)?;
+        return Ok(Outcome::Done);
+    }
+    let summary = answer.message.agent.clone().unwrap_or_default();
+    match (operation, answer.message.operations.as_slice()) {
+        (Some(_), [operation]) => write_operation(&summary, operation, places, output)?,
+        _ => write_agent(&summary, &answer.message, output)?,
+    }
+    Ok(Outcome::Done)
+}
+
+fn write_agent(
+    agent: &AgentSummary,
+    description: &DescribeAgentResponse,
+    output: &mut Output,
+) -> Result<(), Problem> {
+    output.line(&format!(
+        "{} – {}",
+        output.paint().bold(&clean(&agent.id)),
+        clean(&agent.title)
+    ))?;
+    write_text(&description.documentation, output)?;
+    output.line("")?;
+    write_fact("starts", &activation(agent.activation()), output)?;
+    write_fact("runs in", &host(agent.host()), output)?;
+    write_fact("gRPC", &agent.service, output)?;
+    write_fact("D-Bus", &format!("{} on {}", agent.interface, agent.object_path), output)?;
+    output.line("")?;
+    let mut table = Table::new(&["OPERATION", "RISK", "D-BUS IN", "D-BUS OUT", "SUMMARY"]);
+    for operation in &description.operations {
+        table.row([
+            &operation.name,
+            &risk(operation.risk()),
+            &operation.dbus_in,
+            &operation.dbus_out,
+            first_sentence(&operation.documentation),
+        ]);
+    }
+    table.write(0, output)?;
+    output.line("")?;
+    let hint = format!("op-dbusctl describe {} OPERATION shows arguments and calls", agent.id);
+    output.line(&output.paint().dim(&clean(&hint)))?;
+    Ok(())
+}
+
+fn write_operation(
+    agent: &AgentSummary,
+    operation: &OperationDescription,
+    places: &Places,
+    output: &mut Output,
+) -> Result<(), Problem> {
+    let paint = output.paint();
+    let name = clean(&format!("{}.{}", agent.id, operation.name));
+    output.line(&paint.bold(&name))?;
+    write_text(&operation.documentation, output)?;
+    output.line("")?;
+    write_fact("risk", &risk(operation.risk()), output)?;
+    let repeat = if operation.idempotent { "has no further effect" } else { "may act again" };
+    write_fact("calling again", repeat, output)?;
+    write_fact("gRPC", &operation.grpc_path, output)?;
+    let method = format!(
+        "{}.{}({}) → ({}) on {}",
+        agent.interface, operation.name, operation.dbus_in, operation.dbus_out, agent.object_path
+    );
+    write_fact("D-Bus", &method, output)?;
+    if !operation.backends.is_empty() {
+        write_fact("needs", &operation.backends.join(", "), output)?;
+    }
+    if !operation.sandbox.is_empty() {
+        write_fact("sandbox", &operation.sandbox, output)?;
+    }
+    let request = parsed(&operation.request_schema);
+    let response = parsed(&operation.response_schema);
+    write_fields("Arguments", &Schema::new(&request), true, output)?;
+    write_fields("Result", &Schema::new(&response), false, output)?;
+    if !operation.examples.is_empty() {
+        output.line("")?;
+        output.line(&paint.bold("Asked for as"))?;
+        for example in &operation.examples {
+            output.line(&format!("  {}", clean(example)))?;
+        }
+    }
+    output.line("")?;
+    output.line(&paint.bold("Calls"))?;
+    if operation.client_streaming || operation.server_streaming {
+        output.line("  It is a stream, which this release does not serve.")?;
+        return Ok(());
+    }
+    for call in examples::calls(agent, operation, &Schema::new(&request), places) {
+        output.line(&format!("  {}", clean(&call)))?;
+    }
+    Ok(())
+}
+
+/// A schema as JSON; null, which has no fields, if it is none.
+fn parsed(schema: &str) -> Value {
+    serde_json::from_str(schema).unwrap_or_default()
+}
+
+fn write_fields(
+    title: &str,
+    schema: &Schema<'_>,
+    request: bool,
+    output: &mut Output,
+) -> Result<(), Problem> {
+    output.line("")?;
+    output.line(&output.paint().bold(title))?;
+    let mut fields = schema.fields();
+    if fields.is_empty() {
+        output.line("  none")?;
+        return Ok(());
+    }
+    if !request {
+        let mut table = Table::new(&["NAME", "TYPE", "MEANING"]);
+        for field in &fields {
+            table.row([field.name, &field.schema.type_name(), field.docs]);
+        }
+        table.write(2, output)?;
+        return Ok(());
+    }
+    fields.sort_by_key(|field| !field.required);
+    let mut table = Table::new(&["NAME", "TYPE", "REQUIRED", "WRITE", "MEANING"]);
+    for field in &fields {
+        table.row([
+            field.name,
+            &field.schema.type_name(),
+            if field.required { "yes" } else { "" },
+            &field.schema.kind().form(),
+            field.docs,
+        ]);
+    }
+    table.write(2, output)?;
+    Ok(())
+}
+
+fn write_fact(name: &str, value: &str, output: &mut Output) -> Result<(), Problem> {
+    Ok(output.line(&format!("{:<14} {}", output.paint().dim(name), clean(value)))?)
+}
+
+/// A text in paragraphs, wrapped to the terminal.
+fn write_text(text: &str, output: &mut Output) -> Result<(), Problem> {
+    for paragraph in clean(text).split("\n\n").filter(|paragraph| !paragraph.is_empty()) {
+        output.line("")?;
+        let lines = match output.width() {
+            Some(width) => wrap(paragraph, Some(width.min(100))),
+            None => paragraph.lines().map(str::to_owned).collect(),
+        };
+        for line in lines {
+            output.line(&line)?;
+        }
+    }
+    Ok(())
+}
+
+fn first_sentence(text: &str) -> &str {
+    text.find(". ").or_else(|| text.find(".\n")).map_or(text, |end| &text[..=end])
+}
+
+/// When an agent starts, for people.
+pub(super) fn activation(activation: Activation) -> String {
+    plain(activation.as_str_name(), "ACTIVATION_")
+}
+
+/// Where an agent runs, for people.
+pub(super) fn host(host: Host) -> String {
+    plain(host.as_str_name(), "HOST_")
+}
+
+fn risk(risk: Risk) -> String {
+    plain(risk.as_str_name(), "RISK_")
+}
+
+fn plain(name: &str, prefix: &str) -> String {
+    name.strip_prefix(prefix).unwrap_or(name).to_lowercase().replace('_', " ")
+}

@@ -1,0 +1,98 @@
+//! The `op-dbusctl` command: reads the command line, calls the service through the client library
+//! and shows what comes back. It holds no state and decides nothing that the service decides.
+
+mod agents;
+mod args;
+mod arguments;
+mod call;
+mod complete;
+mod config;
+mod connect;
+mod describe;
+mod examples;
+mod exposition;
+mod man;
+mod metrics;
+mod output;
+mod ping;
+mod problem;
+mod status;
+mod table;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Args, Command, ConfigCommand};
+use output::Output;
+use problem::Problem;
+
+/// What a command that ended well has to say to the caller's script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// Nothing more.
+    Done,
+    /// The service runs, but something is wrong with it.
+    Degraded,
+    /// What was checked is wrong; it has been said on the output.
+    Refused,
+}
+
+/// Runs the command that this process was started with.
+#[must_use]
+pub fn main() -> ExitCode {
+    match complete::answer_shell() {
+        Ok(false) => {}
+        Ok(true) => return ExitCode::SUCCESS,
+        Err(_) => return ExitCode::from(problem::USAGE),
+    }
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            let code = if error.use_stderr() { problem::USAGE } else { 0 };
+            // Nobody is left to tell when even the help cannot be written.
+            error.print().ok();
+            return ExitCode::from(code);
+        }
+    };
+    let mut output = Output::new(args.global.json, args.global.color);
+    let outcome = run(&args, &mut output).and_then(|outcome| {
+        output.flush()?;
+        Ok(outcome)
+    });
+    match outcome {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Degraded) => ExitCode::from(problem::DEGRADED),
+        Ok(Outcome::Refused) => ExitCode::from(problem::FAILED),
+        Err(problem) => problem.report(&mut output),
+    }
+}
+
+fn run(args: &Args, output: &mut Output) -> Result<Outcome, Problem> {
+    let global = &args.global;
+    let options = global.call_options();
+    let client = || connect::connect(global);
+    let command = async {
+        match &args.command {
+            Command::Agents => agents::run(&client().await?, &options, output).await,
+            Command::Describe { agent, operation } => {
+                let places = connect::Places::here(global)?;
+                let wanted = (agent.as_str(), operation.as_deref());
+                describe::run(&client().await?, wanted, &places, &options, output).await
+            }
+            Command::Call(call) => call::run(&client().await?, call, options, output).await,
+            Command::Ping { count } => ping::run(&client().await?, *count, &options, output).await,
+            Command::Metrics { raw } => {
+                metrics::run(&client().await?, *raw, &options, output).await
+            }
+            Command::Status => status::run(&client().await?, &options, output).await,
+            Command::Config { command: ConfigCommand::Check { file } } => {
+                config::check(file.as_deref().unwrap_or(&global.config), output)
+            }
+            Command::Completions { shell } => complete::registration(shell, output),
+            Command::Man { folder } => man::write(folder.as_deref(), output),
+        }
+    };
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
+}

@@ -1,0 +1,132 @@
+//! Standard output: buffered, coloured only where that is wanted, with JSON as an option. What to
+//! write is the commands' matter.
+
+use std::io::{self, BufWriter, IsTerminal as _, StdoutLock, Write};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::args::Color;
+
+/// Standard output.
+#[derive(Debug)]
+pub(super) struct Output {
+    out: BufWriter<StdoutLock<'static>>,
+    json: bool,
+    paint: Paint,
+    error_paint: Paint,
+    width: Option<usize>,
+}
+
+impl Output {
+    pub(super) fn new(json: bool, color: Color) -> Self {
+        let stdout = io::stdout().lock();
+        let terminal = stdout.is_terminal();
+        let wanted = |terminal: bool| match color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => {
+                terminal
+                    && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+                    && std::env::var_os("TERM").is_none_or(|value| value != "dumb")
+            }
+        };
+        let width = if terminal {
+            terminal_size::terminal_size().map(|(width, _)| usize::from(width.0))
+        } else {
+            None
+        };
+        Self {
+            paint: Paint(wanted(terminal)),
+            error_paint: Paint(wanted(io::stderr().is_terminal())),
+            out: BufWriter::new(stdout),
+            json,
+            width,
+        }
+    }
+
+    /// True if JSON was asked for.
+    pub(super) fn json(&self) -> bool {
+        self.json
+    }
+
+    /// The colours of standard output.
+    pub(super) fn paint(&self) -> Paint {
+        self.paint
+    }
+
+    /// The colours of standard error.
+    pub(super) fn error_paint(&self) -> Paint {
+        self.error_paint
+    }
+
+    /// The width of the terminal in characters; `None` if the output goes elsewhere.
+    pub(super) fn width(&self) -> Option<usize> {
+        self.width
+    }
+
+    /// Writes a line.
+    pub(super) fn line(&mut self, text: &str) -> io::Result<()> {
+        self.out.write_all(text.as_bytes())?;
+        self.out.write_all(b"\n")
+    }
+
+    /// Writes JSON as it is, on one line.
+    pub(super) fn raw_json(&mut self, json: &str) -> io::Result<()> {
+        self.line(json.trim_end())
+    }
+
+    /// Writes JSON indented for people; as it is if it is none.
+    pub(super) fn pretty_json(&mut self, json: &str) -> io::Result<()> {
+        let Ok(value) = serde_json::from_str::<Value>(json) else { return self.line(json) };
+        value.serialize(&mut serde_json::Serializer::pretty(&mut self.out))?;
+        self.out.write_all(b"\n")
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// Colours, or none.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Paint(pub(super) bool);
+
+impl Paint {
+    pub(super) fn bold(self, text: &str) -> String {
+        self.with("1", text)
+    }
+
+    pub(super) fn dim(self, text: &str) -> String {
+        self.with("2", text)
+    }
+
+    pub(super) fn red(self, text: &str) -> String {
+        self.with("1;31", text)
+    }
+
+    pub(super) fn yellow(self, text: &str) -> String {
+        self.with("33", text)
+    }
+
+    pub(super) fn green(self, text: &str) -> String {
+        self.with("32", text)
+    }
+
+    fn with(self, code: &str, text: &str) -> String {
+        if self.0 { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+}
+
+/// A text from elsewhere without the control characters that would steer the terminal.
+pub(super) fn clean(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c })
+        .collect()
+}
