@@ -2,9 +2,11 @@
 
 pub mod agents;
 pub mod call;
+pub mod config;
 pub mod contract;
 pub mod daemon;
 pub mod error;
+pub mod events;
 pub mod executor;
 pub mod host;
 pub mod metrics;
