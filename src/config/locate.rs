@@ -21,13 +21,15 @@ pub(super) fn place(text: &str, offset: usize) -> (usize, usize) {
 pub(super) fn problem(source: &Source, error: &toml::de::Error) -> Problem {
     let offset = error.span().map(|span| span.start);
     let path = offset.and_then(|offset| key_at(&source.text, offset)).unwrap_or_default();
+    let name = error.span().and_then(|span| source.text.get(span)).unwrap_or_default();
     Problem {
         file: Some(source.path.clone()),
         place: offset.map(|offset| place(&source.text, offset)),
         key: (!path.is_empty()).then(|| path.join(".")),
-        text: match error.message().strip_prefix("unknown field") {
-            Some(_) => unknown(&path),
-            None => plain(error.message(), &path),
+        text: match error.message() {
+            unknown_key if unknown_key.starts_with("unknown field") => unknown(&path),
+            "duplicate key" => format!("the key {} stands in this section twice", name.trim()),
+            other => plain(other, &path),
         },
     }
 }
