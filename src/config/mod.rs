@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 pub use keys::Entry;
 pub use problem::{Problem, Problems};
+pub(crate) use settings::bus;
 pub use settings::{
     AgentLists, Client, Durability, Grpc, Log, LogTarget, MetricsEndpoint, Settings, Storage,
 };
