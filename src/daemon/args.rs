@@ -7,9 +7,9 @@ use clap::Parser;
 use super::{Exit, Failure};
 use crate::config::{self, DEFAULT_PATH, Loaded, Missing};
 
-/// op-dbusd serves agents on D-Bus and gRPC, side by side.
+/// Serves agents on D-Bus and on gRPC, side by side.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "op-dbusd", version, about, after_help = AFTER_HELP)]
+#[command(name = "op-dbusd", version, after_help = AFTER_HELP)]
 pub struct Args {
     /// Read this configuration file, and the drop-ins FILE.d/*.toml after it.
     ///

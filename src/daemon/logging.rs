@@ -12,7 +12,6 @@ use tracing::field::Field;
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::DefaultGuard;
 use tracing_journald::{Priority, PriorityMappings};
-use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::{Layer, SubscriberExt as _};
@@ -118,14 +117,15 @@ where
         .with_writer(stderr)
         .with_ansi(wants_colour && stderr().is_terminal())
         .with_target(false)
-        .fmt_fields(debug_fn(write_field).delimited(" "))
+        .fmt_fields(debug_fn(write_field))
 }
 
-/// The message and then the fields, without the id that only the journal's catalog knows.
+/// The message, which comes first, and then the fields, without the id that only the journal's catalog
+/// knows.
 fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
     match field.name() {
         "message" => write!(writer, "{value:?}"),
         "message_id" => Ok(()),
-        name => write!(writer, "{name}={value:?}"),
+        name => write!(writer, " {name}={value:?}"),
     }
 }

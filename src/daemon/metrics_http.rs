@@ -44,7 +44,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The mode of the Unix socket.
 const SOCKET_MODE: u32 = 0o660;
 
-const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// The media type of the Prometheus text format.
+const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The media type of everything else.
+const TEXT_TYPE: &str = "text/plain; charset=utf-8";
 
 /// The running endpoint.
 #[derive(Default)]
@@ -75,9 +79,11 @@ impl Endpoint {
         }
         Ok(endpoint)
     }
+}
 
+impl Drop for Endpoint {
     /// Closes the listeners and removes the socket.
-    pub(super) fn stop(&self) {
+    fn drop(&mut self) {
         for listener in &self.listeners {
             listener.abort();
         }
@@ -180,16 +186,23 @@ fn answer(request: &Request<Incoming>, metrics: &Metrics) -> Response<Full<Bytes
         return response;
     }
     match metrics.render() {
-        Ok(metrics) => text(StatusCode::OK, metrics),
+        Ok(metrics) => response(StatusCode::OK, METRICS_TYPE, metrics),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    response(status, TEXT_TYPE, body)
+}
+
+fn response(
+    status: StatusCode,
+    media_type: &'static str,
+    body: impl Into<Bytes>,
+) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static(CONTENT_TYPE));
+    let media_type = header::HeaderValue::from_static(media_type);
+    response.headers_mut().insert(header::CONTENT_TYPE, media_type);
     response
 }

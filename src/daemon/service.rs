@@ -151,13 +151,12 @@ impl Service {
         // From here on a call that still arrives is told to try again elsewhere.
         executor.drain();
         let (grpc_ended, drained) = tokio::join!(grpc, dbus);
-        self.metrics.stop();
-        let cut_off = executor.metrics().running();
+        drop(self.metrics);
         let took = begun.elapsed().as_millis();
-        if drained && cut_off <= 0 {
+        if drained {
             tracing::info!(
                 message_id = events::STOPPED,
-                connections_ended = grpc_ended,
+                grpc_connections_ended = grpc_ended,
                 "op-dbus has stopped after {took} ms; every call ended"
             );
         } else {

@@ -2,4 +2,6 @@
 
 #![expect(clippy::unwrap_used, unreachable_pub, reason = "a test that fails may panic")]
 
+mod daemon;
 mod fixture;
+mod process;
