@@ -108,6 +108,7 @@ fn the_defaults_are_those_of_the_modules() {
     let settings = load_text("").unwrap().settings;
     let expected = crate::executor::Config::default();
     assert_eq!(format!("{:?}", settings.executor), format!("{expected:?}"));
+    assert_eq!(settings.log, super::Log::default());
 }
 
 /// `etc/grpc.toml` with its `#key = value` lines turned into values.

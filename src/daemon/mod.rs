@@ -21,7 +21,7 @@ use std::time::Instant;
 pub use args::Args;
 pub use exit::{Exit, Failure};
 
-use crate::config::Loaded;
+use crate::config::{Loaded, Log};
 use logging::Logging;
 use service::Service;
 use signals::Signals;
@@ -34,11 +34,14 @@ pub fn run() -> ExitCode {
     logging::log_panics();
     let outcome = match Args::read() {
         Ok(args) if args.check_config => check::check(&args),
-        Ok(args) => args.load_config().and_then(|config| {
-            let logging = Logging::start(config.settings.log);
+        Ok(args) => {
+            let config = args.load_config();
+            // A wrong configuration is reported to where the log goes by default.
+            let log = config.as_ref().map_or(Log::default(), |config| config.settings.log);
+            let logging = Logging::start(log);
             drop(early_log);
-            serve(args, config, logging, started)
-        }),
+            config.and_then(|config| serve(args, config, logging, started))
+        }
         Err(exit) => Ok(exit),
     };
     outcome.unwrap_or_else(|failure| failure.report()).into()

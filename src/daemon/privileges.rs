@@ -26,14 +26,16 @@ pub(super) fn restrict() {
     if geteuid().is_root() {
         tracing::warn!(
             message_id = events::RUNS_AS_ROOT,
-            "op-dbus runs as root and needs not to; the installed unit runs it as user op-dbus"
+            "op-dbus runs as root without needing to; the installed unit runs it as user op-dbus"
         );
     }
     // Sockets get the mode that the configuration says after they are made, never before.
     umask(Mode::S_IRWXG | Mode::S_IRWXO);
     // A connection is a descriptor; the soft limit of 1024 is for programs that use select().
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| match soft < hard {
+        true => setrlimit(Resource::RLIMIT_NOFILE, hard, hard),
+        false => Ok(()),
+    });
     if let Err(error) = raised {
         tracing::warn!("the limit on open files cannot be raised: {error}");
     }

@@ -93,6 +93,12 @@ pub struct Log {
     pub target: LogTarget,
 }
 
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: LevelFilter::INFO, target: LogTarget::Auto }
+    }
+}
+
 /// Where the log goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogTarget {
