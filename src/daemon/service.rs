@@ -22,6 +22,10 @@ use crate::transport::{dbus, grpc};
 /// What stopping takes besides waiting for calls.
 const STOP_MARGIN: Duration = Duration::from_secs(5);
 
+/// How long connections are kept for goodbyes once no call runs. A client that does not listen must
+/// not delay the end by the whole grace.
+const GOODBYE: Duration = Duration::from_secs(2);
+
 /// The running service.
 pub(super) struct Service {
     pub(super) args: Args,
@@ -137,7 +141,10 @@ impl Service {
         let executor = &self.executor;
         let grpc = async {
             match self.grpc {
-                Some(grpc) => grpc.stop(grace).await,
+                Some(grpc) => tokio::select! {
+                    ended = grpc.stop(grace) => ended,
+                    () = idle_for(executor, GOODBYE) => false,
+                },
                 None => true,
             }
         };
@@ -167,6 +174,12 @@ impl Service {
         }
         Exit::Success
     }
+}
+
+/// Resolves some time after the last call ended. New ones are not let in any more.
+async fn idle_for(executor: &Executor, time: Duration) {
+    executor.idle().await;
+    tokio::time::sleep(time).await;
 }
 
 async fn start_grpc(
