@@ -3,10 +3,12 @@
 pub mod agents;
 pub mod call;
 pub mod client;
+pub mod config;
 pub mod contract;
 pub mod ctl;
 pub mod daemon;
 pub mod error;
+pub mod events;
 pub mod executor;
 pub mod host;
 pub mod metrics;

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use tokio::sync::Notify;
+
 use crate::call::Transport;
 use crate::proto::opdbus::v1::{GetStatusResponse, TransportStatus};
 
@@ -13,6 +15,7 @@ use crate::proto::opdbus::v1::{GetStatusResponse, TransportStatus};
 pub struct Status {
     started: Instant,
     notes: Mutex<Notes>,
+    changed: Notify,
 }
 
 #[derive(Default)]
@@ -27,70 +30,88 @@ struct Notes {
 
 impl Default for Status {
     fn default() -> Self {
-        Self { started: Instant::now(), notes: Mutex::default() }
+        Self { started: Instant::now(), notes: Mutex::default(), changed: Notify::new() }
     }
 }
 
 impl Status {
     /// Notes that a transport can be reached, and where.
     pub fn serving(&self, transport: Transport, addresses: Vec<String>) {
-        let mut notes = self.notes();
-        let status = notes.transport(transport);
-        status.serving = true;
-        status.addresses = addresses;
-        status.problem.clear();
+        self.note(|notes| {
+            let status = notes.transport(transport);
+            status.serving = true;
+            status.addresses = addresses;
+            status.problem.clear();
+        });
     }
 
     /// Notes that a transport cannot be reached, and why.
     pub fn not_serving(&self, transport: Transport, problem: impl Into<String>) {
-        let mut notes = self.notes();
-        let status = notes.transport(transport);
-        status.serving = false;
-        status.problem = problem.into();
+        self.note(|notes| {
+            let status = notes.transport(transport);
+            status.serving = false;
+            status.problem = problem.into();
+        });
     }
 
     /// Notes that a lost connection of a transport was made again.
     pub fn reconnected(&self, transport: Transport) {
-        self.notes().transport(transport).reconnects += 1;
+        self.note(|notes| notes.transport(transport).reconnects += 1);
     }
 
     /// Notes that the service is stopping.
     pub fn draining(&self) {
-        self.notes().draining = true;
+        self.note(|notes| notes.draining = true);
     }
 
     /// Notes which configuration files are in force.
     pub fn config_loaded(&self, files: Vec<PathBuf>) {
-        self.notes().config_files = files;
+        self.note(|notes| notes.config_files = files);
     }
 
     /// Notes that a new configuration is in force.
     pub fn config_reloaded(&self, files: Vec<PathBuf>) {
-        let mut notes = self.notes();
-        notes.config_files = files;
-        notes.config_reloads += 1;
-        notes.config_error.clear();
+        self.note(|notes| {
+            notes.config_files = files;
+            notes.config_reloads += 1;
+            notes.config_error.clear();
+        });
     }
 
     /// Notes that a new configuration was refused, and why; the old one stays in force.
     pub fn config_refused(&self, error: impl Into<String>) {
-        self.notes().config_error = error.into();
+        self.note(|notes| notes.config_error = error.into());
     }
 
     /// Notes something an administrator should know.
     pub fn warn(&self, warning: impl Into<String>) {
         let warning = warning.into();
-        let mut notes = self.notes();
-        if !notes.warnings.contains(&warning) {
-            notes.warnings.push(warning);
-        }
+        self.note(|notes| {
+            if !notes.warnings.contains(&warning) {
+                notes.warnings.push(warning);
+            }
+        });
     }
 
     /// Replaces the warnings that begin with `prefix` by `warnings`.
     pub fn replace_warnings(&self, prefix: &str, warnings: Vec<String>) {
-        let mut notes = self.notes();
-        notes.warnings.retain(|warning| !warning.starts_with(prefix));
-        notes.warnings.extend(warnings);
+        self.note(|notes| {
+            notes.warnings.retain(|warning| !warning.starts_with(prefix));
+            notes.warnings.extend(warnings);
+        });
+    }
+
+    /// Resolves when something was noted since the last time; for one waiter.
+    ///
+    /// # Cancel safety
+    /// No change is lost if the future is dropped.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Notes)) {
+        change(&mut self.notes());
+        self.changed.notify_one();
     }
 
     /// All of it. The load is the caller's to fill in.

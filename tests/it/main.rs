@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, unreachable_pub, reason = "a test that fails may panic")]
 #![expect(clippy::disallowed_methods, reason = "tests start a bus, daemons and clients")]
 
-mod executor;
 mod architecture;
 mod ctl;
+mod daemon;
+mod executor;
 mod fixture;
+mod process;
 mod streams;

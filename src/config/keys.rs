@@ -1,0 +1,185 @@
+//! Every key there is: its section, type and default, and the shape of a file that may hold some of
+//! them. Whether a value makes sense is checked in `settings`.
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::locate;
+use super::problem::Problems;
+use super::read::Source;
+
+/// One key's value, and where it was set.
+#[derive(Clone, Debug)]
+pub(super) struct Key<T> {
+    pub(super) name: &'static str,
+    pub(super) value: T,
+    /// The index of the source and the offset in it; none for a default.
+    pub(super) at: Option<(usize, usize)>,
+}
+
+impl<T> Key<T> {
+    fn replace(&mut self, found: Option<Spanned<T>>, source: usize) {
+        if let Some(found) = found {
+            self.at = Some((source, found.span().start));
+            self.value = found.into_inner();
+        }
+    }
+
+    /// True if a file sets the key, be it to the default.
+    pub(super) fn is_set(&self) -> bool {
+        self.at.is_some()
+    }
+}
+
+/// One key for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The key, as `grpc.unix_mode`.
+    pub name: &'static str,
+    /// Its value as TOML.
+    pub value: String,
+    /// The file and line that set it; none for a default.
+    pub origin: Option<String>,
+}
+
+/// Declares the sections: for each a module with `Shape` (what a file may hold, all of it optional)
+/// and `Section` (what holds, with where it comes from), and both for the whole file.
+macro_rules! sections {
+    ($($section:ident { $($key:ident: $type:ty = $default:expr,)* })*) => {
+        $(pub(super) mod $section {
+            use super::*;
+
+            /// What a file may say.
+            #[derive(Default, Deserialize)]
+            #[serde(default, deny_unknown_fields)]
+            pub(super) struct Shape {
+                $(pub(super) $key: Option<Spanned<$type>>,)*
+            }
+
+            /// What holds.
+            pub(in crate::config) struct Section {
+                $(pub(in crate::config) $key: Key<$type>,)*
+            }
+
+            impl Default for Section {
+                fn default() -> Self {
+                    Self {
+                        $($key: Key {
+                            name: concat!(stringify!($section), ".", stringify!($key)),
+                            value: $default,
+                            at: None,
+                        },)*
+                    }
+                }
+            }
+        })*
+
+        /// A whole file.
+        #[derive(Default, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        struct Shape {
+            $($section: $section::Shape,)*
+        }
+
+        /// All keys.
+        #[derive(Default)]
+        pub(super) struct Keys {
+            $(pub(super) $section: $section::Section,)*
+        }
+
+        impl Keys {
+            fn replace(&mut self, shape: Shape, source: usize) {
+                $($(self.$section.$key.replace(shape.$section.$key, source);)*)*
+            }
+
+            /// Every key, in the order of the declaration.
+            pub(super) fn entries(&self, sources: &[Source]) -> Vec<Entry> {
+                vec![$($(entry(&self.$section.$key, sources),)*)*]
+            }
+        }
+
+        /// The sections and their keys.
+        pub(super) const SECTIONS: &[(&str, &[&str])] =
+            &[$((stringify!($section), &[$(stringify!($key)),*]),)*];
+    };
+}
+
+sections! {
+    dbus {
+        enabled: bool = true,
+        bus: String = "system".to_owned(),
+        name: String = "org.opdbus.Agents1".to_owned(),
+        max_body_bytes: i64 = 1_048_576,
+    }
+    grpc {
+        enabled: bool = true,
+        unix: String = "/run/op-dbus/grpc.sock".to_owned(),
+        unix_mode: String = "0660".to_owned(),
+        unix_group: String = String::new(),
+        tcp: String = String::new(),
+        max_request_bytes: i64 = 4_194_304,
+        max_response_bytes: i64 = 4_194_304,
+    }
+    executor {
+        max_in_flight: i64 = 256,
+        max_in_flight_per_agent: i64 = 128,
+        queue: i64 = 1024,
+        default_timeout_ms: i64 = 30_000,
+        max_timeout_ms: i64 = 600_000,
+        request_id_ttl_ms: i64 = 600_000,
+        request_id_max: i64 = 4096,
+        policy: String = "allow-local".to_owned(),
+    }
+    storage {
+        path: String = "/var/lib/op-dbus".to_owned(),
+        durability: String = "full".to_owned(),
+    }
+    metrics {
+        unix: String = "/run/op-dbus/metrics.sock".to_owned(),
+        tcp: String = String::new(),
+    }
+    log {
+        level: String = "info".to_owned(),
+        target: String = "auto".to_owned(),
+    }
+    daemon {
+        drain_grace_ms: i64 = 10_000,
+    }
+    client {
+        address: String = "unix:/run/op-dbus/grpc.sock".to_owned(),
+        connect_timeout_ms: i64 = 5000,
+        request_timeout_ms: i64 = 30_000,
+        max_retries: i64 = 3,
+        pool_connections: bool = true,
+    }
+    agents {
+        run_on_connection: Vec<String> = Vec::new(),
+        on_demand: Vec<String> = Vec::new(),
+    }
+}
+
+impl Keys {
+    /// The defaults, replaced by what the files say, one after the other.
+    pub(super) fn merged(sources: &[Source]) -> Result<Self, Problems> {
+        let mut keys = Self::default();
+        let mut problems = Vec::new();
+        for (index, source) in sources.iter().enumerate() {
+            match toml::from_str::<Shape>(&source.text) {
+                Ok(shape) => keys.replace(shape, index),
+                Err(error) => problems.push(locate::problem(source, &error)),
+            }
+        }
+        if problems.is_empty() { Ok(keys) } else { Err(Problems(problems)) }
+    }
+}
+
+fn entry<T: Clone + Into<toml::Value>>(key: &Key<T>, sources: &[Source]) -> Entry {
+    Entry {
+        name: key.name,
+        value: key.value.clone().into().to_string(),
+        origin: key.at.map(|(source, offset)| {
+            let source = &sources[source];
+            format!("{}:{}", source.path.display(), locate::place(&source.text, offset).0)
+        }),
+    }
+}

@@ -1,0 +1,71 @@
+//! The configuration: files → their shape → merged keys → checked, typed settings. It reads and
+//! checks; what the settings do is with the modules that they are for. Only the daemon imports it.
+
+mod keys;
+mod locate;
+mod problem;
+mod read;
+mod settings;
+
+use std::path::{Path, PathBuf};
+
+pub use keys::Entry;
+pub use problem::{Problem, Problems};
+pub(crate) use settings::bus;
+pub use settings::{
+    AgentLists, Client, Durability, Grpc, Log, LogTarget, MetricsEndpoint, Settings, Storage,
+};
+
+/// Where the configuration is unless the command line or `OP_DBUS_CONFIG` say otherwise.
+pub const DEFAULT_PATH: &str = "/etc/op-dbus/grpc.toml";
+
+/// A configuration that is complete and free of contradictions.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The settings, for each module its own.
+    pub settings: Settings,
+    /// The files that were read, in the order in which they were.
+    pub files: Vec<PathBuf>,
+    /// Every key with its value and where that was set, for people and to see what a reload changed.
+    pub entries: Vec<Entry>,
+}
+
+/// Whether the main file must be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// Its absence is an error: somebody named it.
+    Refuse,
+    /// Without it the defaults hold: nobody named it.
+    UseDefaults,
+}
+
+/// Reads `path` and then its drop-ins, `<path>.d/*.toml` in the order of their names. A key in a
+/// later file replaces the same key of an earlier one; lists are replaced as a whole.
+///
+/// # Errors
+/// Every problem that was found, each with its file, line, column and key where it has them.
+pub fn load(path: &Path, missing: Missing) -> Result<Loaded, Problems> {
+    let sources = read::sources(path, missing)?;
+    let keys = keys::Keys::merged(&sources)?;
+    let settings = settings::check(&keys, &sources)?;
+    Ok(Loaded {
+        settings,
+        entries: keys.entries(&sources),
+        files: sources.into_iter().map(|source| source.path).collect(),
+    })
+}
+
+impl Loaded {
+    /// The keys whose values differ between `self` and `newer`.
+    #[must_use]
+    pub fn changed<'a>(&self, newer: &'a Self) -> Vec<&'a Entry> {
+        // Both lists name every key there is, in the same order.
+        std::iter::zip(&self.entries, &newer.entries)
+            .filter(|(old, new)| old.value != new.value)
+            .map(|(_, new)| new)
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

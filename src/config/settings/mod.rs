@@ -1,0 +1,334 @@
+//! The typed settings, each module its own, and the checks that lead to them. Every problem is
+//! collected, so that an administrator sees all of them at once.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tracing::level_filters::LevelFilter;
+
+use super::keys::{self, Key, Keys};
+use super::problem::Problems;
+use super::read::Source;
+use crate::executor::{self, Policy};
+use crate::transport::{dbus, grpc};
+
+mod checker;
+
+use checker::Checker;
+
+/// The longest time for a call, in milliseconds: a day.
+const MAX_TIMEOUT_MS: i64 = 86_400_000;
+
+/// What the configuration says.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The D-Bus transport; none if it is disabled.
+    pub dbus: Option<dbus::Config>,
+    /// The gRPC transport; none if it is disabled.
+    pub grpc: Option<Grpc>,
+    /// The executor.
+    pub executor: executor::Config,
+    /// Where and how state is kept.
+    pub storage: Storage,
+    /// Where the metrics are served over HTTP.
+    pub metrics: MetricsEndpoint,
+    /// The log.
+    pub log: Log,
+    /// How long calls that run may go on when the service stops.
+    pub drain_grace: Duration,
+    /// What client programs on this machine use.
+    pub client: Client,
+    /// The agents that the configuration names.
+    pub agents: AgentLists,
+}
+
+/// The gRPC transport's settings, without the sockets that only the running process has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grpc {
+    /// The Unix socket to bind.
+    pub unix: Option<grpc::UnixSocket>,
+    /// The loopback address to bind.
+    pub tcp: Option<SocketAddr>,
+    /// The largest request, in bytes.
+    pub max_request_bytes: usize,
+    /// The largest response, in bytes.
+    pub max_response_bytes: usize,
+}
+
+/// Where and how state is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Storage {
+    /// The folder for databases.
+    pub path: PathBuf,
+    /// What an answered write survives.
+    pub durability: Durability,
+}
+
+/// What an answered write survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// The end of the process and a power cut.
+    Full,
+    /// The end of the process.
+    Normal,
+}
+
+/// Where the metrics are served over HTTP; nowhere if both are none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MetricsEndpoint {
+    /// A Unix socket.
+    pub unix: Option<PathBuf>,
+    /// A loopback address.
+    pub tcp: Option<SocketAddr>,
+}
+
+/// The log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// The least severe level that is logged.
+    pub level: LevelFilter,
+    /// Where the log goes.
+    pub target: LogTarget,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: LevelFilter::INFO, target: LogTarget::Auto }
+    }
+}
+
+/// Where the log goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogTarget {
+    /// To the journal if systemd connected standard error with it, else to standard error.
+    Auto,
+    /// To the journal.
+    Journald,
+    /// To standard error.
+    Stderr,
+}
+
+/// What client programs on this machine use. The daemon only checks it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// The server: `unix:/path` or `http://host:port`.
+    pub address: String,
+    /// How long connecting may take.
+    pub connect_timeout: Duration,
+    /// How long a call may take.
+    pub request_timeout: Duration,
+    /// How often a call that is safe to repeat is tried again.
+    pub max_retries: u32,
+    /// Whether connections are kept for further calls.
+    pub pool_connections: bool,
+}
+
+/// The agents that the configuration names. In this release every agent of the build is ready from
+/// the start, whichever list names it, and also if none does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AgentLists {
+    /// To be ready when a client connects.
+    pub run_on_connection: Vec<String>,
+    /// To be ready at the first call.
+    pub on_demand: Vec<String>,
+}
+
+/// Checks all keys.
+pub(super) fn check(keys: &Keys, sources: &[Source]) -> Result<Settings, Problems> {
+    let mut c = Checker::new(sources);
+    let settings = Settings {
+        dbus: dbus_transport(&mut c, &keys.dbus),
+        grpc: grpc_transport(&mut c, &keys.grpc),
+        executor: executor(&mut c, &keys.executor),
+        storage: Storage {
+            path: c.path(&keys.storage.path).unwrap_or_else(|| {
+                c.reject(&keys.storage.path, "it must name a folder, as \"/var/lib/op-dbus\"");
+                PathBuf::new()
+            }),
+            durability: c.one_of(
+                &keys.storage.durability,
+                [("full", Durability::Full), ("normal", Durability::Normal)],
+            ),
+        },
+        metrics: metrics(&mut c, keys),
+        log: log(&mut c, &keys.log),
+        drain_grace: c.millis(&keys.daemon.drain_grace_ms, 0..=600_000),
+        client: client(&mut c, &keys.client),
+        agents: agents(&mut c, &keys.agents),
+    };
+    if !keys.dbus.enabled.value && !keys.grpc.enabled.value {
+        c.reject(&keys.grpc.enabled, "dbus.enabled and grpc.enabled are both false, so nobody could call; enable one of them");
+    }
+    c.finish(settings)
+}
+
+fn dbus_transport(c: &mut Checker<'_>, keys: &keys::dbus::Section) -> Option<dbus::Config> {
+    let config = dbus::Config {
+        bus: bus(&keys.bus.value),
+        name: keys.name.value.clone(),
+        max_body_bytes: c.size(&keys.max_body_bytes, 1024..=128 * 1024 * 1024, "bytes"),
+    };
+    if let dbus::Bus::Address(address) = &config.bus
+        && !address.contains(':')
+    {
+        c.reject(&keys.bus, "it must be \"system\", \"session\" or a D-Bus address, as \"unix:path=/run/dbus/system_bus_socket\"");
+    }
+    if zbus::names::WellKnownName::try_from(config.name.as_str()).is_err() {
+        c.reject(&keys.name, "it is no well-known bus name, as \"org.opdbus.Agents1\"");
+    }
+    keys.enabled.value.then_some(config)
+}
+
+/// The bus that `[dbus] bus` or `--bus` names.
+pub(crate) fn bus(text: &str) -> dbus::Bus {
+    match text {
+        "system" => dbus::Bus::System,
+        "session" => dbus::Bus::Session,
+        address => dbus::Bus::Address(address.to_owned()),
+    }
+}
+
+fn grpc_transport(c: &mut Checker<'_>, keys: &keys::grpc::Section) -> Option<Grpc> {
+    let path = c.socket_path(&keys.unix);
+    let mode = u32::from_str_radix(&keys.unix_mode.value, 8)
+        .ok()
+        .filter(|mode| *mode <= 0o777)
+        .unwrap_or_else(|| {
+            c.reject(
+                &keys.unix_mode,
+                "it must be an octal number from \"0000\" to \"0777\", as \"0660\"",
+            );
+            0
+        });
+    let group = Some(keys.unix_group.value.clone()).filter(|group| !group.is_empty());
+    let tcp = c.loopback(&keys.tcp);
+    let config = Grpc {
+        unix: path.map(|path| grpc::UnixSocket { path, mode, group }),
+        tcp,
+        max_request_bytes: c.size(&keys.max_request_bytes, 1024..=1 << 30, "bytes"),
+        max_response_bytes: c.size(&keys.max_response_bytes, 1024..=1 << 30, "bytes"),
+    };
+    if keys.unix.value.is_empty() {
+        for key in [&keys.unix_mode, &keys.unix_group] {
+            if key.is_set() && !key.value.is_empty() {
+                c.reject(
+                    key,
+                    "it has no meaning while grpc.unix is empty; set grpc.unix or remove this key",
+                );
+            }
+        }
+        if keys.enabled.value && keys.tcp.value.is_empty() {
+            c.reject(
+                &keys.unix,
+                "grpc.unix and grpc.tcp are both empty; set one of them, or grpc.enabled = false",
+            );
+        }
+    }
+    keys.enabled.value.then_some(config)
+}
+
+fn executor(c: &mut Checker<'_>, keys: &keys::executor::Section) -> executor::Config {
+    let timeouts = 1..=MAX_TIMEOUT_MS;
+    let config = executor::Config {
+        max_in_flight: c.size(&keys.max_in_flight, 1..=65_536, "calls"),
+        max_in_flight_per_agent: c.size(&keys.max_in_flight_per_agent, 1..=65_536, "calls"),
+        queue: c.size(&keys.queue, 0..=1_000_000, "calls"),
+        default_timeout: c.millis(&keys.default_timeout_ms, timeouts.clone()),
+        max_timeout: c.millis(&keys.max_timeout_ms, timeouts.clone()),
+        policy: c.one_of(
+            &keys.policy,
+            [("allow-local", Policy::AllowLocal), ("deny-all", Policy::DenyAll)],
+        ),
+        request_id_ttl: c.millis(&keys.request_id_ttl_ms, timeouts),
+        request_id_max: c.size(&keys.request_id_max, 1..=1_000_000, "results"),
+    };
+    c.not_above(&keys.default_timeout_ms, &keys.max_timeout_ms);
+    c.not_above(&keys.max_in_flight_per_agent, &keys.max_in_flight);
+    config
+}
+
+fn metrics(c: &mut Checker<'_>, keys: &Keys) -> MetricsEndpoint {
+    let endpoint = MetricsEndpoint {
+        unix: c.socket_path(&keys.metrics.unix),
+        tcp: c.loopback(&keys.metrics.tcp),
+    };
+    if keys.grpc.enabled.value {
+        let pairs = [(&keys.metrics.unix, &keys.grpc.unix), (&keys.metrics.tcp, &keys.grpc.tcp)];
+        for (ours, theirs) in pairs {
+            if !ours.value.is_empty() && ours.value == theirs.value {
+                c.reject(ours, format!("{} has the same address; choose another", theirs.name));
+            }
+        }
+    }
+    endpoint
+}
+
+fn log(c: &mut Checker<'_>, keys: &keys::log::Section) -> Log {
+    Log {
+        level: c.one_of(
+            &keys.level,
+            [
+                ("error", LevelFilter::ERROR),
+                ("warn", LevelFilter::WARN),
+                ("info", LevelFilter::INFO),
+                ("debug", LevelFilter::DEBUG),
+                ("trace", LevelFilter::TRACE),
+            ],
+        ),
+        target: c.one_of(
+            &keys.target,
+            [
+                ("auto", LogTarget::Auto),
+                ("journald", LogTarget::Journald),
+                ("stderr", LogTarget::Stderr),
+            ],
+        ),
+    }
+}
+
+fn client(c: &mut Checker<'_>, keys: &keys::client::Section) -> Client {
+    let address = &keys.address.value;
+    let unix = address.strip_prefix("unix:").is_some_and(|path| path.starts_with('/'));
+    let http = address.strip_prefix("http://").is_some_and(|host| !host.is_empty());
+    if !unix && !http {
+        c.reject(
+            &keys.address,
+            "it must be \"unix:/path\" or \"http://host:port\", as \"unix:/run/op-dbus/grpc.sock\"",
+        );
+    }
+    Client {
+        address: address.clone(),
+        connect_timeout: c.millis(&keys.connect_timeout_ms, 1..=600_000),
+        request_timeout: c.millis(&keys.request_timeout_ms, 1..=MAX_TIMEOUT_MS),
+        max_retries: u32::try_from(c.size(&keys.max_retries, 0..=100, "times")).unwrap_or_default(),
+        pool_connections: keys.pool_connections.value,
+    }
+}
+
+fn agents(c: &mut Checker<'_>, keys: &keys::agents::Section) -> AgentLists {
+    let mut named = BTreeSet::new();
+    for key in [&keys.run_on_connection, &keys.on_demand] {
+        for id in &key.value {
+            check_agent(c, key, id, named.insert(id.as_str()));
+        }
+    }
+    AgentLists {
+        run_on_connection: keys.run_on_connection.value.clone(),
+        on_demand: keys.on_demand.value.clone(),
+    }
+}
+
+fn check_agent(c: &mut Checker<'_>, key: &Key<Vec<String>>, id: &str, first: bool) {
+    let well_formed = id.starts_with(|first: char| first.is_ascii_lowercase())
+        && id.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    if !well_formed {
+        c.reject(
+            key,
+            format!("{id:?} is no agent id: lower-case letters, digits and _, as \"memory\""),
+        );
+    } else if !first {
+        c.reject(key, format!("{id:?} is named twice; name it once, in one of the two lists"));
+    }
+}

@@ -1,0 +1,51 @@
+//! `--check-config`: shows what would hold, as TOML. It starts nothing and touches no state.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use super::{Args, Exit, Failure, reload};
+use crate::agents;
+use crate::config::Loaded;
+use crate::contract::Contract;
+
+/// Prints the configuration that would hold.
+pub(super) fn check(args: &Args) -> Result<Exit, Failure> {
+    let config = args.load_config()?;
+    let mut text = show(&config);
+    for warning in reload::missing_agents(&config.settings.agents, &agents_of_this_build()?) {
+        writeln!(text, "# Warning: {warning}").map_err(cannot_print)?;
+    }
+    std::io::stdout().write_all(text.as_bytes()).map_err(cannot_print)?;
+    Ok(Exit::Success)
+}
+
+fn show(config: &Loaded) -> String {
+    let files: Vec<_> = config.files.iter().map(|file| file.display().to_string()).collect();
+    let files =
+        if files.is_empty() { "none, so the defaults hold".to_owned() } else { files.join(", ") };
+    let mut text = format!("# The configuration is valid. Files: {files}\n");
+    let mut current = "";
+    for entry in &config.entries {
+        let (section, key) = entry.name.split_once('.').unwrap_or(("", entry.name));
+        if section != current {
+            text.push_str(&format!("\n[{section}]\n"));
+            current = section;
+        }
+        let origin = entry.origin.as_deref().unwrap_or("default");
+        text.push_str(&format!("{key} = {} # {origin}\n", entry.value));
+    }
+    text
+}
+
+fn agents_of_this_build() -> Result<Vec<String>, Failure> {
+    let failure = |error| Failure::part("the contract is wrong", &error, Exit::Internal);
+    let contract = Contract::built_in().map_err(failure)?;
+    agents::ALL
+        .iter()
+        .map(|agent| Ok(contract.service(agent.service).map_err(failure)?.id.clone()))
+        .collect()
+}
+
+fn cannot_print(error: impl std::fmt::Display) -> Failure {
+    Failure::new(Exit::Os, "the result cannot be printed", error)
+}
