@@ -1,5 +1,7 @@
 //! Calls over gRPC, and gRPC's errors as the client's. It chooses nothing.
 
+#![expect(clippy::disallowed_types, reason = "this is the gRPC client")]
+
 use std::time::{Duration, Instant};
 
 use http::uri::PathAndQuery;
