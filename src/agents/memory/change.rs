@@ -146,14 +146,17 @@ impl<'a> Change<'a> {
         let length = key.len() + new.tags.len() + new.value.len();
         let size = ROW_BYTES + i64::try_from(length).unwrap_or(i64::MAX - ROW_BYTES);
         let live = old.filter(|old| !old.removed);
-        let usage = self.count(&Step {
+        let mut usage = self.count(&Step {
             keys: i64::from(live.is_none()),
             bytes: size - live.map_or(0, |old| old.size),
             removed: -i64::from(old.is_some_and(|old| old.removed)),
             history_bytes: old.map_or(0, |old| old.size),
         })?;
-        self.check_quota(&usage, live.is_none())?;
         let version = usage.revision;
+        if let Err(full) = self.check_quota(&usage, live.is_none()) {
+            usage = self.expire_some()?.ok_or(full)?;
+            self.check_quota(&usage, live.is_none())?;
+        }
         if let Some(old) = old {
             self.archive(old, version)?;
             self.database
@@ -271,6 +274,27 @@ impl<'a> Change<'a> {
             ));
         }
         Ok(())
+    }
+
+    /// Turns keys of the user whose time is over into removals, since they must not count as keys;
+    /// gives the counters after it, or nothing if there was none.
+    fn expire_some(&mut self) -> Result<Option<Usage>, Failure> {
+        let over = self
+            .database
+            .prepare_cached(concat!(
+                "SELECT ",
+                entry_columns!(),
+                " FROM entry WHERE uid = ?1 AND expires_at <= ?2 LIMIT 256"
+            ))?
+            .query_map(params![self.scope.uid, self.now], Entry::read)?
+            .collect::<Result<Vec<_>, _>>()?;
+        for entry in &over {
+            self.remove(entry, Removal::Expired(entry.expires_at.unwrap_or(self.now)))?;
+        }
+        if over.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(self.count(&Step::default())?))
     }
 
     /// Drops the versions of a key that are too many. It lets twice as many come together first, so
