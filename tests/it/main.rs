@@ -10,3 +10,4 @@ mod executor;
 mod fixture;
 mod process;
 mod streams;
+mod memory;
