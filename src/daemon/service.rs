@@ -56,7 +56,7 @@ impl Service {
         let status = Arc::new(Status::default());
         let settings = &config.settings;
         let setup = Setup {
-            state_dir: settings.storage.path.clone(),
+            storage: settings.storage.clone(),
             metrics: Arc::clone(&metrics),
             status: Arc::clone(&status),
         };

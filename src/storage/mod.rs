@@ -36,7 +36,7 @@ use writer::{Job, Write, Writer};
 const QUEUE: usize = 1024;
 
 /// The settings of every store.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The folder of the databases (`[storage] path`).
     pub path: PathBuf,

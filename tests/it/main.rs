@@ -8,6 +8,6 @@ mod ctl;
 mod daemon;
 mod executor;
 mod fixture;
+mod memory;
 mod process;
 mod streams;
-mod memory;

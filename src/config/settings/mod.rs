@@ -12,6 +12,7 @@ use super::keys::{self, Key, Keys};
 use super::problem::Problems;
 use super::read::Source;
 use crate::executor::{self, Policy};
+use crate::storage::{self, Durability};
 use crate::transport::{dbus, grpc};
 
 mod checker;
@@ -31,7 +32,7 @@ pub struct Settings {
     /// The executor.
     pub executor: executor::Config,
     /// Where and how state is kept.
-    pub storage: Storage,
+    pub storage: storage::Config,
     /// Where the metrics are served over HTTP.
     pub metrics: MetricsEndpoint,
     /// The log.
@@ -55,24 +56,6 @@ pub struct Grpc {
     pub max_request_bytes: usize,
     /// The largest response, in bytes.
     pub max_response_bytes: usize,
-}
-
-/// Where and how state is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Storage {
-    /// The folder for databases.
-    pub path: PathBuf,
-    /// What an answered write survives.
-    pub durability: Durability,
-}
-
-/// What an answered write survives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// The end of the process and a power cut.
-    Full,
-    /// The end of the process.
-    Normal,
 }
 
 /// Where the metrics are served over HTTP; nowhere if both are none.
@@ -142,7 +125,7 @@ pub(super) fn check(keys: &Keys, sources: &[Source]) -> Result<Settings, Problem
         dbus: dbus_transport(&mut c, &keys.dbus),
         grpc: grpc_transport(&mut c, &keys.grpc),
         executor: executor(&mut c, &keys.executor),
-        storage: Storage {
+        storage: storage::Config {
             path: c.path(&keys.storage.path).unwrap_or_else(|| {
                 c.reject(&keys.storage.path, "it must name a folder, as \"/var/lib/op-dbus\"");
                 PathBuf::new()
