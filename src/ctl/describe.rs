@@ -159,7 +159,8 @@ fn write_fields(
 }
 
 fn write_fact(name: &str, value: &str, output: &mut Output) -> Result<(), Problem> {
-    Ok(output.line(&format!("{:<14} {}", output.paint().dim(name), clean(value)))?)
+    let name = format!("{name:<14}");
+    Ok(output.line(&format!("{} {}", output.paint().dim(&name), clean(value)))?)
 }
 
 /// A text in paragraphs, wrapped to the terminal.

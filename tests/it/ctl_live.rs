@@ -1,5 +1,6 @@
 //! `op-dbusctl` against a service: every command over both transports, on a private bus and socket.
 
+use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
@@ -305,4 +306,23 @@ fn a_reader_that_goes_away_is_no_error() {
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+}
+
+#[test]
+fn the_configuration_is_checked_by_the_daemon_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("grpc.toml");
+    let check = |words: &[&str]| command().args(words).arg(&file).output().unwrap();
+    fs::write(&file, "[executor]\nqueue = 7\n").unwrap();
+    let output = check(&["config", "check"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stdout(&output).contains("queue = 7"), "{}", stdout(&output));
+
+    fs::write(&file, "[executor]\nqueu = 7\n").unwrap();
+    let output = check(&["config", "check"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("grpc.toml:2"), "{}", stderr(&output));
+    let output = check(&["--json", "config", "check"]);
+    let report: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!((&report["valid"], &report["exit_code"]), (&json!(false), &json!(78)));
 }
