@@ -56,9 +56,8 @@ impl Live {
             let service = service;
             runtime.block_on(async {
                 let (executor, status) = (&service.executor, &service.status);
-                let grpc = grpc::start(on_socket, Arc::clone(executor), Arc::clone(status))
-                    .await
-                    .unwrap();
+                let grpc =
+                    grpc::start(on_socket, Arc::clone(executor), Arc::clone(status)).await.unwrap();
                 let dbus =
                     dbus::start(on_bus, Arc::clone(executor), Arc::clone(status)).await.unwrap();
                 ready.send(()).unwrap();
