@@ -117,6 +117,9 @@ fn agents_and_their_operations_are_shown() {
         let agent = stdout(&live.run(via, &["describe", "probe"]));
         assert!(agent.contains("org.opdbus.Probe1 on /org/opdbus/Agents1/agent/probe"), "{agent}");
         let sleep = stdout(&live.run(via, &["describe", "probe", "sleep"]));
+        let echo = stdout(&live.run(via, &["describe", "probe", "Echo"]));
+        assert!(echo.contains("\nEach Everything\n"), "{echo}");
+        assert!(echo.contains("unspecified|red|dark_green"), "{echo}");
         for text in ["probe.Sleep", "duration", "yes", "90s", "busctl ", "grpcurl "] {
             assert!(sleep.contains(text), "{text} is missing in:\n{sleep}");
         }
@@ -206,6 +209,26 @@ fn the_timeout_reaches_the_service() {
     }
     let sleep = live.json("grpc", &["call", "probe", "Sleep", "duration=1ms"]);
     assert_eq!(sleep["cancelled"], "2", "the service gave both up: {sleep}");
+}
+
+#[test]
+fn a_service_that_goes_away_is_told_from_a_call_that_failed() {
+    for via in TRANSPORTS {
+        let live = Live::start();
+        let child = command()
+            .args(live.places())
+            .args(["--via", via, "--json", "call", "probe", "Sleep", "duration=20s"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        while live.json("grpc", &["status"])["calls_in_flight"] != json!(2) {}
+        drop(live);
+        let output = child.wait_with_output().unwrap();
+        let error: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{via} {error}");
+        assert_eq!(error["error"]["kind"], "UNAVAILABLE", "{via} {error}");
+        assert!(stdout(&output).contains("may or may not have been carried out"), "{via} {error}");
+    }
 }
 
 #[test]
