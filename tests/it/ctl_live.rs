@@ -221,7 +221,10 @@ fn a_service_that_goes_away_is_told_from_a_call_that_failed() {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        while live.json("grpc", &["status"])["calls_in_flight"] != json!(2) {}
+        let started = Instant::now();
+        while live.json("grpc", &["status"])["calls_in_flight"] != json!(2) {
+            assert!(started.elapsed() < Duration::from_secs(10), "the call never arrived");
+        }
         drop(live);
         let output = child.wait_with_output().unwrap();
         let error: Value = serde_json::from_str(&stdout(&output)).unwrap();
