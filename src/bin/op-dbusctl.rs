@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    op_dbus::ctl::main()
+    op_dbus::ctl::main(&[])
 }

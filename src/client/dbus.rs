@@ -87,8 +87,7 @@ impl Connection {
 
     fn error(&self, error: &zbus::Error) -> Error {
         if let zbus::Error::InputOutput(_) = &error {
-            let message = format!("the connection to the bus was lost: {error}");
-            return Failure::new(ErrorKind::Unavailable, message).into();
+            return Failure::lost(error).into();
         }
         let (name, message) = if let zbus::Error::MethodError(name, message, _) = &error {
             (name.as_str().to_owned(), message.clone())
@@ -100,6 +99,7 @@ impl Connection {
         let message = message.unwrap_or_else(|| name.clone());
         match meaning(&name) {
             Meaning::NoService => Error::unreachable(self.target(), message),
+            Meaning::Lost => Failure::lost(message).into(),
             Meaning::Kind(kind) => Failure::new(kind, message).into(),
         }
     }
@@ -137,6 +137,8 @@ fn unreadable(error: &zbus::Error) -> Error {
 enum Meaning {
     /// Nobody is there to call.
     NoService,
+    /// Somebody was there and went away before answering.
+    Lost,
     /// The call failed.
     Kind(ErrorKind),
 }
@@ -150,7 +152,7 @@ fn meaning(name: &str) -> Meaning {
     match name.strip_prefix("org.freedesktop.DBus.Error.").unwrap_or_default() {
         "ServiceUnknown" | "NameHasNoOwner" => Meaning::NoService,
         name if name.starts_with("Spawn.") => Meaning::NoService,
-        "NoReply" | "Disconnected" | "NoServer" => Meaning::Kind(ErrorKind::Unavailable),
+        "NoReply" | "Disconnected" => Meaning::Lost,
         "Timeout" | "TimedOut" => Meaning::Kind(ErrorKind::DeadlineExceeded),
         "AccessDenied" | "AuthFailed" => Meaning::Kind(ErrorKind::AccessDenied),
         "InvalidArgs" | "InvalidSignature" => Meaning::Kind(ErrorKind::InvalidArgument),

@@ -48,6 +48,15 @@ impl Failure {
         Self::new(ErrorKind::Internal, message)
     }
 
+    /// The connection broke while the answer was waited for.
+    pub(super) fn lost(problem: impl fmt::Display) -> Self {
+        let message = format!(
+            "the connection was lost before the answer came, so that the call may or may not have \
+             been carried out: {problem}"
+        );
+        Self::new(ErrorKind::Unavailable, message)
+    }
+
     pub(super) fn no_answer(timeout: Duration) -> Self {
         let message = format!("there was no answer within {timeout:?}");
         Self::new(ErrorKind::DeadlineExceeded, message)

@@ -109,13 +109,22 @@ impl Connection {
                 }
                 _ => Err(failure(&status).into()),
             },
-            Err(status) => Err(failure(&status).into()),
+            Err(status) => Err(match lost_connection(&status) {
+                Some(cause) => Failure::lost(cause).into(),
+                None => failure(&status).into(),
+            }),
         }
     }
 
     fn lost(&self, error: &tonic::transport::Error) -> Error {
         Error::unreachable(self.target(), causes(error))
     }
+}
+
+/// The cause, if the status does not come from the service but from a connection that broke.
+fn lost_connection(status: &Status) -> Option<String> {
+    let source = std::error::Error::source(status)?;
+    source.is::<tonic::transport::Error>().then(|| causes(source))
 }
 
 /// A status as a failure: by the reason that op-dbus gives, else by the code.
@@ -146,8 +155,7 @@ fn kind_of_code(code: Code) -> ErrorKind {
         Code::AlreadyExists => ErrorKind::AlreadyExists,
         Code::PermissionDenied => ErrorKind::AccessDenied,
         Code::ResourceExhausted => ErrorKind::LimitExceeded,
-        Code::FailedPrecondition => ErrorKind::BackendMissing,
-        Code::Aborted => ErrorKind::Conflict,
+        Code::Aborted | Code::FailedPrecondition => ErrorKind::Conflict,
         Code::Unimplemented => ErrorKind::UnknownOperation,
         Code::Unavailable => ErrorKind::Unavailable,
         Code::Unauthenticated => ErrorKind::Unauthenticated,

@@ -66,15 +66,10 @@ pub(super) struct Global {
     /// The service's name on the bus [default: org.opdbus.Agents1]
     #[arg(long, global = true, value_name = "NAME")]
     pub(super) name: Option<String>,
-    /// The service's configuration file, read for where to find the service
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        default_value = "/etc/op-dbus/grpc.toml",
-        value_hint = ValueHint::FilePath
-    )]
-    pub(super) config: PathBuf,
+    /// The service's configuration file, read for where to find the service [default:
+    /// /etc/op-dbus/grpc.toml]
+    #[arg(long, global = true, value_name = "FILE", env = "OP_DBUS_CONFIG", value_hint = ValueHint::FilePath)]
+    pub(super) config: Option<PathBuf>,
     /// How long a call may take, as 30s or 5m
     #[arg(long, global = true, value_name = "TIME", default_value = "30s", value_parser = parse_timeout)]
     pub(super) timeout: Duration,
@@ -164,7 +159,7 @@ pub(super) enum Command {
 pub(super) enum ConfigCommand {
     /// Check a configuration file as op-dbusd does when it starts
     Check {
-        /// The file; that of --config if not given
+        /// The file; if not given that of --config, else the one that op-dbusd reads by itself
         #[arg(value_hint = ValueHint::FilePath)]
         file: Option<PathBuf>,
     },

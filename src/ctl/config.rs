@@ -15,7 +15,8 @@ use super::problem::Problem;
 /// The daemon, which lies next to this program or in the PATH.
 const DAEMON: &str = "op-dbusd";
 
-pub(super) fn check(file: &Path, output: &mut Output) -> Result<Outcome, Problem> {
+/// Checks `file`, or what op-dbusd reads by itself.
+pub(super) fn check(file: Option<&Path>, output: &mut Output) -> Result<Outcome, Problem> {
     let finished = run(file)?;
     let valid = finished.status.success();
     // A daemon that was killed has judged nothing.
@@ -28,10 +29,7 @@ pub(super) fn check(file: &Path, output: &mut Output) -> Result<Outcome, Problem
         let report = json!({ "file": file, "valid": valid, "exit_code": code, "messages": text });
         output.raw_json(&report.to_string())?;
     } else if valid {
-        if !text.is_empty() {
-            output.line(&text)?;
-        }
-        output.line(&format!("{} is valid", file.display()))?;
+        output.line(&text)?;
     } else {
         output.flush()?;
         writeln!(io::stderr().lock(), "{text}")?;
@@ -39,25 +37,19 @@ pub(super) fn check(file: &Path, output: &mut Output) -> Result<Outcome, Problem
     Ok(if valid { Outcome::Done } else { Outcome::Refused })
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the check is the daemon's own; ctl does not import config"
-)]
-fn run(file: &Path) -> Result<Finished, Problem> {
+fn run(file: Option<&Path>) -> Result<Finished, Problem> {
     let program = program();
-    Command::new(&program)
-        .arg("--check-config")
-        .arg("--config")
-        .arg(file)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| {
-            Problem::Local(format!(
-                "{} cannot be started: {error}; it checks the configuration and comes with this \
+    let mut command = Command::new(&program);
+    if let Some(file) = file {
+        command.arg("--config").arg(file);
+    }
+    command.arg("--check-config").stdin(Stdio::null()).output().map_err(|error| {
+        Problem::Local(format!(
+            "{} cannot be started: {error}; it checks the configuration and comes with this \
                  program",
-                program.to_string_lossy()
-            ))
-        })
+            program.to_string_lossy()
+        ))
+    })
 }
 
 fn program() -> OsString {

@@ -12,6 +12,8 @@ use crate::client::{Bus, Client, GrpcAddress, Target};
 
 /// Where the service listens unless it is told otherwise.
 const DEFAULT_SOCKET: &str = "/run/op-dbus/grpc.sock";
+/// The service's configuration file unless another is named.
+const DEFAULT_CONFIG: &str = "/etc/op-dbus/grpc.toml";
 /// The service's name on the bus unless it is told otherwise.
 const DEFAULT_NAME: &str = "org.opdbus.Agents1";
 /// The environment variable with the gRPC address.
@@ -48,7 +50,7 @@ pub(super) struct Places {
 impl Places {
     /// The places, given the value of `$OP_DBUS_ADDRESS`.
     pub(super) fn new(global: &Global, variable: Option<&str>) -> Result<Self, Problem> {
-        let hints = Hints::read(&global.config);
+        let hints = Hints::read(global.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG)));
         let addresses = match (&global.address, variable) {
             (Some(address), _) => vec![address.clone()],
             (None, Some(text)) if !text.is_empty() => {

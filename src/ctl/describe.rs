@@ -96,8 +96,18 @@ fn write_operation(
     }
     let request = parsed(&operation.request_schema);
     let response = parsed(&operation.response_schema);
-    write_fields("Arguments", &Schema::new(&request), true, output)?;
-    write_fields("Result", &Schema::new(&response), false, output)?;
+    let (request, response) = (Schema::new(&request), Schema::new(&response));
+    write_fields("Arguments", &request, true, output)?;
+    let arguments = request.definitions();
+    for (name, message) in &arguments {
+        write_fields(&format!("Each {name}"), message, true, output)?;
+    }
+    write_fields("Result", &response, false, output)?;
+    for (name, message) in response.definitions() {
+        if !arguments.iter().any(|(known, _)| *known == name) {
+            write_fields(&format!("Each {name}"), &message, false, output)?;
+        }
+    }
     if !operation.examples.is_empty() {
         output.line("")?;
         output.line(&paint.bold("Asked for as"))?;
@@ -111,7 +121,7 @@ fn write_operation(
         output.line("  It is a stream, which this release does not serve.")?;
         return Ok(());
     }
-    for call in examples::calls(agent, operation, &Schema::new(&request), places) {
+    for call in examples::calls(agent, operation, &request, places) {
         output.line(&format!("  {}", clean(&call)))?;
     }
     Ok(())
@@ -159,7 +169,8 @@ fn write_fields(
 }
 
 fn write_fact(name: &str, value: &str, output: &mut Output) -> Result<(), Problem> {
-    Ok(output.line(&format!("{:<14} {}", output.paint().dim(name), clean(value)))?)
+    let name = format!("{name:<14}");
+    Ok(output.line(&format!("{} {}", output.paint().dim(&name), clean(value)))?)
 }
 
 /// A text in paragraphs, wrapped to the terminal.

@@ -24,7 +24,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use args::{Args, Command, ConfigCommand};
+use args::{Args, Color, Command, ConfigCommand};
 use output::Output;
 use problem::Problem;
 
@@ -39,9 +39,14 @@ enum Outcome {
     Refused,
 }
 
-/// Runs the command that this process was started with.
+/// A command that another program of op-dbus describes itself with, and the section of the manual
+/// that its page belongs to.
+pub type OtherPage = (&'static str, fn() -> clap::Command);
+
+/// Runs the command that this process was started with. `op-dbusctl man` writes the pages of
+/// `others` too.
 #[must_use]
-pub fn main() -> ExitCode {
+pub fn main(others: &[OtherPage]) -> ExitCode {
     match complete::answer_shell() {
         Ok(false) => {}
         Ok(true) => return ExitCode::SUCCESS,
@@ -50,6 +55,11 @@ pub fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
+            if error.use_stderr() && std::env::args_os().any(|word| word == "--json") {
+                let text = error.render().to_string();
+                let text = text.trim_start_matches("error: ").trim_end();
+                return Problem::usage(text, "").report(&mut Output::new(true, Color::Never));
+            }
             let code = if error.use_stderr() { problem::USAGE } else { 0 };
             // Nobody is left to tell when even the help cannot be written.
             error.print().ok();
@@ -57,7 +67,7 @@ pub fn main() -> ExitCode {
         }
     };
     let mut output = Output::new(args.global.json, args.global.color);
-    let outcome = run(&args, &mut output).and_then(|outcome| {
+    let outcome = run(&args, others, &mut output).and_then(|outcome| {
         output.flush()?;
         Ok(outcome)
     });
@@ -69,7 +79,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(args: &Args, output: &mut Output) -> Result<Outcome, Problem> {
+fn run(args: &Args, others: &[OtherPage], output: &mut Output) -> Result<Outcome, Problem> {
     let global = &args.global;
     let options = global.call_options();
     let client = || connect::connect(global);
@@ -88,10 +98,10 @@ fn run(args: &Args, output: &mut Output) -> Result<Outcome, Problem> {
             }
             Command::Status => status::run(&client().await?, &options, output).await,
             Command::Config { command: ConfigCommand::Check { file } } => {
-                config::check(file.as_deref().unwrap_or(&global.config), output)
+                config::check(file.as_deref().or(global.config.as_deref()), output)
             }
             Command::Completions { shell } => complete::registration(shell, output),
-            Command::Man { folder } => man::write(folder.as_deref(), output),
+            Command::Man { folder } => man::write(folder.as_deref(), others, output),
         }
     };
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)

@@ -3,7 +3,6 @@
 
 use std::io::{self, BufWriter, IsTerminal as _, StdoutLock, Write};
 
-use serde::Serialize;
 use serde_json::Value;
 
 use super::args::Color;
@@ -78,9 +77,10 @@ impl Output {
 
     /// Writes JSON indented for people; as it is if it is none.
     pub(super) fn pretty_json(&mut self, json: &str) -> io::Result<()> {
-        let Ok(value) = serde_json::from_str::<Value>(json) else { return self.line(json) };
-        value.serialize(&mut serde_json::Serializer::pretty(&mut self.out))?;
-        self.out.write_all(b"\n")
+        match indented(json) {
+            Some(text) => self.line(&text),
+            None => self.line(&clean(json)),
+        }
     }
 }
 
@@ -92,6 +92,21 @@ impl Write for Output {
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
+}
+
+/// JSON indented, with the control characters escaped that JSON itself lets through.
+fn indented(json: &str) -> Option<String> {
+    let value: Value = serde_json::from_str(json).ok()?;
+    let text = serde_json::to_string_pretty(&value).ok()?;
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if ('\u{7f}'..='\u{9f}').contains(&c) {
+            safe.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            safe.push(c);
+        }
+    }
+    Some(safe)
 }
 
 /// Colours, or none.
@@ -129,4 +144,17 @@ pub(super) fn clean(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_is_shown_steers_the_terminal() {
+        assert_eq!(clean("a\u{1b}[2Jb\u{9b}c\nd"), "a\u{fffd}[2Jb\u{fffd}c\nd");
+        let shown = indented("{\"b\":\"\u{9b}2J\",\"a\":[1]}").unwrap();
+        assert_eq!(shown, "{\n  \"b\": \"\\u009b2J\",\n  \"a\": [\n    1\n  ]\n}");
+        assert_eq!(indented("no JSON"), None);
+    }
 }

@@ -11,7 +11,10 @@ use serde_json::Value;
 /// The command, which finds neither a configuration nor an address in its environment.
 pub fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_op-dbusctl"));
-    command.env_remove("OP_DBUS_ADDRESS").args(["--config", "/nonexistent/grpc.toml"]);
+    command
+        .env_remove("OP_DBUS_ADDRESS")
+        .env_remove("OP_DBUS_CONFIG")
+        .args(["--config", "/nonexistent/grpc.toml"]);
     command
 }
 
@@ -61,6 +64,15 @@ fn a_wrong_command_line_ends_with_2() {
         assert_eq!(stdout(&output), "", "{words:?}");
         assert!(!stderr(&output).is_empty(), "{words:?}");
     }
+}
+
+#[test]
+fn with_json_a_wrong_command_line_is_json_too() {
+    let output = run(&["--json", "call", "memory"]);
+    assert_eq!(output.status.code(), Some(2));
+    let error: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(error["error"]["kind"], "USAGE");
+    assert!(error["error"]["message"].as_str().unwrap().contains("<OPERATION>"), "{error}");
 }
 
 #[test]
@@ -114,7 +126,8 @@ fn the_environment_and_the_configuration_say_where_the_service_is() {
     let config = config.display().to_string();
     let output = Command::new(env!("CARGO_BIN_EXE_op-dbusctl"))
         .env_remove("OP_DBUS_ADDRESS")
-        .args(["--via", "grpc", "agents", "--config", &config])
+        .env("OP_DBUS_CONFIG", &config)
+        .args(["--via", "grpc", "agents"])
         .output()
         .unwrap();
     assert!(stderr(&output).contains("from-file.sock"), "{}", stderr(&output));

@@ -1,5 +1,6 @@
 //! `op-dbusctl` against a service: every command over both transports, on a private bus and socket.
 
+use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
@@ -55,9 +56,8 @@ impl Live {
             let service = service;
             runtime.block_on(async {
                 let (executor, status) = (&service.executor, &service.status);
-                let grpc = grpc::start(on_socket, Arc::clone(executor), Arc::clone(status))
-                    .await
-                    .unwrap();
+                let grpc =
+                    grpc::start(on_socket, Arc::clone(executor), Arc::clone(status)).await.unwrap();
                 let dbus =
                     dbus::start(on_bus, Arc::clone(executor), Arc::clone(status)).await.unwrap();
                 ready.send(()).unwrap();
@@ -117,6 +117,9 @@ fn agents_and_their_operations_are_shown() {
         let agent = stdout(&live.run(via, &["describe", "probe"]));
         assert!(agent.contains("org.opdbus.Probe1 on /org/opdbus/Agents1/agent/probe"), "{agent}");
         let sleep = stdout(&live.run(via, &["describe", "probe", "sleep"]));
+        let echo = stdout(&live.run(via, &["describe", "probe", "Echo"]));
+        assert!(echo.contains("\nEach Everything\n"), "{echo}");
+        assert!(echo.contains("unspecified|red|dark_green"), "{echo}");
         for text in ["probe.Sleep", "duration", "yes", "90s", "busctl ", "grpcurl "] {
             assert!(sleep.contains(text), "{text} is missing in:\n{sleep}");
         }
@@ -206,6 +209,29 @@ fn the_timeout_reaches_the_service() {
     }
     let sleep = live.json("grpc", &["call", "probe", "Sleep", "duration=1ms"]);
     assert_eq!(sleep["cancelled"], "2", "the service gave both up: {sleep}");
+}
+
+#[test]
+fn a_service_that_goes_away_is_told_from_a_call_that_failed() {
+    for via in TRANSPORTS {
+        let live = Live::start();
+        let child = command()
+            .args(live.places())
+            .args(["--via", via, "--json", "call", "probe", "Sleep", "duration=20s"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let started = Instant::now();
+        while live.json("grpc", &["status"])["calls_in_flight"] != json!(2) {
+            assert!(started.elapsed() < Duration::from_secs(10), "the call never arrived");
+        }
+        drop(live);
+        let output = child.wait_with_output().unwrap();
+        let error: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{via} {error}");
+        assert_eq!(error["error"]["kind"], "UNAVAILABLE", "{via} {error}");
+        assert!(stdout(&output).contains("may or may not have been carried out"), "{via} {error}");
+    }
 }
 
 #[test]
@@ -305,4 +331,23 @@ fn a_reader_that_goes_away_is_no_error() {
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+}
+
+#[test]
+fn the_configuration_is_checked_by_the_daemon_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("grpc.toml");
+    let check = |words: &[&str]| command().args(words).arg(&file).output().unwrap();
+    fs::write(&file, "[executor]\nqueue = 7\n").unwrap();
+    let output = check(&["config", "check"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stdout(&output).contains("queue = 7"), "{}", stdout(&output));
+
+    fs::write(&file, "[executor]\nqueu = 7\n").unwrap();
+    let output = check(&["config", "check"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("grpc.toml:2"), "{}", stderr(&output));
+    let output = check(&["--json", "config", "check"]);
+    let report: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!((&report["valid"], &report["exit_code"]), (&json!(false), &json!(78)));
 }

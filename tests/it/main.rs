@@ -5,6 +5,7 @@
 
 mod architecture;
 mod ctl;
+mod ctl_live;
 mod daemon;
 mod executor;
 mod fixture;

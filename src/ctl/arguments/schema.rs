@@ -80,6 +80,16 @@ impl<'a> Schema<'a> {
         }
     }
 
+    /// The messages that the schema refers to, by the last part of their names.
+    pub(crate) fn definitions(self) -> Vec<(&'a str, Schema<'a>)> {
+        let definitions = self.root["$defs"].as_object();
+        definitions
+            .into_iter()
+            .flatten()
+            .map(|(name, node)| (name.rsplit('.').next().unwrap_or(name), self.at(node)))
+            .collect()
+    }
+
     /// The fields of a message, as the contract orders them; none if it is no message.
     pub(crate) fn fields(self) -> Vec<Field<'a>> {
         let node = self.resolved().node;
