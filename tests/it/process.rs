@@ -166,11 +166,6 @@ impl Daemon {
         self.folder.path().join("metrics.sock")
     }
 
-    /// The main configuration file.
-    pub fn config_file(&self) -> PathBuf {
-        self.folder.path().join("grpc.toml")
-    }
-
     /// Replaces what [`Daemon::start`] was given; [`Signal::SIGHUP`] makes it count.
     pub fn write_config(&self, config: &str) {
         write_config(self.folder.path(), config);
