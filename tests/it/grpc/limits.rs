@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use op_dbus::proto::opdbus::agent::probe::v1::{FillRequest, FillResponse};
 use op_dbus::proto::opdbus::v1::{PingRequest, PingResponse};
+use prost::Message as _;
 use tonic::{Code, Status};
 
 use super::{FILL, LIMIT, PING, check_error, raw, start};
@@ -16,9 +17,9 @@ fn check_limit<T: std::fmt::Debug>(outcome: Result<T, Status>, limit: &str) {
 
 /// A ping whose message has `bytes` bytes.
 fn ping_of(bytes: usize) -> PingRequest {
-    let request = PingRequest { payload: Bytes::from(vec![1; bytes - 4]) };
-    assert_eq!(prost::Message::encoded_len(&request), bytes);
-    request
+    let of = |payload: usize| PingRequest { payload: Bytes::from(vec![1; payload]) };
+    let overhead = of(bytes).encoded_len() - bytes;
+    of(bytes - overhead)
 }
 
 #[tokio::test]

@@ -231,6 +231,8 @@ async fn out_of_descriptors() {
     use nix::sys::resource::{Resource, setrlimit};
     let running = start().await;
     let client = running.client().await;
+    // Accepted for certain.
+    client.ping().await;
     setrlimit(Resource::RLIMIT_NOFILE, 64, 64).unwrap();
     let mut held = Vec::new();
     while let Ok(stream) = std::os::unix::net::UnixStream::connect(&running.path) {
