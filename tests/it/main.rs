@@ -9,6 +9,7 @@ mod ctl_live;
 mod daemon;
 mod executor;
 mod fixture;
+mod grpc;
 mod memory;
 mod process;
 mod streams;

@@ -1,13 +1,47 @@
-//! The gRPC transport.
+//! The gRPC transport: native, typed paths for every operation of every agent, beside the standard
+//! health and reflection services, on a Unix socket and on loopback TCP. It translates between
+//! HTTP/2 and the executor and decides nothing.
+//!
+//! A request goes from `listen` (a connection and its caller) through `connection` (HTTP/2) to
+//! `service`, which reads `metadata` and `value`, asks the executor, and answers with a `value` or an
+//! `error`. `authority` mends what some clients send on Unix sockets; `phase` says when to stop.
+
+mod authority;
+mod caller;
+mod connection;
+mod error;
+mod health;
+mod listen;
+mod metadata;
+mod phase;
+mod service;
+mod socket;
+mod socket_owner;
+mod standard;
+mod unix_socket;
+mod value;
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::call::Transport;
 use crate::error::Error;
 use crate::executor::Executor;
 use crate::status::Status;
+
+use connection::Acceptor;
+use phase::Phase;
+use service::Service;
+use unix_socket::SocketFile;
+
+/// How long closing a connection by force may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The transport's settings.
 #[derive(Debug)]
@@ -35,29 +69,93 @@ pub struct UnixSocket {
     pub group: Option<String>,
 }
 
-/// The running transport.
-pub struct Server {}
+/// The running transport. Dropping it closes every connection at once.
+pub struct Server {
+    phase: watch::Sender<Phase>,
+    socket_file: Option<SocketFile>,
+    executor: Arc<Executor>,
+    status: Arc<Status>,
+}
 
 /// Binds every listener and serves.
 ///
 /// # Errors
-/// `Unavailable` if a listener cannot be bound, `AlreadyExists` if another process listens there.
+/// `Unavailable` if a listener cannot be bound, `AlreadyExists` if another process listens there or
+/// the path is no socket, `InvalidArgument` naming the setting that makes no sense.
 pub async fn start(
     config: Config,
     executor: Arc<Executor>,
     status: Arc<Status>,
 ) -> Result<Server, Error> {
-    let _unused = (config, executor, status);
-    std::future::ready(Ok(Server {})).await
+    let (phase, watched) = watch::channel(Phase::Serving);
+    let service = Service::new(
+        Arc::clone(&executor),
+        phase.clone(),
+        config.max_request_bytes,
+        config.max_response_bytes,
+    )?;
+    // Looking up a group may ask a directory service, so it must not hold up the runtime.
+    let bound = tokio::task::spawn_blocking({
+        let runtime = tokio::runtime::Handle::current();
+        move || {
+            let _entered = runtime.enter();
+            listen::bind(config)
+        }
+    });
+    let (listeners, socket_file) = bound
+        .await
+        .map_err(|error| Error::internal(format!("binding the gRPC sockets broke: {error}")))??;
+
+    let addresses: Vec<String> = listeners.iter().map(listen::Listener::address).collect();
+    let acceptor = Acceptor::new(service, watched);
+    for listener in listeners {
+        tokio::spawn(acceptor.clone().run(listener));
+    }
+    tracing::info!(
+        max_connections = connection::MAX_CONNECTIONS,
+        "gRPC is served on {}",
+        addresses.join(", ")
+    );
+    status.serving(Transport::Grpc, addresses);
+    executor.metrics().transport_up(Transport::Grpc, true);
+    Ok(Server { phase, socket_file, executor, status })
 }
 
 impl Server {
     /// Says NOT_SERVING in the health service; calls are still taken.
-    pub fn not_serving(&self) {}
+    pub fn not_serving(&self) {
+        self.phase.send_if_modified(|phase| {
+            let serves = *phase == Phase::Serving;
+            *phase = (*phase).max(Phase::NotServing);
+            serves
+        });
+    }
 
     /// Stops accepting, asks clients to go away, lets calls that run end, and closes what is left
     /// after `grace`. True if everything ended by itself.
-    pub async fn stop(self, grace: std::time::Duration) -> bool {
-        std::future::ready(grace.is_zero()).await
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes every connection at once.
+    pub async fn stop(mut self, grace: Duration) -> bool {
+        self.status.not_serving(Transport::Grpc, "the service is stopping");
+        self.executor.metrics().transport_up(Transport::Grpc, false);
+        self.phase.send_replace(Phase::Draining);
+        // From here on clients see that there is no server rather than one that does not answer.
+        drop(self.socket_file.take());
+        if timeout(grace, self.phase.closed()).await.is_ok() {
+            return true;
+        }
+        tracing::warn!("closing {} gRPC connections by force", self.phase.receiver_count());
+        self.phase.send_replace(Phase::Closed);
+        if timeout(CLOSE_TIMEOUT, self.phase.closed()).await.is_err() {
+            tracing::error!("a gRPC connection does not close");
+        }
+        false
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.phase.send_replace(Phase::Closed);
     }
 }

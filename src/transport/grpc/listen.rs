@@ -1,0 +1,160 @@
+//! The sockets that clients connect to: our own Unix socket, those that systemd passed, loopback TCP.
+//! What happens on a connection is not known here.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::net::{AddressFamily, SocketType, sockopt};
+use tokio::net::{TcpListener, UnixListener};
+
+use super::socket::Socket;
+use super::unix_socket::{self, SocketFile};
+use super::{Config, caller};
+use crate::call::Caller;
+use crate::error::{Error, ErrorKind};
+
+/// A listening socket.
+pub(super) enum Listener {
+    /// A Unix socket and its path.
+    Unix(UnixListener, String),
+    /// A TCP socket on a loopback address.
+    Tcp(TcpListener, SocketAddr),
+}
+
+/// Binds what is configured and takes over what was passed.
+///
+/// # Errors
+/// See [`super::start`].
+pub(super) fn bind(config: Config) -> Result<(Vec<Listener>, Option<SocketFile>), Error> {
+    let mut listeners = Vec::new();
+    let mut file = None;
+    if config.inherited.is_empty()
+        && let Some(unix) = &config.unix
+    {
+        let (listener, socket_file) = unix_socket::bind(unix)?;
+        listeners.push(unix_listener(listener, unix.path.display().to_string())?);
+        file = Some(socket_file);
+    }
+    for descriptor in config.inherited {
+        listeners.push(inherited(descriptor)?);
+    }
+    if let Some(address) = config.tcp {
+        listeners.push(tcp(address)?);
+    }
+    if listeners.is_empty() {
+        return Err(Error::invalid(
+            "grpc.unix",
+            "no socket is configured; set grpc.unix or grpc.tcp, or turn gRPC off",
+        ));
+    }
+    Ok((listeners, file))
+}
+
+fn unix_listener(
+    listener: std::os::unix::net::UnixListener,
+    path: String,
+) -> Result<Listener, Error> {
+    let taken = listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener));
+    taken.map(|listener| Listener::Unix(listener, path)).map_err(|error| not_usable(&error))
+}
+
+fn tcp_listener(listener: std::net::TcpListener) -> Result<Listener, Error> {
+    let taken = || {
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        Ok(Listener::Tcp(TcpListener::from_std(listener)?, address))
+    };
+    taken().map_err(|error: io::Error| not_usable(&error))
+}
+
+fn tcp(address: SocketAddr) -> Result<Listener, Error> {
+    if !address.ip().is_loopback() {
+        return Err(Error::invalid(
+            "grpc.tcp",
+            format!("{address} is no loopback address; use 127.0.0.1 or [::1] with a port"),
+        ));
+    }
+    let listener = std::net::TcpListener::bind(address).map_err(|error| {
+        if error.kind() == io::ErrorKind::AddrInUse {
+            let text = format!("another server listens on {address}; stop it or change grpc.tcp");
+            return Error::new(ErrorKind::AlreadyExists, text);
+        }
+        Error::new(ErrorKind::Unavailable, format!("{address} cannot be bound: {error}"))
+    })?;
+    tcp_listener(listener)
+}
+
+/// Takes over a listening socket that systemd passed.
+fn inherited(descriptor: OwnedFd) -> Result<Listener, Error> {
+    let passed = |problem: &str| Error::invalid("LISTEN_FDS", problem);
+    let is_listening = sockopt::socket_acceptconn(&descriptor).unwrap_or(false);
+    let is_stream = sockopt::socket_type(&descriptor).is_ok_and(|kind| kind == SocketType::STREAM);
+    if !is_listening || !is_stream {
+        return Err(passed("a passed descriptor is no listening stream socket"));
+    }
+    rustix::io::fcntl_setfd(&descriptor, rustix::io::FdFlags::CLOEXEC)
+        .map_err(|error| not_usable(&error))?;
+    let address = rustix::net::getsockname(&descriptor).map_err(|error| not_usable(&error))?;
+    match address.address_family() {
+        AddressFamily::UNIX => {
+            let listener = std::os::unix::net::UnixListener::from(descriptor);
+            let path = listener
+                .local_addr()
+                .ok()
+                .and_then(|address| Some(address.as_pathname()?.display().to_string()))
+                .unwrap_or_else(|| "a socket without a path".to_owned());
+            unix_listener(listener, path)
+        }
+        AddressFamily::INET | AddressFamily::INET6 => {
+            let listener = std::net::TcpListener::from(descriptor);
+            let address = listener.local_addr().map_err(|error| not_usable(&error))?;
+            if !address.ip().is_loopback() {
+                return Err(passed(&format!(
+                    "the passed socket listens on {address}, which is no loopback address"
+                )));
+            }
+            tcp_listener(listener)
+        }
+        _ => Err(passed("a passed socket is neither a Unix nor a TCP socket")),
+    }
+}
+
+fn not_usable(error: &dyn std::error::Error) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("a listening socket cannot be used: {error}"))
+}
+
+impl Listener {
+    /// Where clients find it.
+    pub(super) fn address(&self) -> String {
+        match self {
+            Self::Unix(_, path) => format!("unix:{path}"),
+            Self::Tcp(_, address) => address.to_string(),
+        }
+    }
+
+    /// The next connection, and who made it.
+    ///
+    /// # Errors
+    /// What the system says.
+    ///
+    /// # Cancel safety
+    /// No connection is lost.
+    pub(super) async fn accept(&self) -> io::Result<(Socket, Arc<Caller>)> {
+        match self {
+            Self::Unix(listener, _) => {
+                let (stream, _) = listener.accept().await?;
+                let caller = caller::of_unix(&stream);
+                Ok((Socket::unix(stream), caller))
+            }
+            Self::Tcp(listener, _) => {
+                let (stream, peer) = listener.accept().await?;
+                // Small answers must not wait for the client's acknowledgement of earlier ones.
+                stream.set_nodelay(true)?;
+                let caller = caller::of_tcp(peer, stream.local_addr()?);
+                Ok((Socket::tcp(stream), caller))
+            }
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What a client says beside its request, in gRPC metadata: deadline, request id, trace context. It
+//! reads and checks; what follows from it is the executor's.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+
+use crate::error::Error;
+
+/// The longest `opdbus-request-id`, in bytes.
+const MAX_REQUEST_ID_BYTES: usize = 128;
+
+/// What the metadata of one call say.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Metadata {
+    /// How long the client is ready to wait (`grpc-timeout`).
+    pub(super) timeout: Option<Duration>,
+    /// The client's name for the request (`opdbus-request-id`).
+    pub(super) request_id: Option<Box<str>>,
+    /// The W3C trace context (`traceparent`).
+    pub(super) traceparent: Option<Box<str>>,
+    /// True if `grpc-encoding` names a compression.
+    pub(super) compressed: bool,
+}
+
+impl Metadata {
+    /// Reads the headers of a request.
+    ///
+    /// # Errors
+    /// `InvalidArgument` naming the metadata that is wrong, repeated, or op-dbus's own but not served.
+    pub(super) fn read(headers: &HeaderMap) -> Result<Self, Error> {
+        let mut metadata = Self::default();
+        for (name, value) in headers {
+            let value = value.as_bytes();
+            match name.as_str() {
+                "grpc-timeout" => set("grpc-timeout", &mut metadata.timeout, timeout(value))?,
+                "grpc-encoding" => metadata.compressed = value != b"identity",
+                "traceparent" => {
+                    set("traceparent", &mut metadata.traceparent, traceparent(value))?;
+                }
+                "opdbus-request-id" => {
+                    set("opdbus-request-id", &mut metadata.request_id, request_id(value))?;
+                }
+                name @ ("opdbus-session-id" | "opdbus-detach") => {
+                    return Err(Error::invalid(name, "this release does not serve it"));
+                }
+                name if name.starts_with("opdbus-") => {
+                    return Err(Error::invalid(
+                        name,
+                        "op-dbus knows no such metadata; there is opdbus-request-id",
+                    ));
+                }
+                _ => {}
+            }
+        }
+        Ok(metadata)
+    }
+}
+
+fn set<T>(
+    name: &'static str,
+    place: &mut Option<T>,
+    value: Result<T, &'static str>,
+) -> Result<(), Error> {
+    let value = value.map_err(|problem| Error::invalid(name, problem))?;
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(Error::invalid(name, "must come once")),
+    }
+}
+
+/// A gRPC timeout: one to eight digits and a unit.
+fn timeout(value: &[u8]) -> Result<Duration, &'static str> {
+    const FORM: &str = "must be 1 to 8 digits and one of the units H, M, S, m, u, n";
+    let (unit, digits) = value.split_last().ok_or(FORM)?;
+    if !(1..=8).contains(&digits.len()) || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(FORM);
+    }
+    let number = digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0'));
+    match unit {
+        b'H' => Ok(Duration::from_secs(number * 3600)),
+        b'M' => Ok(Duration::from_secs(number * 60)),
+        b'S' => Ok(Duration::from_secs(number)),
+        b'm' => Ok(Duration::from_millis(number)),
+        b'u' => Ok(Duration::from_micros(number)),
+        b'n' => Ok(Duration::from_nanos(number)),
+        _ => Err(FORM),
+    }
+}
+
+fn request_id(value: &[u8]) -> Result<Box<str>, &'static str> {
+    const FORM: &str = "must be 1 to 128 visible ASCII characters";
+    if !(1..=MAX_REQUEST_ID_BYTES).contains(&value.len()) || !value.iter().all(u8::is_ascii_graphic)
+    {
+        return Err(FORM);
+    }
+    str::from_utf8(value).map(Box::from).map_err(|_| FORM)
+}
+
+/// A W3C trace context: version, trace, parent and flags in lower-case hexadecimal digits.
+fn traceparent(value: &[u8]) -> Result<Box<str>, &'static str> {
+    const FORM: &str =
+        "must be a W3C trace context, as 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    /// The length of version 00; later versions may go on after it.
+    const LENGTH: usize = 55;
+    let is_hex = |digit: &u8| digit.is_ascii_digit() || (b'a'..=b'f').contains(digit);
+    let text = str::from_utf8(value).map_err(|_| FORM)?;
+    let known = value.get(..LENGTH).ok_or(FORM)?;
+    let (version, trace, parent) = (&known[..2], &known[3..35], &known[36..52]);
+    let is_valid = known.iter().enumerate().all(|(at, byte)| match at {
+        2 | 35 | 52 => *byte == b'-',
+        _ => is_hex(byte),
+    }) && version != b"ff"
+        && trace.iter().any(|digit| *digit != b'0')
+        && parent.iter().any(|digit| *digit != b'0')
+        && match value.get(LENGTH) {
+            None => true,
+            Some(next) => version != b"00" && *next == b'-' && value.len() <= 4 * LENGTH,
+        };
+    if is_valid { Ok(text.into()) } else { Err(FORM) }
+}
+
+#[cfg(test)]
+mod tests;

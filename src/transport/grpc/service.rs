@@ -1,0 +1,159 @@
+//! From an HTTP/2 request to a call and back: one way for every operation of every agent. What the
+//! call does, may do and costs is the executor's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{Method, Request, Response, StatusCode};
+use http_body::Body;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+use super::error::Refusal;
+use super::metadata::Metadata;
+use super::phase::Phase;
+use super::standard::Standard;
+use super::value::{self, Outgoing, Reply, Unread};
+use crate::call::{Caller, Context, Transport};
+use crate::error::{Error, ErrorKind};
+use crate::executor::Executor;
+use crate::metrics::Rejection;
+
+/// How long a client may take to send a request whose head has come.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The bytes of large responses that may wait in one connection for a client that does not read.
+const UNREAD_RESPONSE_BYTES: usize = 16 * 1024 * 1024;
+
+/// Answers requests.
+pub(super) struct Service {
+    executor: Arc<Executor>,
+    standard: Standard,
+    max_request_bytes: usize,
+    max_response_bytes: usize,
+}
+
+/// What is the same for all requests of a connection.
+#[derive(Clone)]
+pub(super) struct Peer {
+    /// Who is at the other end.
+    pub(super) caller: Arc<Caller>,
+    /// What the client has not read yet.
+    pub(super) outgoing: Outgoing,
+}
+
+impl Service {
+    /// Answers with what `executor` says.
+    ///
+    /// # Errors
+    /// `Internal` if the descriptors cannot be read.
+    pub(super) fn new(
+        executor: Arc<Executor>,
+        phase: watch::Sender<Phase>,
+        max_request_bytes: usize,
+        max_response_bytes: usize,
+    ) -> Result<Self, Error> {
+        let standard = Standard::new(Arc::clone(executor.registry()), phase)?;
+        Ok(Self { executor, standard, max_request_bytes, max_response_bytes })
+    }
+
+    /// Answers one request.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the call up.
+    pub(super) async fn answer<B>(&self, peer: Peer, request: Request<B>) -> Response<Reply>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        if let Err(code) = is_grpc(&request) {
+            return Refusal::NotGrpc(code).into_response();
+        }
+        if Standard::has(request.uri().path()) {
+            // Boxed, so that the calls of agents do not carry its size.
+            return Box::pin(self.standard.answer(request)).await;
+        }
+        self.call(peer, request).await.unwrap_or_else(Refusal::into_response)
+    }
+
+    async fn call<B>(&self, peer: Peer, request: Request<B>) -> Result<Response<Reply>, Refusal>
+    where
+        B: Body<Data = Bytes>,
+    {
+        let arrived = Instant::now();
+        let route = self.executor.find_path(request.uri().path())?;
+        let metadata = Metadata::read(request.headers())
+            .inspect_err(|_| self.executor.reject(Rejection::InvalidRequest))?;
+        if metadata.compressed {
+            self.executor.reject(Rejection::InvalidRequest);
+            return Err(Refusal::Compressed);
+        }
+        self.check_unread(&peer).inspect_err(|_| self.executor.reject(Rejection::TooLarge))?;
+        let message = self.read(request.into_body(), arrived, metadata.timeout).await?;
+
+        let mut context = Context::new(peer.caller.clone(), Transport::Grpc);
+        // The client counts from when it sent the head, the executor from now.
+        context.timeout =
+            metadata.timeout.map(|timeout| timeout.saturating_sub(context.received - arrived));
+        context.request_id = metadata.request_id;
+        context.traceparent = metadata.traceparent;
+        let response = self.executor.call(&route, context, message).await?;
+        if response.len() > value::COPIED_BYTES {
+            self.check_unread(&peer)?;
+        }
+        Ok(value::answer(response, self.max_response_bytes, &peer.outgoing)?)
+    }
+
+    /// Reads the request before the client's time is over, or ours.
+    async fn read<B>(
+        &self,
+        body: B,
+        arrived: Instant,
+        timeout: Option<Duration>,
+    ) -> Result<Bytes, Refusal>
+    where
+        B: Body<Data = Bytes>,
+    {
+        let timeout = timeout.map_or(REQUEST_TIMEOUT, |timeout| timeout.min(REQUEST_TIMEOUT));
+        let reading = value::read(body, self.max_request_bytes);
+        match timeout_at(arrived + timeout, reading).await {
+            Ok(Ok(message)) => Ok(message),
+            Ok(Err(Unread { refusal, rejection })) => {
+                if let Some(rejection) = rejection {
+                    self.executor.reject(rejection);
+                }
+                Err(refusal)
+            }
+            Err(_) => {
+                self.executor.reject(Rejection::Deadline);
+                let text = format!("the request was not whole after {} ms", timeout.as_millis());
+                Err(Error::new(ErrorKind::DeadlineExceeded, text).into())
+            }
+        }
+    }
+
+    /// Refuses a client that calls and calls but does not read the answers.
+    fn check_unread(&self, peer: &Peer) -> Result<(), Error> {
+        let limit = UNREAD_RESPONSE_BYTES.max(self.max_response_bytes);
+        if peer.outgoing.bytes() < limit {
+            return Ok(());
+        }
+        let problem = "the client does not read the responses that wait in its connection";
+        Err(Error::limit("unread response bytes", limit, problem))
+    }
+}
+
+/// Checks that a request is one of gRPC; gives the HTTP status if it is not.
+fn is_grpc<B>(request: &Request<B>) -> Result<(), StatusCode> {
+    if request.method() != Method::POST {
+        return Err(StatusCode::METHOD_NOT_ALLOWED);
+    }
+    let kind = request.headers().get(CONTENT_TYPE).map_or(&[] as &[u8], |kind| kind.as_bytes());
+    match kind.strip_prefix(b"application/grpc") {
+        Some([] | [b';', ..]) => Ok(()),
+        Some(rest) if rest == b"+proto" || rest.starts_with(b"+proto;") => Ok(()),
+        Some(_) | None => Err(StatusCode::UNSUPPORTED_MEDIA_TYPE),
+    }
+}
