@@ -2,4 +2,5 @@
 
 #![expect(clippy::unwrap_used, unreachable_pub, reason = "a test that fails may panic")]
 
+mod dbus;
 mod fixture;

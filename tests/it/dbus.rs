@@ -1,0 +1,154 @@
+//! The D-Bus transport on a real bus, driven by a D-Bus client and by foreign programs.
+
+use std::collections::HashMap;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use op_dbus::executor::Config;
+use op_dbus::transport::dbus::{self, Server};
+use zbus::message::Message;
+use zbus::{Connection, Variant};
+
+use crate::fixture::{Bus, Service};
+
+const NAME: &str = "org.opdbus.Agents1";
+const MANAGER: &str = "/org/opdbus/Agents1";
+const PROBE: &str = "/org/opdbus/Agents1/agent/probe";
+
+type Options<'a> = HashMap<&'a str, Variant<'a>>;
+
+/// A bus with op-dbus on it, and a client.
+struct World {
+    bus: Bus,
+    service: Service,
+    server: Option<Server>,
+    client: Connection,
+}
+
+impl World {
+    async fn new() -> Self {
+        let bus = Bus::start();
+        let service = Service::new(Config::default());
+        let server = start(&bus, &service).await.unwrap();
+        let client = connect(&bus).await;
+        Self { bus, service, server: Some(server), client }
+    }
+
+    async fn call<B>(&self, path: &str, interface: Option<&str>, method: &str, body: &B) -> Reply
+    where
+        B: serde::Serialize + zbus::DynamicType,
+    {
+        call(&self.client, path, interface, method, body).await
+    }
+
+    /// Calls a method of the probe.
+    async fn probe<B>(&self, method: &str, body: &B) -> Reply
+    where
+        B: serde::Serialize + zbus::DynamicType,
+    {
+        self.call(PROBE, Some("org.opdbus.Probe1"), method, body).await
+    }
+
+    fn metrics(&self) -> String {
+        self.service.executor.metrics().render().unwrap()
+    }
+
+    /// Runs a foreign program on the bus and gives what it prints.
+    fn run(&self, program: &str, arguments: &[&str]) -> String {
+        let output = Command::new(program)
+            .args(arguments)
+            .env("DBUS_SYSTEM_BUS_ADDRESS", &self.bus.address)
+            .output()
+            .unwrap();
+        let (out, err) = (&output.stdout, &output.stderr);
+        assert!(
+            output.status.success(),
+            "{program} {arguments:?}: {}{}",
+            String::from_utf8_lossy(out),
+            String::from_utf8_lossy(err)
+        );
+        assert!(err.is_empty(), "{program} {arguments:?}: {}", String::from_utf8_lossy(err));
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+/// The reply, or name and text of the error.
+type Reply = Result<Message, (String, String)>;
+
+async fn call<B>(
+    client: &Connection,
+    path: &str,
+    interface: Option<&str>,
+    method: &str,
+    body: &B,
+) -> Reply
+where
+    B: serde::Serialize + zbus::DynamicType,
+{
+    let reply = client.call_method(Some(NAME), path, interface, method, body).await;
+    reply.map_err(|error| match error {
+        zbus::Error::MethodError(name, text, _) => (name.to_string(), text.unwrap_or_default()),
+        zbus::Error::FDO(error) => {
+            let reply = zbus::DBusError::name(&*error).to_string();
+            (reply, zbus::DBusError::description(&*error).unwrap_or_default().to_owned())
+        }
+        error => panic!("no reply: {error}"),
+    })
+}
+
+async fn start(bus: &Bus, service: &Service) -> Result<Server, op_dbus::error::Error> {
+    let config = dbus::Config {
+        bus: dbus::Bus::Address(bus.address.clone()),
+        name: NAME.to_owned(),
+        max_body_bytes: 1024 * 1024,
+    };
+    dbus::start(config, Arc::clone(&service.executor), Arc::clone(&service.status)).await
+}
+
+async fn connect(bus: &Bus) -> Connection {
+    zbus::connection::Builder::address(bus.address.as_str())
+        .method_timeout(Duration::from_secs(20))
+        .build()
+        .await
+        .unwrap()
+}
+
+/// Asserts that a call failed with this error, and gives its text.
+#[track_caller]
+fn failed(reply: Reply, name: &str) -> String {
+    let (found, text) = reply.expect_err("the call must fail");
+    assert_eq!(found, name, "{text}");
+    text
+}
+
+fn none() -> Options<'static> {
+    HashMap::new()
+}
+
+fn with<'a>(name: &'a str, value: impl Into<Variant<'a>>) -> Options<'a> {
+    HashMap::from([(name, value.into())])
+}
+
+#[tokio::test]
+async fn echo_gives_the_same_back() {
+    let world = World::new().await;
+    let more = with("a_string", "deep");
+    let everything = HashMap::from([("an_int32", Variant::from(-7)), ("a_colour", "red".into())]);
+    let options = HashMap::from([
+        ("texts", Variant::from(vec!["a", "b"])),
+        ("more", Variant::from(more)),
+        ("value", Variant::from(5_u8)),
+    ]);
+    let reply =
+        world.probe("Echo", &("hello", vec![1_u8, 2, 0], everything, options)).await.unwrap();
+    let body = reply.body();
+    let (text, data, everything, extra): (&str, Vec<u8>, Options<'_>, Options<'_>) =
+        body.deserialize().unwrap();
+    assert_eq!((text, data), ("hello", vec![1, 2, 0]));
+    assert_eq!(everything["an_int32"], Variant::from(-7));
+    assert_eq!(everything["a_colour"], Variant::from("red"));
+    assert_eq!(extra["texts"], Variant::from(vec!["a", "b"]));
+    assert_eq!(extra["value"], Variant::from(5.0));
+    assert_eq!(extra.len(), 3);
+}
