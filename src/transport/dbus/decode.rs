@@ -10,7 +10,7 @@ use super::fault::Fault;
 use super::options::{Options, Reserved};
 use super::plan::{Field, Kind, MAX_LEVELS, Method, Shape};
 use super::scalar::Scalar;
-use super::{value, wire};
+use super::{slot, value, wire};
 use crate::error::Error;
 
 /// Reads the body of a call whose signature is the method's.
@@ -91,8 +91,13 @@ impl<'de> DeserializeSeed<'de> for Seed<'_, '_, '_> {
         match target {
             Target::Field(field) => match (&field.shape, signature) {
                 (Shape::One(kind), _) => {
-                    let target = Target::One { kind, number: field.number };
-                    Seed { decoder, target, signature }.deserialize(deserializer)
+                    let begin = decoder.out.len();
+                    one(decoder, kind, field.number, signature, deserializer)?;
+                    // As every other encoder leaves it out, so that equal requests are equal bytes.
+                    if !field.has_presence && slot::is_default(&decoder.out[begin..]) {
+                        decoder.out.truncate(begin);
+                    }
+                    Ok(())
                 }
                 (Shape::List(kind), Signature::Array(child)) => {
                     let target = Target::One { kind, number: field.number };

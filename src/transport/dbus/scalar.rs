@@ -131,8 +131,11 @@ fn push_time(out: &mut Vec<u8>, kind: &Kind, number: u32, microseconds: i64) {
         (microseconds / PER_SECOND, microseconds % PER_SECOND)
     };
     let start = wire::open(out, number);
-    wire::push_varint_field(out, 1, seconds.cast_unsigned());
-    wire::push_varint_field(out, 2, (rest * 1_000).cast_unsigned());
+    for (part, value) in [(1, seconds), (2, rest * 1_000)] {
+        if value != 0 {
+            wire::push_varint_field(out, part, value.cast_unsigned());
+        }
+    }
     wire::close(out, start);
 }
 

@@ -83,16 +83,14 @@ impl<'a> Slot<'a> {
                     .any(|payload| !matches!(payload, Payload::Bytes(bytes) if bytes.is_empty())),
                 Shape::One(_) | Shape::List(_) | Shape::Map(..) => true,
             },
-            Self::One(payload) => {
-                field.has_presence
-                    || match payload {
-                        Payload::Varint(value) | Payload::Fixed64(value) => *value != 0,
-                        Payload::Fixed32(value) => *value != 0,
-                        Payload::Bytes(bytes) => !bytes.is_empty(),
-                    }
-            }
+            Self::One(payload) => field.has_presence || !payload.is_default(),
         }
     }
+}
+
+/// True if an encoded field holds its default.
+pub(super) fn is_default(encoded: &[u8]) -> bool {
+    matches!(Reader(encoded).next(), Some(Ok((_, payload))) if payload.is_default())
 }
 
 fn is_message(kind: &Kind) -> bool {

@@ -90,6 +90,17 @@ pub(super) enum Payload<'a> {
     Bytes(&'a [u8]),
 }
 
+impl Payload<'_> {
+    /// True if it is what a field without presence holds when it was not written.
+    pub(super) fn is_default(&self) -> bool {
+        match self {
+            Self::Varint(value) | Self::Fixed64(value) => *value == 0,
+            Self::Fixed32(value) => *value == 0,
+            Self::Bytes(bytes) => bytes.is_empty(),
+        }
+    }
+}
+
 /// The bytes are no protobuf message.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Malformed;
