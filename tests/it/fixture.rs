@@ -23,8 +23,13 @@ pub struct Bus {
 impl Bus {
     /// Starts a bus that lets everybody do everything.
     pub fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// Starts a bus whose configuration ends with `policy`.
+    pub fn start_with(policy: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("bus.conf"), bus_config(folder.path())).unwrap();
+        fs::write(folder.path().join("bus.conf"), bus_config(folder.path(), policy)).unwrap();
         let process = daemon(folder.path());
         let address = format!("unix:path={}/bus", folder.path().display());
         Self { address, process, folder }
@@ -64,13 +69,13 @@ fn daemon(folder: &Path) -> Child {
     process
 }
 
-fn bus_config(folder: &Path) -> String {
+fn bus_config(folder: &Path, policy: &str) -> String {
     format!(
         r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-BUS Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 <busconfig><type>system</type><listen>unix:path={}/bus</listen><auth>EXTERNAL</auth>
 <policy context="default"><allow user="*"/><allow own="*"/><allow send_destination="*"/>
-<allow receive_sender="*"/></policy></busconfig>"#,
+<allow receive_sender="*"/></policy>{policy}</busconfig>"#,
         folder.display()
     )
 }

@@ -4,6 +4,7 @@
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -35,6 +36,7 @@ pub(super) struct Session {
     connection: Connection,
     serving: JoinHandle<Ended>,
     stop: oneshot::Sender<()>,
+    releasing: Arc<AtomicBool>,
 }
 
 /// What it takes to make a session.
@@ -58,10 +60,12 @@ impl Link {
             max_body_bytes: self.config.max_body_bytes,
             call_json: plan::call_json(),
         };
-        let dispatcher = Dispatcher::new(shared, connection.clone(), self.config.name.clone());
+        let releasing = Arc::<AtomicBool>::default();
+        let name = self.config.name.clone();
+        let dispatcher = Dispatcher::new(shared, connection.clone(), name, Arc::clone(&releasing));
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(dispatcher.run(stream, stopped));
-        let session = Session { connection, serving, stop };
+        let session = Session { connection, serving, stop, releasing };
         match self.prepare(&session.connection).await {
             Ok(()) => {
                 let address = format!("{} on {}", self.config.name, self.config.bus);
@@ -186,6 +190,7 @@ impl Link {
 impl Session {
     /// Gives the name back, lets replies that are under way leave, and disconnects.
     async fn stop(self, name: &str) {
+        self.releasing.store(true, Ordering::Release);
         if let Err(error) = ask(&self.connection, "ReleaseName", &name).await {
             tracing::debug!("D-Bus: the name was not given back: {error}");
         }

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -58,6 +59,8 @@ pub(super) struct Dispatcher {
     connection: Connection,
     /// The well-known name.
     name: String,
+    /// Set while the name is given back on purpose.
+    releasing: Arc<AtomicBool>,
     table: Table,
     batch: Vec<Message>,
     batch_bytes: usize,
@@ -67,12 +70,18 @@ pub(super) struct Dispatcher {
 }
 
 impl Dispatcher {
-    pub(super) fn new(shared: Shared, connection: Connection, name: String) -> Self {
+    pub(super) fn new(
+        shared: Shared,
+        connection: Connection,
+        name: String,
+        releasing: Arc<AtomicBool>,
+    ) -> Self {
         let routes = Arc::clone(&shared.executor.routes());
         Self {
             shared: Arc::new(shared),
             connection,
             name,
+            releasing,
             table: Table::new(routes, None),
             batch: Vec::with_capacity(BATCH),
             batch_bytes: 0,
@@ -135,9 +144,8 @@ impl Dispatcher {
     /// Answers what has come before the name was given back, then waits for pending calls.
     async fn finish(mut self, mut stream: MessageStream) -> Ended {
         while let Some(Some(Ok(message))) = stream.next().now_or_never() {
-            // The name is lost on purpose now.
-            if self.take(message).is_err() {
-                continue;
+            if let Err(ended) = self.take(message) {
+                return ended;
             }
         }
         let wait = async {
@@ -267,7 +275,10 @@ impl Dispatcher {
                     self.gone(name);
                 }
             }
-            Some("NameLost") if body.deserialize::<&str>().is_ok_and(|name| name == self.name) => {
+            Some("NameLost")
+                if !self.releasing.load(Ordering::Acquire)
+                    && body.deserialize::<&str>().is_ok_and(|name| name == self.name) =>
+            {
                 return Err(Ended::NameLost);
             }
             _ => {}
@@ -297,6 +308,7 @@ impl Dispatcher {
             return Ok(());
         }
         let sent = self.connection.send_all(&self.batch).await;
+
         self.batch.clear();
         self.batch_bytes = 0;
         sent
