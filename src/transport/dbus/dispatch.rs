@@ -99,6 +99,7 @@ impl Dispatcher {
         loop {
             tokio::select! {
                 biased;
+                _ = &mut stop => return self.finish(stream).await,
                 message = stream.next() => {
                     self.refresh();
                     if let Err(ended) = self.take_ready(message, &mut stream).await {
@@ -106,7 +107,6 @@ impl Dispatcher {
                     }
                 }
                 Some(done) = self.pending.join_next_with_id() => self.finished(done),
-                _ = &mut stop => return self.finish(stream).await,
             }
             while let Some(done) = self.pending.try_join_next_with_id() {
                 self.finished(done);
@@ -143,7 +143,8 @@ impl Dispatcher {
 
     /// Answers what has come before the name was given back, then waits for pending calls.
     async fn finish(mut self, mut stream: MessageStream) -> Ended {
-        while let Some(Some(Ok(message))) = stream.next().now_or_never() {
+        for _ in 0..stream.max_queued().get() {
+            let Some(Some(Ok(message))) = stream.next().now_or_never() else { break };
             if let Err(ended) = self.take(message) {
                 return ended;
             }
@@ -234,7 +235,9 @@ impl Dispatcher {
             }
             return;
         }
-        let apart = message.body().len() > APART_BYTES;
+        // What is too large is refused at once, so that it is not held.
+        let size = message.body().len();
+        let apart = size > APART_BYTES && size <= self.shared.max_body_bytes;
         let sender = message.clone();
         let mut work = Box::pin(call::run(Arc::clone(&self.shared), message, operation, received));
         if !apart && let Some(reply) = poll_once(work.as_mut()) {
