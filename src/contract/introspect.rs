@@ -9,7 +9,9 @@ use super::service::{Operation, Service};
 pub fn interface_xml(service: &Service) -> String {
     let mut xml = format!("  <interface name=\"{}\">\n", service.interface);
     push_doc(&mut xml, 4, &service.docs);
-    for operation in &service.operations {
+    // A method of today must not bear a signature that the stream of tomorrow will not have.
+    let unary = service.operations.iter().filter(|o| !o.client_streaming && !o.server_streaming);
+    for operation in unary {
         xml.push_str(&method_xml(operation));
     }
     xml.push_str("  </interface>\n");

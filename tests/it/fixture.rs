@@ -18,43 +18,65 @@ use tempfile::TempDir;
 pub struct Bus {
     pub address: String,
     process: Child,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Bus {
     /// Starts a bus that lets everybody do everything.
     pub fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// Starts a bus whose configuration ends with `policy`.
+    pub fn start_with(policy: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let config = folder.path().join("bus.conf");
-        fs::write(&config, bus_config(folder.path())).unwrap();
-        let mut process = Command::new("dbus-daemon")
-            .arg(format!("--config-file={}", config.display()))
-            .args(["--nofork", "--nosyslog", "--print-address=1"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("dbus-daemon must be installed");
-        let mut address = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut address).unwrap();
-        let address = address.trim().to_owned();
-        assert!(address.starts_with("unix:"), "dbus-daemon did not say its address");
-        Self { address, process, _folder: folder }
+        fs::write(folder.path().join("bus.conf"), bus_config(folder.path(), policy)).unwrap();
+        let process = daemon(folder.path());
+        let address = format!("unix:path={}/bus", folder.path().display());
+        Self { address, process, folder }
+    }
+
+    /// Ends the bus.
+    pub fn kill(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+
+    /// Starts the bus again, at the same address.
+    pub fn restart(&mut self) {
+        self.kill();
+        fs::remove_file(self.folder.path().join("bus")).ok();
+        self.process = daemon(self.folder.path());
     }
 }
 
 impl Drop for Bus {
     fn drop(&mut self) {
-        self.process.kill().ok();
-        self.process.wait().ok();
+        self.kill();
     }
 }
 
-fn bus_config(folder: &Path) -> String {
+/// Starts a `dbus-daemon` with the configuration in `folder` and waits until it can be reached.
+fn daemon(folder: &Path) -> Child {
+    let mut process = Command::new("dbus-daemon")
+        .arg(format!("--config-file={}", folder.join("bus.conf").display()))
+        .args(["--nofork", "--nosyslog", "--print-address=1"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("dbus-daemon must be installed");
+    let mut address = String::new();
+    BufReader::new(process.stdout.take().unwrap()).read_line(&mut address).unwrap();
+    assert!(address.starts_with("unix:"), "dbus-daemon did not say its address");
+    process
+}
+
+fn bus_config(folder: &Path, policy: &str) -> String {
     format!(
         r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-BUS Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 <busconfig><type>system</type><listen>unix:path={}/bus</listen><auth>EXTERNAL</auth>
 <policy context="default"><allow user="*"/><allow own="*"/><allow send_destination="*"/>
-<allow receive_sender="*"/></policy></busconfig>"#,
+<allow receive_sender="*"/></policy>{policy}</busconfig>"#,
         folder.display()
     )
 }

@@ -8,6 +8,7 @@ mod ctl;
 mod ctl_live;
 mod daemon;
 mod executor;
+mod dbus;
 mod fixture;
 mod grpc;
 mod memory;

@@ -1,10 +1,43 @@
-//! The D-Bus transport.
+//! The D-Bus transport: every object of the service on one connection, served from the stream of
+//! messages. It translates; what a call may do and how long is the executor's to decide.
+//!
+//! Names on the bus that do not exist (objects, interfaces, members) get the errors of
+//! `org.freedesktop.DBus.Error`, as every D-Bus tool expects; everything about a call of an operation
+//! is `org.opdbus.Error`. Calls of one client run side by side, so replies may overtake each other.
 
+mod call;
+mod caller;
+mod connection;
+mod decode;
+mod dispatch;
+mod encode;
+mod error;
+mod fault;
+mod introspect;
+mod objects;
+mod options;
+mod plan;
+mod properties;
+mod scalar;
+mod slot;
+mod standard;
+mod text;
+mod value;
+mod wire;
+
+use std::fmt;
 use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use crate::error::Error;
 use crate::executor::Executor;
 use crate::status::Status;
+
+pub use introspect::{agent_interface_document, interface_document};
+
+use connection::Link;
 
 /// The transport's settings.
 #[derive(Clone, Debug)]
@@ -28,8 +61,21 @@ pub enum Bus {
     Address(String),
 }
 
-/// The running transport.
-pub struct Server {}
+impl fmt::Display for Bus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::System => f.write_str("the system bus"),
+            Self::Session => f.write_str("the session bus"),
+            Self::Address(address) => write!(f, "the bus at {address}"),
+        }
+    }
+}
+
+/// The running transport. Dropping it stops it too, but waits for nothing.
+pub struct Server {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
 
 /// Connects, serves every object and then takes the name.
 ///
@@ -41,14 +87,23 @@ pub async fn start(
     executor: Arc<Executor>,
     status: Arc<Status>,
 ) -> Result<Server, Error> {
-    let _unused = (config, executor, status);
-    std::future::ready(Ok(Server {})).await
+    let link = Link { config, executor, status };
+    let session = link.open().await?;
+    let (stop, stopped) = oneshot::channel();
+    Ok(Server { stop, task: tokio::spawn(link.keep(session, stopped)) })
 }
 
 impl Server {
     /// Gives the name back, so that no new call comes, lets replies that are under way leave, and
     /// disconnects.
     pub async fn stop(self) {
-        std::future::ready(()).await;
+        let Self { stop, task } = self;
+        stop.send(()).ok();
+        if let Err(error) = task.await {
+            tracing::error!("D-Bus: the transport failed: {error}");
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,431 @@
+//! From the body of a method call to the encoded request: reads the D-Bus values by plan and writes
+//! protobuf, with nothing in between. `google.protobuf.Value` and its kin are in `value.rs`.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use zbus::{DynamicType, Signature};
+
+use super::fault::Fault;
+use super::options::{Options, Reserved};
+use super::plan::{Field, Kind, MAX_LEVELS, Method, Shape};
+use super::scalar::Scalar;
+use super::{slot, value, wire};
+use crate::error::Error;
+
+/// Reads the body of a call whose signature is the method's.
+///
+/// # Errors
+/// `InvalidArgument` naming the argument or option.
+pub(super) fn request(
+    method: &Method,
+    body: &zbus::message::Body,
+) -> Result<(Vec<u8>, Options), Error> {
+    let mut decoder = Decoder {
+        method,
+        out: Vec::with_capacity(body.len()),
+        options: Options::default(),
+        fault: Fault::default(),
+        levels: 0,
+    };
+    match body.data().deserialize_with_seed(Arguments(&mut decoder)) {
+        Ok(_) => Ok((decoder.out, decoder.options)),
+        Err(error) => {
+            let (place, problem) = decoder.fault.into_parts(error, "body");
+            Err(Error::invalid(place, problem))
+        }
+    }
+}
+
+/// The request so far.
+pub(super) struct Decoder<'p> {
+    method: &'p Method,
+    pub(super) out: Vec<u8>,
+    options: Options,
+    pub(super) fault: Fault,
+    levels: usize,
+}
+
+impl Decoder<'_> {
+    /// Begins a message, list or object of `Value` inside the current one.
+    pub(super) fn deeper<E: serde::de::Error>(&mut self) -> Result<(), E> {
+        self.levels += 1;
+        if self.levels > MAX_LEVELS {
+            return Err(self.fault.note(format!("is nested deeper than {MAX_LEVELS} levels")));
+        }
+        Ok(())
+    }
+
+    /// Ends it.
+    pub(super) fn shallower(&mut self) {
+        self.levels -= 1;
+    }
+}
+
+/// What a value is decoded as.
+#[derive(Clone, Copy)]
+pub(super) enum Target<'p> {
+    /// All values of a field.
+    Field(&'p Field),
+    /// One value, written as the field `number`.
+    One { kind: &'p Kind, number: u32 },
+    /// An option of the call.
+    Reserved(Reserved),
+}
+
+/// Decodes one D-Bus value of the type `signature`.
+pub(super) struct Seed<'d, 'p, 's> {
+    pub(super) decoder: &'d mut Decoder<'p>,
+    pub(super) target: Target<'p>,
+    pub(super) signature: &'s Signature,
+}
+
+impl<'de> DeserializeSeed<'de> for Seed<'_, '_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        let Self { decoder, target, signature } = self;
+        if matches!(signature, Signature::Variant) {
+            return deserializer.deserialize_any(Variant { decoder, target });
+        }
+        match target {
+            Target::Field(field) => match (&field.shape, signature) {
+                (Shape::One(kind), _) => {
+                    let begin = decoder.out.len();
+                    one(decoder, kind, field.number, signature, deserializer)?;
+                    // As every other encoder leaves it out, so that equal requests are equal bytes.
+                    if !field.has_presence && slot::is_default(&decoder.out[begin..]) {
+                        decoder.out.truncate(begin);
+                    }
+                    Ok(())
+                }
+                (Shape::List(kind), Signature::Array(child)) => {
+                    let target = Target::One { kind, number: field.number };
+                    deserializer.deserialize_any(Elements { decoder, target, signature: child })
+                }
+                (Shape::Map(key, entry), Signature::Dict { key: key_type, value: entry_type }) => {
+                    deserializer.deserialize_any(Entries {
+                        decoder,
+                        number: field.number,
+                        key: (key, key_type),
+                        value: (entry, entry_type),
+                    })
+                }
+                (Shape::List(_) | Shape::Map(..), _) => {
+                    Err(mismatch(decoder, &field.signature_text, signature))
+                }
+            },
+            Target::One { kind, number } => one(decoder, kind, number, signature, deserializer),
+            Target::Reserved(option) => {
+                let set = match Scalar::read(signature, deserializer)? {
+                    Some(Scalar::Text(text)) => decoder.options.set_text(option, text),
+                    Some(Scalar::Integer(value)) => decoder.options.set_integer(option, value),
+                    Some(Scalar::Bool(_) | Scalar::Float(_)) | None => {
+                        Err(format!("is no {signature}"))
+                    }
+                };
+                set.map_err(|problem| decoder.fault.note(problem))
+            }
+        }
+    }
+}
+
+/// Decodes one value of a kind.
+fn one<'de, 'p, D: Deserializer<'de>>(
+    decoder: &mut Decoder<'p>,
+    kind: &'p Kind,
+    number: u32,
+    signature: &Signature,
+    deserializer: D,
+) -> Result<(), D::Error> {
+    match (kind, signature) {
+        (Kind::Bytes, Signature::Array(child)) if **child == Signature::U8 => {
+            deserializer.deserialize_bytes(Bytes { decoder, number })
+        }
+        (Kind::Message(index), Signature::Dict { key, value }) if **key == Signature::Str => {
+            decoder.deeper()?;
+            let start = wire::open(&mut decoder.out, number);
+            let fields = Fields { decoder, message: *index, signature: value, arguments: &[] };
+            deserializer.deserialize_any(fields)?;
+            wire::close(&mut decoder.out, start);
+            decoder.shallower();
+            Ok(())
+        }
+        (Kind::Value, _) => {
+            let start = wire::open(&mut decoder.out, number);
+            value::decode(decoder, signature, deserializer)?;
+            wire::close(&mut decoder.out, start);
+            Ok(())
+        }
+        (Kind::ListValue, Signature::Array(child)) if **child != Signature::U8 => {
+            value::decode_list(decoder, number, child, deserializer)
+        }
+        (Kind::Struct, Signature::Dict { key, value }) if **key == Signature::Str => {
+            value::decode_struct(decoder, number, value, deserializer)
+        }
+        (Kind::Message(_) | Kind::ListValue | Kind::Struct | Kind::Bytes, _) => {
+            Err(mismatch(decoder, kind.expected(), signature))
+        }
+        _ => match Scalar::read(signature, deserializer)? {
+            Some(scalar) => scalar
+                .push(&mut decoder.out, kind, number)
+                .map_err(|problem| decoder.fault.note(problem)),
+            None => Err(mismatch(decoder, kind.expected(), signature)),
+        },
+    }
+}
+
+fn mismatch<E: serde::de::Error>(
+    decoder: &mut Decoder<'_>,
+    expected: &str,
+    found: &Signature,
+) -> E {
+    decoder.fault.note(format!("takes {expected}, not {found}"))
+}
+
+/// All arguments of a method and its options.
+struct Arguments<'d, 'p>(&'d mut Decoder<'p>);
+
+impl DynamicType for Arguments<'_, '_> {
+    fn signature(&self) -> Signature {
+        self.0.method.in_signature.clone()
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Arguments<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_tuple(self.0.method.inputs.len() + 1, self)
+    }
+}
+
+impl<'de> Visitor<'de> for Arguments<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the arguments of the method")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut arguments: A) -> Result<(), A::Error> {
+        let decoder = self.0;
+        let method = decoder.method;
+        let message = method.arena.message(method.input);
+        for index in &method.inputs {
+            let field = &message.fields[*index];
+            let seed = Seed {
+                decoder: &mut *decoder,
+                target: Target::Field(field),
+                signature: &field.signature,
+            };
+            arguments.next_element_seed(seed).inspect_err(|_| decoder.fault.within(&field.name))?;
+        }
+        arguments.next_element_seed(TrailingOptions(&mut *decoder))?;
+        Ok(())
+    }
+}
+
+/// The trailing `a{sv} options`.
+struct TrailingOptions<'d, 'p>(&'d mut Decoder<'p>);
+
+impl<'de> DeserializeSeed<'de> for TrailingOptions<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        let method = self.0.method;
+        deserializer.deserialize_any(Fields {
+            decoder: self.0,
+            message: method.input,
+            signature: &Signature::Variant,
+            arguments: &method.inputs,
+        })
+    }
+}
+
+/// The fields of a message as a dictionary. At the top of a call it also bears the call's options,
+/// and the fields that are arguments have no place in it.
+struct Fields<'d, 'p, 's> {
+    decoder: &'d mut Decoder<'p>,
+    message: usize,
+    /// The type of the values.
+    signature: &'s Signature,
+    arguments: &'p [usize],
+}
+
+impl<'de> Visitor<'de> for Fields<'_, '_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a dictionary of fields")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
+        let mut seen = Seen::default();
+        // Only the dictionary that ends a call stands in no message.
+        let is_options = self.decoder.levels == 0;
+        while let Some(name) = entries.next_key::<&str>()? {
+            let target = self.target(name, is_options, &mut seen);
+            let target = target.map_err(|problem| {
+                self.decoder.fault.within(name);
+                self.decoder.fault.note(problem)
+            })?;
+            let seed = Seed { decoder: &mut *self.decoder, target, signature: self.signature };
+            entries.next_value_seed(seed).inspect_err(|_| self.decoder.fault.within(name))?;
+        }
+        Ok(())
+    }
+}
+
+/// What a dictionary has held so far.
+#[derive(Default)]
+struct Seen {
+    fields: Vec<usize>,
+    reserved: Vec<Reserved>,
+}
+
+impl<'p> Fields<'_, 'p, '_> {
+    fn target(&self, name: &str, is_options: bool, seen: &mut Seen) -> Result<Target<'p>, String> {
+        if is_options && let Some(option) = Reserved::named(name)? {
+            if seen.reserved.contains(&option) {
+                return Err("is given twice".to_owned());
+            }
+            seen.reserved.push(option);
+            return Ok(Target::Reserved(option));
+        }
+        let message = self.decoder.method.arena.message(self.message);
+        let Some(index) = message.named(name) else {
+            return Err(self.unknown());
+        };
+        if self.arguments.contains(&index) {
+            return Err("is an argument of the method, not an option".to_owned());
+        }
+        if seen.fields.contains(&index) {
+            return Err("is given twice".to_owned());
+        }
+        let field = &message.fields[index];
+        if let Some(oneof) = field.oneof
+            && let Some(other) =
+                seen.fields.iter().find(|other| message.fields[**other].oneof == Some(oneof))
+        {
+            let other = &message.fields[*other].name;
+            return Err(format!("cannot be given together with {other}"));
+        }
+        seen.fields.push(index);
+        Ok(Target::Field(field))
+    }
+
+    fn unknown(&self) -> String {
+        let fields = &self.decoder.method.arena.message(self.message).fields;
+        let known: Vec<&str> = fields
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| !self.arguments.contains(index))
+            .map(|(_, field)| field.name.as_ref())
+            .collect();
+        if known.is_empty() {
+            "is not known here; there is nothing that can be given".to_owned()
+        } else {
+            format!("is not known here; there are {}", known.join(", "))
+        }
+    }
+}
+
+/// The elements of an array.
+pub(super) struct Elements<'d, 'p, 's> {
+    pub(super) decoder: &'d mut Decoder<'p>,
+    pub(super) target: Target<'p>,
+    pub(super) signature: &'s Signature,
+}
+
+impl<'de> Visitor<'de> for Elements<'_, '_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
+        let Self { decoder, target, signature } = self;
+        while elements
+            .next_element_seed(Seed { decoder: &mut *decoder, target, signature })?
+            .is_some()
+        {}
+        Ok(())
+    }
+}
+
+/// The entries of a dictionary that is a map.
+struct Entries<'d, 'p, 's> {
+    decoder: &'d mut Decoder<'p>,
+    number: u32,
+    key: (&'p Kind, &'s Signature),
+    value: (&'p Kind, &'s Signature),
+}
+
+impl<'de> Visitor<'de> for Entries<'_, '_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a dictionary")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
+        let Self { decoder, number, key, value } = self;
+        loop {
+            let begin = decoder.out.len();
+            let start = wire::open(&mut decoder.out, number);
+            let target = Target::One { kind: key.0, number: 1 };
+            let seed = Seed { decoder: &mut *decoder, target, signature: key.1 };
+            if entries.next_key_seed(seed)?.is_none() {
+                decoder.out.truncate(begin);
+                return Ok(());
+            }
+            let target = Target::One { kind: value.0, number: 2 };
+            entries.next_value_seed(Seed { decoder: &mut *decoder, target, signature: value.1 })?;
+            wire::close(&mut decoder.out, start);
+        }
+    }
+}
+
+/// Bytes, as one slice.
+struct Bytes<'d, 'p> {
+    decoder: &'d mut Decoder<'p>,
+    number: u32,
+}
+
+impl Visitor<'_> for Bytes<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("bytes")
+    }
+
+    fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<(), E> {
+        wire::push_bytes_field(&mut self.decoder.out, self.number, bytes);
+        Ok(())
+    }
+}
+
+/// A variant: its signature and then its value.
+struct Variant<'d, 'p> {
+    decoder: &'d mut Decoder<'p>,
+    target: Target<'p>,
+}
+
+impl<'de> Visitor<'de> for Variant<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a variant")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<(), A::Error> {
+        let text: &str =
+            parts.next_element()?.ok_or_else(|| A::Error::custom("a variant has no signature"))?;
+        let signature = Signature::try_from(text).map_err(A::Error::custom)?;
+        let Self { decoder, target } = self;
+        parts
+            .next_element_seed(Seed { decoder, target, signature: &signature })?
+            .ok_or_else(|| A::Error::custom("a variant has no value"))
+    }
+}

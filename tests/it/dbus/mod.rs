@@ -1,0 +1,144 @@
+//! The D-Bus transport on a real bus, driven by a D-Bus client and by foreign programs.
+
+mod calls;
+mod lifecycle;
+mod objects;
+
+use std::collections::HashMap;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use op_dbus::executor::Config;
+use op_dbus::transport::dbus::{self, Server};
+use zbus::message::Message;
+use zbus::{Connection, Variant};
+
+use crate::fixture::{Bus, Service};
+
+const NAME: &str = "org.opdbus.Agents1";
+const MANAGER: &str = "/org/opdbus/Agents1";
+const PROBE: &str = "/org/opdbus/Agents1/agent/probe";
+
+type Options<'a> = HashMap<&'a str, Variant<'a>>;
+
+/// A bus with op-dbus on it, and a client.
+struct World {
+    bus: Bus,
+    service: Service,
+    server: Option<Server>,
+    client: Connection,
+}
+
+impl World {
+    async fn new() -> Self {
+        let bus = Bus::start();
+        let service = Service::new(Config::default());
+        let server = start(&bus, &service).await.unwrap();
+        let client = connect(&bus).await;
+        Self { bus, service, server: Some(server), client }
+    }
+
+    async fn call<B>(&self, path: &str, interface: Option<&str>, method: &str, body: &B) -> Reply
+    where
+        B: serde::Serialize + zbus::DynamicType,
+    {
+        call(&self.client, path, interface, method, body).await
+    }
+
+    /// Calls a method of the probe.
+    async fn probe<B>(&self, method: &str, body: &B) -> Reply
+    where
+        B: serde::Serialize + zbus::DynamicType,
+    {
+        self.call(PROBE, Some("org.opdbus.Probe1"), method, body).await
+    }
+
+    fn metrics(&self) -> String {
+        self.service.executor.metrics().render().unwrap()
+    }
+
+    /// Runs a foreign program on the bus and gives what it prints.
+    async fn run(&self, program: &str, arguments: &[&str]) -> String {
+        let mut command = Command::new(program);
+        command.args(arguments).env("DBUS_SYSTEM_BUS_ADDRESS", &self.bus.address);
+        let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+        let (out, err) = (&output.stdout, &output.stderr);
+        assert!(
+            output.status.success(),
+            "{program} {arguments:?}: {}{}",
+            String::from_utf8_lossy(out),
+            String::from_utf8_lossy(err)
+        );
+        assert!(err.is_empty(), "{program} {arguments:?}: {}", String::from_utf8_lossy(err));
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+/// The reply, or name and text of the error.
+type Reply = Result<Message, (String, String)>;
+
+async fn call<B>(
+    client: &Connection,
+    path: &str,
+    interface: Option<&str>,
+    method: &str,
+    body: &B,
+) -> Reply
+where
+    B: serde::Serialize + zbus::DynamicType,
+{
+    let reply = client.call_method(Some(NAME), path, interface, method, body).await;
+    reply.map_err(|error| {
+        if let zbus::Error::MethodError(name, text, _) = error {
+            return (name.to_string(), text.unwrap_or_default());
+        }
+        let zbus::Error::FDO(error) = error else { panic!("no reply: {error}") };
+        let name = zbus::DBusError::name(&*error).to_string();
+        (name, zbus::DBusError::description(&*error).unwrap_or_default().to_owned())
+    })
+}
+
+async fn start(bus: &Bus, service: &Service) -> Result<Server, op_dbus::error::Error> {
+    let config = dbus::Config {
+        bus: dbus::Bus::Address(bus.address.clone()),
+        name: NAME.to_owned(),
+        max_body_bytes: 1024 * 1024,
+    };
+    dbus::start(config, Arc::clone(&service.executor), Arc::clone(&service.status)).await
+}
+
+async fn connect(bus: &Bus) -> Connection {
+    zbus::connection::Builder::address(bus.address.as_str())
+        .method_timeout(Duration::from_secs(20))
+        .build()
+        .await
+        .unwrap()
+}
+
+/// Asserts that a call failed with this error, and gives its text.
+#[track_caller]
+fn failed(reply: Reply, name: &str) -> String {
+    let (found, text) = reply.expect_err("the call must fail");
+    assert_eq!(found, name, "{text}");
+    text
+}
+
+fn none() -> Options<'static> {
+    HashMap::new()
+}
+
+fn with<'a>(name: &'a str, value: impl Into<Variant<'a>>) -> Options<'a> {
+    HashMap::from([(name, value.into())])
+}
+
+/// Waits until something holds, ten seconds at most.
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    for _ in 0..1_000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it never came that {what}");
+}
