@@ -12,5 +12,6 @@ mod dbus;
 mod fixture;
 mod grpc;
 mod memory;
+mod lifecycle;
 mod process;
 mod streams;
