@@ -1,8 +1,9 @@
-//! What clients of gRPC see of the daemon's life: how calls end when it stops, what a reload changes,
+//! What clients of both transports see of the daemon's life: how calls end when it stops, what a reload changes,
 //! and that the sockets are whose they should be.
 
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use hyper_util::rt::TokioIo;
@@ -158,4 +159,52 @@ async fn a_client_that_does_not_listen_does_not_delay_the_end() {
     let begun = Instant::now();
     daemon.stop();
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn calls_over_dbus_that_run_end_well_when_it_stops() {
+    let mut daemon = Daemon::start("");
+    let call = Command::new("busctl")
+        .arg(format!("--address={}", daemon.bus.address))
+        .args(["call", "org.opdbus.Agents1", "/org/opdbus/Agents1/agent/probe"])
+        .args(["org.opdbus.Probe1", "Sleep", "xa{sv}", "700000", "0"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let running = r#"opdbus_calls_in_flight{agent="probe",operation="Sleep",transport="dbus"}"#;
+    let deadline = Instant::now() + PATIENCE;
+    while daemon.metric(running) != Some(1.0) {
+        assert!(Instant::now() < deadline, "the call does not run");
+    }
+    daemon.signal(Signal::SIGTERM);
+    let output = call.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(daemon.wait().code(), Some(0));
+    daemon.wait_for_log("every call ended");
+}
+
+#[test]
+fn a_second_daemon_with_the_same_bus_name_says_so() {
+    let daemon = Daemon::start("");
+    let same_bus = format!("[dbus]\nbus = {:?}\n", daemon.bus.address);
+    let prepared = Prepared::new(&same_bus);
+    let socket = prepared.folder.path().join("grpc.sock");
+    let (code, _, error) = prepared.run();
+    assert_eq!(code, 75, "{error}");
+    assert!(error.contains("another process owns org.opdbus.Agents1"), "{error}");
+    // What was started before is gone again.
+    assert!(!socket.exists());
+    daemon.stop();
+}
+
+#[test]
+fn a_bus_that_is_not_there_ends_with_75() {
+    let prepared = Prepared::new("");
+    let config = prepared.folder.path().join("grpc.toml").display().to_string();
+    let arguments = ["--config", &config, "--bus", "unix:path=/nonexistent/bus"];
+    let (code, _, error) = prepared.arguments(&arguments).run();
+    assert_eq!(code, 75, "{error}");
+    assert!(error.contains("the D-Bus transport cannot start"), "{error}");
+    assert!(error.contains("/nonexistent/bus"), "{error}");
 }
