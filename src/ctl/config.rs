@@ -37,6 +37,10 @@ pub(super) fn check(file: Option<&Path>, output: &mut Output) -> Result<Outcome,
     Ok(if valid { Outcome::Done } else { Outcome::Refused })
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the check is the daemon's own; ctl does not import config"
+)]
 fn run(file: Option<&Path>) -> Result<Finished, Problem> {
     let program = program();
     let mut command = Command::new(&program);

@@ -1,5 +1,7 @@
 //! A process that is killed while it writes: what it had answered is there.
 
+#![expect(clippy::disallowed_methods, reason = "the test needs another process")]
+
 use std::io::{BufRead as _, BufReader, Write as _, stdout};
 use std::process::{Command, Stdio};
 

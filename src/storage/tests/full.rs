@@ -1,5 +1,7 @@
 //! A disk without room. It takes the right to mount; without it the test says that it was skipped.
 
+#![expect(clippy::disallowed_methods, reason = "the test needs another process")]
+
 use std::fs;
 use std::io::{Write as _, stderr};
 use std::path::PathBuf;
