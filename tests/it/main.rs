@@ -3,3 +3,4 @@
 #![expect(clippy::unwrap_used, unreachable_pub, reason = "a test that fails may panic")]
 
 mod fixture;
+mod grpc;

@@ -1,0 +1,121 @@
+//! The server knows who calls: on the Unix socket and on loopback TCP, IPv4 and IPv6.
+
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use op_dbus::call::Identity;
+use op_dbus::proto::opdbus::v1::PingRequest;
+use op_dbus::transport::grpc::Config;
+
+use super::calls::listening;
+use super::{Client, PING, config, eventually, place, raw};
+
+/// A port that is free now.
+pub fn free_port(host: &str) -> u16 {
+    TcpListener::bind((host, 0)).unwrap().local_addr().unwrap().port()
+}
+
+pub fn tcp(host: &str) -> Config {
+    let address = format!("{host}:{}", free_port(host.trim_matches(['[', ']'])));
+    Config { unix: None, tcp: Some(address.parse().unwrap()), ..config("unused".as_ref()) }
+}
+
+#[tokio::test]
+async fn on_the_unix_socket() {
+    let (_folder, path) = place();
+    let (_server, status, heard) = listening(config(&path)).await;
+    Client::unix(&path).await.ping().await;
+    let caller = Arc::clone(&heard.lock().unwrap()[0].caller);
+    let user = Identity::User {
+        uid: nix::unistd::getuid().as_raw(),
+        gid: Some(nix::unistd::getgid().as_raw()),
+    };
+    assert_eq!(caller.identity, user);
+    assert_eq!((caller.pid, &*caller.address), (Some(std::process::id()), "unix"));
+    let addresses = status.report().transports[0].addresses.clone();
+    assert_eq!(addresses, [format!("unix:{}", path.display())]);
+}
+
+#[tokio::test]
+async fn on_loopback_tcp() {
+    for host in ["127.0.0.1", "[::1]"] {
+        let config = tcp(host);
+        let address = config.tcp.unwrap();
+        let (_server, status, heard) = listening(config).await;
+        Client::to(&format!("http://{address}")).await.ping().await;
+        let caller = Arc::clone(&heard.lock().unwrap()[0].caller);
+        let user = Identity::User { uid: nix::unistd::getuid().as_raw(), gid: None };
+        assert_eq!(caller.identity, user, "{host}");
+        let ip = host.trim_matches(['[', ']']);
+        assert!(caller.address.contains(ip) && *caller.address != *address.to_string());
+        assert_eq!(status.report().transports[0].addresses, [address.to_string()]);
+    }
+}
+
+/// Sends bytes from standard input to a socket and stays until the first bytes of an answer.
+const FOREIGN: &str = "
+import socket, sys
+kind, *where = sys.argv[1:]
+s = socket.socket(socket.AF_UNIX if kind == 'unix' else socket.AF_INET)
+s.connect(where[0] if kind == 'unix' else (where[0], int(where[1])))
+s.sendall(sys.stdin.buffer.read())
+while s.recv(4096): pass
+";
+
+/// Only root may start a process of another user; elsewhere this checks its own user a second time.
+#[tokio::test]
+async fn another_user_is_another_caller() {
+    let uid = if nix::unistd::getuid().is_root() { 54_321 } else { nix::unistd::getuid().as_raw() };
+    let (folder, path) = place();
+    let open = std::os::unix::fs::PermissionsExt::from_mode;
+    std::fs::set_permissions(folder.path(), open(0o755)).unwrap();
+    let mut both = tcp("127.0.0.1");
+    both.unix = config(&path).unix;
+    if let Some(unix) = &mut both.unix {
+        unix.mode = 0o666;
+    }
+    let port = both.tcp.unwrap().port().to_string();
+    let (_server, _status, heard) = listening(both).await;
+    let path = path.display().to_string();
+    for (number, place) in [vec!["unix", &path], vec!["tcp", "127.0.0.1", &port]].iter().enumerate()
+    {
+        let mut client = Command::new("python3")
+            .args(["-c", FOREIGN])
+            .args(place)
+            .uid(uid)
+            .gid(uid)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let bytes = raw::connection_bytes(PING, "localhost", &PingRequest::default());
+        client.stdin.take().unwrap().write_all(&bytes).unwrap();
+        eventually("the call is heard", async || heard.lock().unwrap().len() > number).await;
+        client.kill().unwrap();
+        client.wait().unwrap();
+        assert_eq!(heard.lock().unwrap()[number].caller.uid(), Some(uid), "{place:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_is_gone_is_nobody() {
+    let config = tcp("127.0.0.1");
+    let address = config.tcp.unwrap();
+    let (_server, _status, heard) = listening(config).await;
+    for _ in 0..50 {
+        // Sent and closed before the server can ask who it was: the runtime has one thread, and it
+        // is here.
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        stream
+            .write_all(&raw::connection_bytes(PING, "localhost", &PingRequest::default()))
+            .unwrap();
+        drop(stream);
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(heard.lock().unwrap().is_empty(), "a closed socket must not pass for root's");
+    Client::to(&format!("http://{address}")).await.ping().await;
+    assert_eq!(heard.lock().unwrap().len(), 1);
+}
