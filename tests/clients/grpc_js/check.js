@@ -1,0 +1,82 @@
+// Checks a running op-dbus with @grpc/grpc-js, which is given no option at all.
+//
+// The target comes by the environment: OPDBUS_GRPC=unix:/run/op-dbus/grpc.sock node check.js
+// Ends with 0 if every check holds; otherwise it says which does not. Run `npm ci` first.
+'use strict';
+
+const assert = require('node:assert');
+const path = require('node:path');
+const grpc = require('@grpc/grpc-js');
+const loader = require('@grpc/proto-loader');
+
+const target = process.env.OPDBUS_GRPC;
+assert(target, 'OPDBUS_GRPC names the server');
+
+const definition = loader.loadSync('opdbus/v1/agents.proto', {
+  includeDirs: [path.resolve(__dirname, '../../../proto')],
+  keepCase: true,
+});
+const { opdbus } = grpc.loadPackageDefinition(definition);
+const client = new opdbus.v1.AgentsService(target, grpc.credentials.createInsecure());
+
+/** One call: the response, or the error with its status. */
+function call(method, request, metadata = new grpc.Metadata(), options = {}) {
+  return new Promise((resolve, reject) => {
+    client[method](request, metadata, options, (error, response) =>
+      error ? reject(error) : resolve(response));
+  });
+}
+
+async function checkError(promise, code, text) {
+  await assert.rejects(promise, (error) => {
+    assert.strictEqual(error.code, code, String(error));
+    assert(error.details.includes(text), error.details);
+    assert(error.metadata.get('grpc-status-details-bin').length === 1);
+    return true;
+  });
+}
+
+async function main() {
+  const hello = Buffer.from('hello');
+  assert(hello.equals((await call('Ping', { payload: hello })).payload));
+  const big = Buffer.alloc(500000, 7);
+  assert(big.equals((await call('Ping', { payload: big })).payload));
+
+  const { agents } = await call('ListAgents', {});
+  assert(agents.length > 0);
+  const described = await call('DescribeAgent', { agent: agents[0].id });
+  assert.deepStrictEqual(described.operations.map((o) => o.name), agents[0].operations);
+  assert((await call('GetMetrics', {})).text.includes('opdbus_calls_total'));
+  const json = { agent: 'agents', operation: 'ping', arguments: '{"payload": "aGk="}' };
+  assert((await call('CallJson', json)).result.includes('aGk='));
+
+  // Many headers, each new to the connection's header table.
+  for (let number = 0; number < 300; number += 1) {
+    const metadata = new grpc.Metadata();
+    metadata.set(`x-number-${number}`, String(number).repeat(20));
+    assert(hello.equals((await call('Ping', { payload: hello }, metadata)).payload));
+  }
+  const calls = Array.from({ length: 200 }, (_, n) => call('Ping', { payload: Buffer.from(`${n}`) }));
+  (await Promise.all(calls)).forEach((response, n) =>
+    assert.strictEqual(response.payload.toString(), `${n}`));
+
+  await checkError(call('DescribeAgent', { agent: 'none' }), grpc.status.NOT_FOUND, 'none');
+  const detach = new grpc.Metadata();
+  detach.set('opdbus-detach', '1');
+  await checkError(
+    call('Ping', { payload: hello }, detach), grpc.status.INVALID_ARGUMENT, 'opdbus-detach');
+  await checkError(
+    call('Ping', { payload: Buffer.alloc(100 * 1024 * 1024) }),
+    grpc.status.RESOURCE_EXHAUSTED, 'grpc.max_request_bytes');
+  await assert.rejects(
+    call('Ping', { payload: hello }, new grpc.Metadata(), { deadline: Date.now() - 1 }),
+    { code: grpc.status.DEADLINE_EXCEEDED });
+  assert(hello.equals((await call('Ping', { payload: hello })).payload));
+  console.log(`grpc-js: every check holds on ${target}`);
+}
+
+main().then(() => client.close(), (error) => {
+  console.error(error);
+  process.exitCode = 1;
+  client.close();
+});
