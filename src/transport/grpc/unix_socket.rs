@@ -1,5 +1,6 @@
 //! A Unix socket of our own: taken without ever pushing a living server or a foreign file aside, open
-//! to nobody before its rights are set, and removed at the end if it is still ours.
+//! to nobody before its rights are set, and removed at the end if it is still ours. The lock file beside
+//! it stays: removing it would let two servers hold two locks of one name.
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io;

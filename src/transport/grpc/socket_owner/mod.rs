@@ -106,3 +106,6 @@ fn owner_in(answer: &[u8], question: &[u8; QUESTION]) -> io::Result<Option<u32>>
         kind == BY_FAMILY.to_ne_bytes() && state == ESTABLISHED && inode != 0 && addresses == asked;
     Ok(is_clients.then_some(uid))
 }
+
+#[cfg(test)]
+mod tests;
