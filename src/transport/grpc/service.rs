@@ -90,7 +90,7 @@ impl Service {
             self.executor.reject(Rejection::InvalidRequest);
             return Err(Refusal::Compressed);
         }
-        self.check_unread(&peer)?;
+        self.check_unread(&peer).inspect_err(|_| self.executor.reject(Rejection::TooLarge))?;
         let message = self.read(request.into_body(), arrived, metadata.timeout).await?;
 
         let mut context = Context::new(peer.caller.clone(), Transport::Grpc);
@@ -140,7 +140,6 @@ impl Service {
         if peer.outgoing.bytes() < limit {
             return Ok(());
         }
-        self.executor.reject(Rejection::TooLarge);
         let problem = "the client does not read the responses that wait in its connection";
         Err(Error::limit("unread response bytes", limit, problem))
     }
