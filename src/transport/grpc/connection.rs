@@ -1,5 +1,6 @@
 //! Accepts connections and speaks HTTP/2 on them, within bounds, until the transport stops. What the
-//! requests mean is the service's matter.
+//! requests mean is the service's matter. It is hyper's server and not tonic's, because tonic's starts
+//! a deadline of its own that answers CANCELLED, and has no way to close a connection by force.
 
 use std::convert::Infallible;
 use std::io;

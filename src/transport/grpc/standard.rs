@@ -92,14 +92,23 @@ impl Current {
     }
 }
 
-/// Each version of reflection tells of everything, the other version included.
+/// Each version of reflection tells of everything that is served, the other version included.
 fn builder(snapshot: &Snapshot) -> Builder<'_> {
     let standard = [
-        tonic_health::pb::FILE_DESCRIPTOR_SET,
-        v1::FILE_DESCRIPTOR_SET,
-        v1alpha::FILE_DESCRIPTOR_SET,
+        (tonic_health::pb::FILE_DESCRIPTOR_SET, "grpc.health.v1.Health"),
+        (v1::FILE_DESCRIPTOR_SET, "grpc.reflection.v1.ServerReflection"),
+        (v1alpha::FILE_DESCRIPTOR_SET, "grpc.reflection.v1alpha.ServerReflection"),
     ];
-    let sets = snapshot.descriptor_sets().iter().map(AsRef::as_ref).chain(standard);
-    let builder = Builder::configure().include_reflection_service(false);
-    sets.fold(builder, Builder::register_encoded_file_descriptor_set)
+    let mut builder = Builder::configure().include_reflection_service(false);
+    for set in snapshot.descriptor_sets() {
+        builder = builder.register_encoded_file_descriptor_set(set);
+    }
+    // By name, because a set may describe services that are not served.
+    for service in snapshot.services() {
+        builder = builder.with_service_name(service.full_name.clone());
+    }
+    for (set, name) in standard {
+        builder = builder.register_encoded_file_descriptor_set(set).with_service_name(name);
+    }
+    builder
 }

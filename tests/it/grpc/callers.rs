@@ -26,16 +26,16 @@ pub fn tcp(host: &str) -> Config {
 #[tokio::test]
 async fn on_the_unix_socket() {
     let (_folder, path) = place();
-    let (_server, status, heard) = listening(config(&path)).await;
+    let heard = listening(config(&path)).await;
     Client::unix(&path).await.ping().await;
-    let caller = Arc::clone(&heard.lock().unwrap()[0].caller);
+    let caller = Arc::clone(&heard.contexts.lock().unwrap()[0].caller);
     let user = Identity::User {
         uid: nix::unistd::getuid().as_raw(),
         gid: Some(nix::unistd::getgid().as_raw()),
     };
     assert_eq!(caller.identity, user);
     assert_eq!((caller.pid, &*caller.address), (Some(std::process::id()), "unix"));
-    let addresses = status.report().transports[0].addresses.clone();
+    let addresses = heard.status.report().transports[0].addresses.clone();
     assert_eq!(addresses, [format!("unix:{}", path.display())]);
 }
 
@@ -44,14 +44,14 @@ async fn on_loopback_tcp() {
     for host in ["127.0.0.1", "[::1]"] {
         let config = tcp(host);
         let address = config.tcp.unwrap();
-        let (_server, status, heard) = listening(config).await;
+        let heard = listening(config).await;
         Client::to(&format!("http://{address}")).await.ping().await;
-        let caller = Arc::clone(&heard.lock().unwrap()[0].caller);
+        let caller = Arc::clone(&heard.contexts.lock().unwrap()[0].caller);
         let user = Identity::User { uid: nix::unistd::getuid().as_raw(), gid: None };
         assert_eq!(caller.identity, user, "{host}");
         let ip = host.trim_matches(['[', ']']);
         assert!(caller.address.contains(ip) && *caller.address != *address.to_string());
-        assert_eq!(status.report().transports[0].addresses, [address.to_string()]);
+        assert_eq!(heard.status.report().transports[0].addresses, [address.to_string()]);
     }
 }
 
@@ -78,7 +78,7 @@ async fn another_user_is_another_caller() {
         unix.mode = 0o666;
     }
     let port = both.tcp.unwrap().port().to_string();
-    let (_server, _status, heard) = listening(both).await;
+    let heard = listening(both).await;
     let path = path.display().to_string();
     for (number, place) in [vec!["unix", &path], vec!["tcp", "127.0.0.1", &port]].iter().enumerate()
     {
@@ -92,9 +92,10 @@ async fn another_user_is_another_caller() {
             .unwrap();
         let bytes = raw::connection_bytes(PING, "localhost", &PingRequest::default());
         client.stdin.take().unwrap().write_all(&bytes).unwrap();
-        eventually("the call is heard", async || heard.lock().unwrap().len() > number).await;
+        eventually("the call is heard", async || heard.contexts.lock().unwrap().len() > number)
+            .await;
         client.kill().unwrap();
         client.wait().unwrap();
-        assert_eq!(heard.lock().unwrap()[number].caller.uid(), Some(uid), "{place:?}");
+        assert_eq!(heard.contexts.lock().unwrap()[number].caller.uid(), Some(uid), "{place:?}");
     }
 }

@@ -16,6 +16,7 @@ use op_dbus::proto::opdbus::agent::probe::v1::{
 use op_dbus::proto::opdbus::v1::{CallJsonRequest, CallJsonResponse, PingRequest, PingResponse};
 use op_dbus::registry::Registry;
 use op_dbus::status::Status as ServiceStatus;
+use op_dbus::transport::grpc::{self, Config, Server};
 use tonic::{Code, Request};
 
 use super::{COUNT, Client, ECHO, FAIL, PING, check_error, config, place, start};
@@ -217,27 +218,41 @@ impl Host for Listening {
     }
 }
 
-/// A transport whose calls' contexts can be seen. The service's status is not.
-pub async fn listening(
-    config: op_dbus::transport::grpc::Config,
-) -> (op_dbus::transport::grpc::Server, Arc<ServiceStatus>, Arc<Mutex<Vec<Context>>>) {
-    let heard = Arc::new(Mutex::new(Vec::new()));
+/// A transport whose calls' contexts can be seen, with op-dbus's own service only.
+pub struct Heard {
+    pub executor: Arc<Executor>,
+    pub status: Arc<ServiceStatus>,
+    pub contexts: Arc<Mutex<Vec<Context>>>,
+    _server: Server,
+}
+
+pub async fn listening(config: Config) -> Heard {
+    let contexts = Arc::default();
     let registry = Arc::new(Registry::default());
     let contract = Contract::built_in().unwrap();
-    let host = Arc::new(Listening(Arc::clone(&heard)));
+    let host = Arc::new(Listening(Arc::clone(&contexts)));
     registry.register(&contract, "opdbus.v1.AgentsService", host).unwrap();
     let metrics = Arc::new(Metrics::new().unwrap());
     let executor = Executor::new(executor::Config::default(), registry, metrics);
     let status = Arc::new(ServiceStatus::default());
-    let server =
-        op_dbus::transport::grpc::start(config, executor, Arc::clone(&status)).await.unwrap();
-    (server, status, heard)
+    let server = grpc::start(config, Arc::clone(&executor), Arc::clone(&status)).await.unwrap();
+    Heard { executor, status, contexts, _server: server }
+}
+
+impl Heard {
+    /// Registers a further service while the transport runs.
+    pub fn register(&self, service: &str) {
+        let host = Arc::new(Listening(Arc::clone(&self.contexts)));
+        let contract = Contract::built_in().unwrap();
+        self.executor.registry().register(&contract, service, host).unwrap();
+        self.executor.refresh();
+    }
 }
 
 #[tokio::test]
 async fn the_context_is_what_the_client_said() {
     let (_folder, path) = place();
-    let (_server, _status, heard) = listening(config(&path)).await;
+    let heard = listening(config(&path)).await;
     let client = Client::unix(&path).await;
     let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let mut request = Request::new(PingRequest::default());
@@ -245,7 +260,7 @@ async fn the_context_is_what_the_client_said() {
     request.metadata_mut().insert("traceparent", traceparent.parse().unwrap());
     client.request::<_, PingResponse>(PING, request).await.unwrap();
     client.ping().await;
-    let heard = heard.lock().unwrap();
+    let heard = heard.contexts.lock().unwrap();
     let [first, second] = heard.as_slice() else { panic!("there were two calls") };
     assert_eq!((first.transport, second.transport), (Transport::Grpc, Transport::Grpc));
     assert_eq!(first.traceparent.as_deref(), Some(traceparent));

@@ -1,7 +1,15 @@
 //! Time that is over is DEADLINE_EXCEEDED, and the work ends with it.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::{iter, pending};
+use http::Request;
+use http_body::Frame;
+use http_body_util::StreamBody;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use op_dbus::proto::opdbus::agent::probe::v1::{SleepRequest, SleepResponse};
 use tonic::Code;
 
@@ -49,6 +57,35 @@ async fn a_time_of_nothing_is_over_at_once() {
         assert_eq!(answer.code(), Code::DeadlineExceeded, "{answer:?}");
     }
     nothing_runs(&running).await;
+}
+
+/// A request whose message never comes whole.
+async fn send_half(running: &Running, headers: &[(&str, &str)]) -> raw::Answer {
+    let stream = tokio::net::UnixStream::connect(&running.path).await.unwrap();
+    let (mut sender, connection) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let half = Frame::data(bytes::Bytes::from_static(&[0, 0, 0, 0, 9, 1]));
+    let body = StreamBody::new(iter([Ok::<_, Infallible>(half)]).chain(pending()));
+    let mut request = Request::post(format!("http://localhost{SLEEP}"))
+        .header("content-type", "application/grpc");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let response = sender.send_request(request.body(body).unwrap()).await.unwrap();
+    raw::Answer { status: response.status(), headers: response.headers().clone() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_never_comes_whole_is_given_up() {
+    let running = start().await;
+    for (headers, seconds) in [(&[("grpc-timeout", "2S")] as &[_], 2), (&[], 30)] {
+        let start = tokio::time::Instant::now();
+        let answer = send_half(&running, headers).await;
+        assert_eq!(answer.code(), Code::DeadlineExceeded, "{answer:?}");
+        assert_eq!(start.elapsed().as_secs(), seconds);
+    }
+    assert_eq!(running.metric("opdbus_rejected_total", "deadline"), 2.0);
 }
 
 #[tokio::test]

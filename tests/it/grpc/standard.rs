@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use op_dbus::contract::Contract;
+use op_dbus::executor::Executor;
+use op_dbus::proto::opdbus::agent::probe::v1::{EchoRequest, EchoResponse};
 use tokio_stream::StreamExt as _;
 use tonic::{Code, Request};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
-use super::{Client, check_error, start};
+use super::calls::listening;
+use super::{Client, ECHO, check_error, config, place, start};
 
 fn of(service: &str) -> HealthCheckRequest {
     HealthCheckRequest { service: service.to_owned() }
@@ -88,25 +90,29 @@ macro_rules! reflection {
 reflection!(reflect_v1, v1);
 reflection!(reflect_v1alpha, v1alpha);
 
+/// The names that reflection must give: what is registered, and the standard services.
+fn expected(executor: &Executor) -> Vec<String> {
+    let registered = executor.registry().snapshot().services();
+    let mut names: Vec<String> = registered
+        .iter()
+        .map(|service| service.full_name.clone())
+        .chain(STANDARD.map(String::from))
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+const STANDARD: [&str; 3] = [
+    "grpc.health.v1.Health",
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+];
+
 #[tokio::test]
 async fn both_versions_of_reflection_tell_of_every_service() {
     let running = start().await;
     let client = running.client().await;
-    let mut expected: Vec<String> = Contract::built_in()
-        .unwrap()
-        .services
-        .iter()
-        .map(|service| service.full_name.clone())
-        .chain(
-            [
-                "grpc.health.v1.Health",
-                "grpc.reflection.v1.ServerReflection",
-                "grpc.reflection.v1alpha.ServerReflection",
-            ]
-            .map(String::from),
-        )
-        .collect();
-    expected.sort_unstable();
+    let expected = expected(&running.service.executor);
     for symbol in [
         "opdbus.agent.probe.v1.ProbeService",
         "opdbus.v1.AgentsService.Ping",
@@ -117,6 +123,27 @@ async fn both_versions_of_reflection_tell_of_every_service() {
         assert_eq!(names, expected);
         assert_eq!((names, file), reflect_v1alpha(&client, symbol).await);
     }
+}
+
+#[tokio::test]
+async fn a_service_registered_at_run_time_is_there_at_once() {
+    let (_folder, path) = place();
+    let heard = listening(config(&path)).await;
+    let client = Client::unix(&path).await;
+    let symbol = "opdbus.v1.AgentsService";
+    let before = [&STANDARD as &[&str], &[symbol]].concat();
+    assert_eq!(reflect_v1(&client, symbol).await.0, before);
+
+    let probe = "opdbus.agent.probe.v1.ProbeService";
+    let health = HealthClient::new(client.0.clone()).check(of(probe)).await;
+    check_error(health, Code::NotFound, "NOT_FOUND");
+    heard.register(probe);
+    let after = expected(&heard.executor);
+    assert!(after.contains(&probe.to_owned()));
+    assert_eq!(reflect_v1(&client, probe).await.0, after);
+    assert_eq!(reflect_v1alpha(&client, probe).await.0, after);
+    HealthClient::new(client.0.clone()).check(of(probe)).await.unwrap();
+    client.call::<_, EchoResponse>(ECHO, EchoRequest::default()).await.unwrap();
 }
 
 #[tokio::test]
