@@ -5,6 +5,8 @@
 //! `org.freedesktop.DBus.Error`, as every D-Bus tool expects; everything about a call of an operation
 //! is `org.opdbus.Error`. Calls of one client run side by side, so replies may overtake each other.
 
+#![expect(clippy::disallowed_types, reason = "this is where D-Bus is spoken")]
+
 mod call;
 mod caller;
 mod connection;
