@@ -1,7 +1,11 @@
 //! The integration tests, one binary. Each file drives the product through its public boundary.
 
 #![expect(clippy::unwrap_used, unreachable_pub, reason = "a test that fails may panic")]
-#![expect(clippy::disallowed_methods, reason = "tests start a bus, daemons and clients")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests start a bus, daemons and clients, and are clients themselves"
+)]
 
 mod architecture;
 mod ctl;
