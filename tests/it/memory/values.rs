@@ -125,6 +125,13 @@ async fn every_bad_field_is_named() {
         (
             (
                 "Transact",
+                json!({"success": vec![json!({"forget": {"key": "*", "glob": true}}); 2]}),
+            ),
+            "success[1].forget.glob",
+        ),
+        (
+            (
+                "Transact",
                 json!({"failure": [{"recall": {"key": "k"}}, {"remember": {"key": "k", "value": 1, "namespace": "n"}}]}),
             ),
             "failure[1].remember.namespace",
