@@ -112,6 +112,8 @@ impl<C: Chore> Keeper<C> {
                 tracing::warn!(%error, "a database could not be checked");
             }
         }
+        // The check has filled the page cache, and nothing will read it again.
+        self.database.release_memory().ok();
     }
 
     fn see_to_chore(&self) {

@@ -201,6 +201,27 @@ async fn the_gauges_begin_with_what_is_stored() {
     Fixture { memory, setup, _folder }.check_counters();
 }
 
+#[tokio::test]
+async fn a_pattern_finds_keys_at_the_edges_of_unicode() {
+    let fixture = Fixture::new(Config::default());
+    let edges = ["\u{7f}", "\u{80}", "\u{d7ff}", "\u{e000}", "\u{ffff}", "\u{10ffff}"];
+    for edge in edges {
+        for key in [edge.to_owned(), format!("{edge}x"), format!("{edge}\u{10ffff}\u{10ffff}")] {
+            fixture.remember(&key, "x").await.unwrap();
+        }
+    }
+    for edge in edges {
+        let request = ListRequest { pattern: format!("{edge}*"), ..ListRequest::default() };
+        let found = fixture.memory.list(&user(1), request).await.unwrap().keys;
+        assert_eq!(found.len(), 3, "{edge:?}");
+        let request = ListRequest { pattern: format!("{edge}?"), ..ListRequest::default() };
+        let found = fixture.memory.list(&user(1), request).await.unwrap().keys;
+        assert_eq!(found.len(), 1, "{edge:?}");
+        assert_eq!(fixture.forget(&format!("{edge}*")).await.unwrap().count, 3, "{edge:?}");
+    }
+    fixture.check_counters();
+}
+
 /// One step of a user who does anything in any order.
 #[derive(Clone, Debug)]
 enum Step {
