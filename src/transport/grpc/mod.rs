@@ -6,6 +6,8 @@
 //! `service`, which reads `metadata` and `value`, asks the executor, and answers with a `value` or an
 //! `error`. `authority` mends what some clients send on Unix sockets; `phase` says when to stop.
 
+#![expect(clippy::disallowed_types, reason = "this is where gRPC is spoken")]
+
 mod authority;
 mod caller;
 mod connection;
