@@ -152,11 +152,19 @@ impl Shared {
 /// # Errors
 /// `InvalidArgument` naming the first argument that differs, and the expected signature.
 pub(super) fn check_signature(method: &Method, found: &Signature) -> Result<(), Error> {
-    let expected = arguments(&method.in_signature);
-    let given = arguments(found);
-    if expected == given {
+    // Several arguments look like the fields of a structure, a single one stands alone.
+    let fits = match (&method.in_signature, found) {
+        (expected, Signature::Structure(_)) => expected == found,
+        (Signature::Structure(expected), _) => {
+            expected.len() == 1 && expected.get(0) == Some(found)
+        }
+        _ => false,
+    };
+    if fits {
         return Ok(());
     }
+    let expected = arguments(&method.in_signature);
+    let given = arguments(found);
     let message = method.arena.message(method.input);
     let name = |position: usize| match method.inputs.get(position) {
         Some(index) => &message.fields[*index].name,
@@ -181,7 +189,7 @@ pub(super) fn check_signature(method: &Method, found: &Signature) -> Result<(), 
     })
 }
 
-/// The types of the arguments of a body. Several look like the fields of a structure.
+/// The types of the arguments of a body.
 fn arguments(signature: &Signature) -> Vec<&Signature> {
     if let Signature::Structure(fields) = signature {
         fields.iter().collect()
