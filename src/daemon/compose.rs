@@ -26,7 +26,7 @@ pub fn executor(
         let host = Arc::new(Local::new((agent.build)(setup)?));
         registry.register(&contract, agent.service, host)?;
     }
-    let own = Agents::new(Arc::clone(&registry), Arc::clone(&setup.metrics), Arc::clone(status));
+    let own = Agents::new(&registry, Arc::clone(&setup.metrics), Arc::clone(status));
     let host = Arc::new(Local::new(Arc::new(AgentsServiceAgent(Arc::new(own)))));
     registry.register(&contract, "opdbus.v1.AgentsService", host)?;
     Ok(Executor::new(config, registry, Arc::clone(&setup.metrics)))

@@ -1,6 +1,6 @@
 //! op-dbus's own service: what is served here and how it is doing. Calls by JSON are the executor's.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::{Registry, Snapshot};
 use crate::call::Context;
@@ -17,7 +17,8 @@ use crate::status::Status;
 
 /// The implementation of `opdbus.v1.AgentsService`.
 pub struct Agents {
-    registry: Arc<Registry>,
+    /// Weak, because the registry holds this service as one of its own.
+    registry: Weak<Registry>,
     metrics: Arc<Metrics>,
     status: Arc<Status>,
 }
@@ -25,8 +26,15 @@ pub struct Agents {
 impl Agents {
     /// Describes what `registry` holds, and gives `metrics` and `status` out.
     #[must_use]
-    pub fn new(registry: Arc<Registry>, metrics: Arc<Metrics>, status: Arc<Status>) -> Self {
-        Self { registry, metrics, status }
+    pub fn new(registry: &Arc<Registry>, metrics: Arc<Metrics>, status: Arc<Status>) -> Self {
+        Self { registry: Arc::downgrade(registry), metrics, status }
+    }
+
+    fn snapshot(&self) -> Result<Arc<Snapshot>, Error> {
+        let registry = self.registry.upgrade();
+        registry
+            .map(|registry| registry.snapshot())
+            .ok_or_else(|| Error::new(ErrorKind::Unavailable, "the service is stopping"))
     }
 }
 
@@ -40,7 +48,7 @@ impl AgentsService for Agents {
         _context: &Context,
         _request: ListAgentsRequest,
     ) -> Result<ListAgentsResponse, Error> {
-        let agents = self.registry.snapshot().agents();
+        let agents = self.snapshot()?.agents();
         Ok(ListAgentsResponse { agents: agents.iter().map(|agent| summary(agent)).collect() })
     }
 
@@ -49,7 +57,8 @@ impl AgentsService for Agents {
         _context: &Context,
         request: DescribeAgentRequest,
     ) -> Result<DescribeAgentResponse, Error> {
-        let service = find(&self.registry.snapshot(), &request.agent)?;
+        let snapshot = self.snapshot()?;
+        let service = find(&snapshot, &request.agent)?;
         let operations = if request.operation.is_empty() {
             service.operations.iter().map(|operation| describe(operation)).collect()
         } else {

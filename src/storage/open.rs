@@ -14,6 +14,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::failure::{Faults, is_damage};
 use super::{Config, Durability, Failure, Schema};
 use crate::error::{Error, ErrorKind};
+use crate::events;
 use crate::status::Status;
 
 /// How long a statement waits for a lock that another connection holds for a moment.
@@ -44,7 +45,7 @@ pub(super) fn open(
         Ok(database) => database,
         Err(Problem::Damage(how)) => {
             let aside = set_aside(&path)?;
-            tracing::error!(file = %path.display(), aside = %aside.display(), how,
+            tracing::error!(message_id = events::STORE_SET_ASIDE, file = %path.display(), aside = %aside.display(), how,
                 "a damaged database was set aside and a new one begun");
             status.warn(format!(
                 "storage: {} was damaged ({how}); it was set aside as {} and a new one was begun",

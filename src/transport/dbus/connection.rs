@@ -19,6 +19,7 @@ use super::dispatch::{Dispatcher, Ended};
 use super::{Bus, Config, plan};
 use crate::call::Transport;
 use crate::error::{Error, ErrorKind};
+use crate::events;
 use crate::executor::Executor;
 use crate::status::Status;
 
@@ -104,7 +105,7 @@ impl Link {
             Ended::NameLost => format!("the name {} was lost to another process", self.config.name),
             Ended::Stopped => "the serving task ended".to_owned(),
         };
-        tracing::warn!("D-Bus: {problem}; connecting again");
+        tracing::warn!(message_id = events::BUS_LOST, "D-Bus: {problem}; connecting again");
         self.executor.metrics().transport_up(Transport::Dbus, false);
         self.status.not_serving(Transport::Dbus, problem);
     }
@@ -115,7 +116,11 @@ impl Link {
             sleep(jittered(pause)).await;
             match self.open().await {
                 Ok(session) => {
-                    tracing::info!("D-Bus: {} is served again", self.config.name);
+                    tracing::info!(
+                        message_id = events::BUS_LOST,
+                        "D-Bus: {} is served again",
+                        self.config.name
+                    );
                     self.executor.metrics().dbus_reconnected();
                     self.status.reconnected(Transport::Dbus);
                     return session;
