@@ -8,6 +8,7 @@
 )]
 
 mod architecture;
+mod crash;
 mod ctl;
 mod ctl_live;
 mod daemon;
@@ -17,5 +18,6 @@ mod fixture;
 mod grpc;
 mod lifecycle;
 mod memory;
+mod parity;
 mod process;
 mod streams;

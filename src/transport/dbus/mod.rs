@@ -15,6 +15,8 @@ mod dispatch;
 mod encode;
 mod error;
 mod fault;
+#[cfg(feature = "testing")]
+pub mod fuzzing;
 mod introspect;
 mod objects;
 mod options;
