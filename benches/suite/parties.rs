@@ -85,7 +85,7 @@ impl Daemon {
         fs::write(
             at("grpc.toml"),
             format!(
-                "[grpc]\nunix = {:?}\n[storage]\npath = {:?}\ndurability = {durability:?}\n[log]\ntarget = \"stderr\"\nlevel = \"error\"\n",
+                "[grpc]\nunix = {:?}\n[metrics]\nunix = \"\"\n[storage]\npath = {:?}\ndurability = {durability:?}\n[log]\ntarget = \"stderr\"\nlevel = \"error\"\n",
                 at("grpc.sock"),
                 at("state"),
             ),
