@@ -15,6 +15,7 @@ use super::Chore;
 use super::answers::{Answers, Waiting};
 use super::failure::Faults;
 use super::open::connect;
+use super::readers::Readers;
 use super::writer::{Job, Write};
 use crate::error::Error;
 
@@ -42,6 +43,7 @@ pub(super) struct Keeper<C> {
     chore: Arc<C>,
     queue: WeakSender<Box<dyn Job>>,
     answers: Arc<Answers>,
+    readers: Arc<Readers>,
     wakes: mpsc::Receiver<()>,
 }
 
@@ -53,11 +55,15 @@ impl<C: Chore> Keeper<C> {
         chore: C,
         queue: WeakSender<Box<dyn Job>>,
         answers: Arc<Answers>,
+        readers: Arc<Readers>,
     ) -> Result<(Self, Waker), Error> {
         let database = open_keeper(path, &stopping).map_err(|error| faults.sqlite(&error))?;
         let (sender, wakes) = mpsc::sync_channel(1);
         let chore = Arc::new(chore);
-        Ok((Self { database, faults, stopping, chore, queue, answers, wakes }, Waker(sender)))
+        Ok((
+            Self { database, faults, stopping, chore, queue, answers, readers, wakes },
+            Waker(sender),
+        ))
     }
 
     pub(super) fn run(self) {
@@ -88,7 +94,9 @@ impl<C: Chore> Keeper<C> {
 
     /// Moves what is in the log into the file, as far as no reader still needs it.
     fn checkpoint(&self) {
-        let outcome = self.database.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+        let outcome = self.readers.release().and_then(|()| {
+            self.database.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+        });
         if let Err(error) = outcome
             && !self.stopping.load(Ordering::Acquire)
         {

@@ -30,7 +30,7 @@ pub use failure::Failure;
 use answers::{Answers, Waiting};
 use failure::Faults;
 use keeper::{Keeper, Waker};
-use readers::Readers;
+use readers::{Progress, Readers};
 use writer::{Job, Write, Writer};
 
 /// How many writes wait at most (`storage.queue`); one more waits, within its call's deadline, for
@@ -115,7 +115,8 @@ impl Store {
     ) -> Result<Self, Error> {
         let open::Opened { database, path, lock } = open::open(config, schema, status)?;
         let faults = Arc::new(Faults::new(path.clone(), Arc::clone(status)));
-        let readers = Arc::new(Readers::open(&path, &faults)?);
+        let progress = Arc::new(Progress::default());
+        let readers = Arc::new(Readers::open(&path, &faults, Arc::clone(&progress))?);
         let (queue, jobs) = mpsc::channel(QUEUE);
         let answers = Arc::new(Answers::default());
         let stopping = Arc::new(AtomicBool::new(false));
@@ -126,9 +127,16 @@ impl Store {
             chore,
             queue.downgrade(),
             Arc::clone(&answers),
+            Arc::clone(&readers),
         )?;
-        let writer =
-            Writer::new(database, jobs, Arc::clone(&answers), Arc::clone(&faults), waker.clone())?;
+        let writer = Writer::new(
+            database,
+            jobs,
+            Arc::clone(&answers),
+            Arc::clone(&faults),
+            waker.clone(),
+            progress,
+        )?;
         Ok(Self {
             queue: Some(queue),
             answers,
@@ -166,8 +174,8 @@ impl Store {
         answered.await.map_err(|_| stopped())?
     }
 
-    /// Runs a query that takes microseconds on the calling thread. It sees every write that was
-    /// answered before.
+    /// Runs a query that takes microseconds on the calling thread, as of one moment. It sees every
+    /// write that was answered before.
     ///
     /// # Errors
     /// What `query` refuses with; `BackendFailed` if the file is damaged or cannot be read.

@@ -1,6 +1,7 @@
 //! The connections that read. They never write, and a long read never stands in the way of a short one.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
@@ -9,10 +10,8 @@ use tokio::sync::Semaphore;
 use super::Failure;
 use super::failure::Faults;
 use super::open::connect;
+use super::writer::LOG_PAGES;
 use crate::error::Error;
-
-/// Connections for reads on the calling thread. More would help only if more threads took calls.
-const POINT_READERS: usize = 2;
 
 /// Connections for long reads, so as many run at once; others wait within their deadline.
 const SCAN_READERS: usize = 2;
@@ -23,30 +22,91 @@ const POINT_CACHE_KIB: i64 = 8192;
 /// The page cache of a connection for long reads, in KiB.
 const SCAN_CACHE_KIB: i64 = 1024;
 
+/// How far the writer has come.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// Commits since the start; counted before their writes are answered.
+    pub(super) commits: AtomicU64,
+    /// The length of the log after the last commit, in pages.
+    pub(super) log_pages: AtomicU32,
+}
+
 pub(super) struct Readers {
-    points: Vec<Mutex<Connection>>,
+    /// One is enough: one thread takes calls.
+    point: Mutex<Point>,
     scans: Vec<Mutex<Connection>>,
     places: Arc<Semaphore>,
+    progress: Arc<Progress>,
+}
+
+/// The connection for reads on the calling thread. It keeps its snapshot from one read to the next
+/// for as long as nothing was committed in between: beginning one takes two system calls, which is
+/// more than the read.
+struct Point {
+    database: Connection,
+    /// The commits that had been counted when the snapshot was begun.
+    snapshot: Option<u64>,
+}
+
+impl Point {
+    fn begin(&mut self, commits: u64) -> Result<(), rusqlite::Error> {
+        if self.snapshot != Some(commits) {
+            self.release()?;
+            self.database.prepare_cached("BEGIN")?.execute([])?;
+            self.snapshot = Some(commits);
+        }
+        Ok(())
+    }
+
+    fn release(&mut self) -> Result<(), rusqlite::Error> {
+        if self.snapshot.take().is_some() {
+            self.database.prepare_cached("ROLLBACK")?.execute([])?;
+        }
+        Ok(())
+    }
 }
 
 impl Readers {
-    pub(super) fn open(path: &Path, faults: &Faults) -> Result<Self, Error> {
-        let open = |count: usize, cache_kib: i64| {
-            let connections = (0..count).map(|_| reader(path, cache_kib).map(Mutex::new));
-            connections.collect::<Result<Vec<_>, _>>()
-        };
+    pub(super) fn open(
+        path: &Path,
+        faults: &Faults,
+        progress: Arc<Progress>,
+    ) -> Result<Self, Error> {
+        let scans = (0..SCAN_READERS).map(|_| reader(path, SCAN_CACHE_KIB).map(Mutex::new));
+        let scans = scans.collect::<Result<Vec<_>, _>>().map_err(|error| faults.sqlite(&error))?;
+        let point = reader(path, POINT_CACHE_KIB).map_err(|error| faults.sqlite(&error))?;
         Ok(Self {
-            points: open(POINT_READERS, POINT_CACHE_KIB).map_err(|error| faults.sqlite(&error))?,
-            scans: open(SCAN_READERS, SCAN_CACHE_KIB).map_err(|error| faults.sqlite(&error))?,
+            point: Mutex::new(Point { database: point, snapshot: None }),
+            scans,
             places: Arc::new(Semaphore::new(SCAN_READERS)),
+            progress,
         })
     }
 
+    /// Runs a query in a snapshot that has every commit counted before.
     pub(super) fn point<T>(
         &self,
         query: impl FnOnce(&Connection) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        query(&free(&self.points))
+        let mut point = self.lock();
+        point.begin(self.progress.commits.load(Ordering::Acquire))?;
+        let outcome = query(&point.database);
+        // A log can start anew only while nobody holds a snapshot of it, so a long one is let go.
+        let is_long = self.progress.log_pages.load(Ordering::Relaxed) >= LOG_PAGES;
+        if is_long || outcome.is_err() {
+            point.release()?;
+        }
+        outcome
+    }
+
+    /// Lets go of the snapshot that is kept between reads.
+    pub(super) fn release(&self) -> Result<(), rusqlite::Error> {
+        self.lock().release()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Point> {
+        // A panic in a query drops its statements; the snapshot stays what `snapshot` says.
+        self.point.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) async fn scan<T: Send + 'static>(

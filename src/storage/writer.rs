@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
@@ -12,13 +12,14 @@ use super::Failure;
 use super::answers::Answers;
 use super::failure::Faults;
 use super::keeper::Waker;
+use super::readers::Progress;
 use crate::error::Error;
 
 /// How many writes share a commit at most, so that none waits long for the others.
 const MAX_BATCH: usize = 256;
 
 /// When the log has grown by so many pages (16 MiB), the keeper moves it into the file.
-const LOG_PAGES: u32 = 4096;
+pub(super) const LOG_PAGES: u32 = 4096;
 
 /// When it has grown by so many (64 MiB) although the keeper tries, the writer does it itself.
 const LOG_PAGES_MAX: u32 = 16_384;
@@ -101,8 +102,7 @@ pub(super) struct Writer {
     answers: Arc<Answers>,
     faults: Arc<Faults>,
     keeper: Waker,
-    /// The length of the log after the last commit, in pages.
-    log: Arc<AtomicU32>,
+    progress: Arc<Progress>,
     /// Its length when the keeper was last woken, and when the writer last moved it.
     woken_at: u32,
     moved_at: u32,
@@ -115,17 +115,27 @@ impl Writer {
         answers: Arc<Answers>,
         faults: Arc<Faults>,
         keeper: Waker,
+        progress: Arc<Progress>,
     ) -> Result<Self, Error> {
-        let log = Arc::new(AtomicU32::new(0));
-        let length = Arc::clone(&log);
+        let log = Arc::clone(&progress);
         database
             .wal_hook(Some(move |_: &mut _, pages| {
-                length.store(u32::try_from(pages).unwrap_or(0), Ordering::Relaxed);
+                log.log_pages.store(u32::try_from(pages).unwrap_or(0), Ordering::Relaxed);
                 Ok(())
             }))
             .map_err(|error| faults.sqlite(&error))?;
         let batch = Vec::with_capacity(MAX_BATCH);
-        Ok(Self { database, queue, batch, answers, faults, keeper, log, woken_at: 0, moved_at: 0 })
+        Ok(Self {
+            database,
+            queue,
+            batch,
+            answers,
+            faults,
+            keeper,
+            progress,
+            woken_at: 0,
+            moved_at: 0,
+        })
     }
 
     /// Writes until every sender is gone and the queue is empty.
@@ -155,7 +165,11 @@ impl Writer {
             }
             next = if self.batch.len() < MAX_BATCH { self.queue.try_recv().ok() } else { None };
         }
-        if begun { self.statement("COMMIT") } else { Ok(()) }
+        if begun {
+            self.statement("COMMIT")?;
+            self.progress.commits.fetch_add(1, Ordering::Release);
+        }
+        Ok(())
     }
 
     /// Runs the last piece of the batch, all of it or nothing.
@@ -186,7 +200,7 @@ impl Writer {
 
     /// Keeps the log from growing without bound.
     fn tend_log(&mut self) {
-        let length = self.log.load(Ordering::Relaxed);
+        let length = self.progress.log_pages.load(Ordering::Relaxed);
         if length < self.woken_at {
             (self.woken_at, self.moved_at) = (0, 0);
         }

@@ -203,10 +203,7 @@ impl MemoryService for Memory {
             fields::key_of_list(index, key)?;
         }
         let items = if keys.len() <= BULK_INLINE {
-            self.store.read(|database| {
-                let snapshot = database.unchecked_transaction()?;
-                recall::bulk(&snapshot, &scope, keys, time::now())
-            })?
+            self.store.read(|snapshot| recall::bulk(snapshot, &scope, keys, time::now()))?
         } else {
             self.store
                 .scan(move |snapshot| recall::bulk(snapshot, &scope, keys, time::now()))
