@@ -75,5 +75,5 @@ fn message(signature: &str, body: &[u8]) -> Option<Message> {
     bytes.resize(bytes.len().next_multiple_of(8), 0);
     bytes.extend(body);
     // SAFETY: zbus checks what it parses; that nothing goes wrong with invalid bytes is what is tried.
-    unsafe { Message::from_bytes(Data::new(bytes, Context::new_dbus(Endian::Little, 0))) }.ok()
+    unsafe { Message::from_bytes(Data::new(bytes, Context::new(Endian::Little, 0))) }.ok()
 }
