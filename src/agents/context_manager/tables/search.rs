@@ -1,0 +1,138 @@
+//! Full-text search over one user's own index, so that neither ranks nor times tell of others' texts.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::content::words_table;
+use super::schema::FOREVER;
+use crate::agents::context_manager::fields::bears_tags;
+use crate::error::Error;
+use crate::proto::opdbus::agent::context_manager::v1::{Highlight, Match, Role};
+use crate::storage::Failure;
+
+/// How many words an excerpt has at most.
+const EXCERPT_WORDS: u32 = 32;
+
+/// How many words a query may have: each is looked up.
+const MAX_TERMS: usize = 64;
+
+/// Mark the words in an excerpt. Both are noncharacters, which no text is meant to have.
+const OPEN: char = '\u{fdd0}';
+const CLOSE: char = '\u{fdd1}';
+
+/// What to find.
+pub(in super::super) struct Found {
+    /// As FTS5 takes it.
+    pub(in super::super) expression: String,
+    /// Only in this context.
+    pub(in super::super) name: Option<String>,
+    /// Only in contexts with these labels, as they are stored.
+    pub(in super::super) tags: Vec<u8>,
+    pub(in super::super) limit: usize,
+}
+
+/// The items of current versions that match, best first.
+pub(in super::super) fn search(
+    database: &Connection,
+    uid: u32,
+    now: i64,
+    wanted: &Found,
+) -> Result<Vec<Match>, Failure> {
+    let table = words_table(uid);
+    let has_index = database
+        .prepare_cached("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1")?
+        .query_row([&table], |_| Ok(()))
+        .optional()?;
+    if has_index.is_none() {
+        return Ok(Vec::new());
+    }
+    let mut select = database.prepare_cached(&format!(
+        "SELECT context.name, place.item, content.role, -bm25({table}),
+            snippet({table}, 0, ?2, ?3, '…', {EXCERPT_WORDS}), context.tags
+         FROM {table} JOIN content ON content.id = {table}.rowid
+         JOIN place ON place.content = content.id AND place.until = ?4
+         JOIN context ON context.id = place.context
+         WHERE {table} MATCH ?1 AND context.uid = ?5 AND context.undo IS NULL
+         AND (expires_at IS NULL OR expires_at > ?6) AND context.name = ifnull(?7, context.name)
+         ORDER BY bm25({table}), context.name, place.item"
+    ))?;
+    let open = OPEN.to_string();
+    let close = CLOSE.to_string();
+    let mut rows =
+        select.query(params![wanted.expression, open, close, FOREVER, uid, now, wanted.name])?;
+    let mut matches = Vec::new();
+    while matches.len() < wanted.limit
+        && let Some(row) = rows.next()?
+    {
+        if !bears_tags(&row.get::<_, Vec<u8>>(5)?, &wanted.tags) {
+            continue;
+        }
+        let role: i32 = row.get(2)?;
+        let (excerpt, highlights) = highlights(&row.get::<_, String>(4)?);
+        matches.push(Match {
+            name: row.get(0)?,
+            id: row.get::<_, i64>(1)?.unsigned_abs(),
+            role: Role::try_from(role).unwrap_or_default().into(),
+            score: row.get(3)?,
+            excerpt,
+            highlights,
+        });
+    }
+    Ok(matches)
+}
+
+/// Takes the marks out of an excerpt and says where they were.
+fn highlights(marked: &str) -> (String, Vec<Highlight>) {
+    let mut excerpt = String::with_capacity(marked.len());
+    let mut highlights = Vec::new();
+    let (mut at, mut open) = (0_u32, None);
+    for character in marked.chars() {
+        match character {
+            OPEN => open = Some(at),
+            CLOSE => {
+                if let Some(start) = open.take() {
+                    highlights.push(Highlight { start, length: at - start });
+                }
+            }
+            other => {
+                excerpt.push(other);
+                at += 1;
+            }
+        }
+    }
+    (excerpt, highlights)
+}
+
+/// A query of words, `"phrases"` and `begin*` as FTS5 takes it. Its operators have no meaning in it.
+///
+/// # Errors
+/// `InvalidArgument` if there is no word in it, too many, or a quote without its end.
+pub(in super::super) fn expression(query: &str) -> Result<String, Error> {
+    if !query.matches('"').count().is_multiple_of(2) {
+        return Err(Error::invalid("query", "has a \" without its end"));
+    }
+    let mut terms = Vec::new();
+    for (index, part) in query.split('"').enumerate() {
+        if index % 2 == 1 {
+            terms.extend(quoted(part, ""));
+        } else {
+            for word in part.split_whitespace() {
+                terms.extend(match word.strip_suffix('*') {
+                    Some(begin) => quoted(begin, "*"),
+                    None => quoted(word, ""),
+                });
+            }
+        }
+    }
+    match terms.len() {
+        0 => Err(Error::invalid("query", "must have a word to look for")),
+        count if count > MAX_TERMS => {
+            Err(Error::invalid("query", format_args!("must have {MAX_TERMS} words at most")))
+        }
+        _ => Ok(terms.join(" ")),
+    }
+}
+
+/// A phrase for FTS5; `None` if there is no word in it.
+fn quoted(text: &str, suffix: &str) -> Option<String> {
+    text.contains(char::is_alphanumeric).then(|| format!("\"{text}\"{suffix}"))
+}
