@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, unreachable_pub, reason = "a test that fails may panic")]
 
+mod context_manager;
 mod executor;
 mod fixture;
 mod streams;

@@ -5,6 +5,7 @@ use rusqlite::Connection;
 use super::choice::select::select;
 use super::choice::share::{Claim, by_priority, share};
 use super::choice::tokens;
+use super::config::MAX_ASSEMBLE_BYTES;
 use super::fields;
 use super::item::{Item, role_name};
 use super::tables;
@@ -67,9 +68,16 @@ impl Assemble {
         now: i64,
     ) -> Result<AssembleResponse, Failure> {
         let mut loaded = Vec::with_capacity(self.sections.len());
+        let mut bytes = 0;
         for (index, wanted) in self.sections.iter().enumerate() {
             let head = tables::require(database, uid, &wanted.context, now)
                 .map_err(|failure| in_section(index, failure))?;
+            bytes += head.size;
+            if bytes > MAX_ASSEMBLE_BYTES {
+                let problem = "sections: these contexts are too large together; compact one";
+                let limit = "context_manager.max_assemble_bytes";
+                return Err(Error::limit(limit, MAX_ASSEMBLE_BYTES, problem).into());
+            }
             let items = tables::items(database, &head, head.version)?;
             let heading = match (self.as_text, items.is_empty()) {
                 (true, false) => format!("## {}\n\n", wanted.title),

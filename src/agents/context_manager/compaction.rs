@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 use rusqlite::Connection;
 
 use super::choice::compact::{Fate, Plan, compact};
-use super::choice::{Features, rank, tokens};
+use super::choice::{Features, tokens};
 use super::fields;
 use super::item::Item;
-use super::tables::{self, Change, Content, Head, Placed};
+use super::tables::{self, Change, Content, Head, Join, Placed, Wanted, expression};
 use crate::error::{Error, ErrorKind};
 use crate::proto::opdbus::agent::context_manager::v1::{
-    Cause, CompactRequest, CompactResponse, DroppedRequest, DroppedResponse, Feature, LeftOut,
+    Cause, CompactRequest, CompactResponse, DroppedRequest, DroppedResponse, Feature,
     UncompactRequest, UncompactResponse,
 };
 use crate::storage::Failure;
@@ -210,7 +210,8 @@ impl Uncompact {
 /// A request for what was left out, checked.
 pub(super) struct Dropped {
     name: String,
-    query: String,
+    /// As FTS5 takes it.
+    expression: Option<String>,
     version: Option<i64>,
     limit: usize,
 }
@@ -219,9 +220,10 @@ impl Dropped {
     pub(super) fn check(request: DroppedRequest) -> Result<Self, Error> {
         fields::name("name", &request.name)?;
         fields::query("query", &request.query)?;
+        let query = Some(request.query).filter(|query| !query.is_empty());
         Ok(Self {
             name: request.name,
-            query: request.query,
+            expression: query.map(|query| expression(&query, Join::Any)).transpose()?,
             version: fields::optional("version", request.version)?,
             limit: fields::count("limit", request.limit, DEFAULT_DROPPED, MAX_DROPPED)?,
         })
@@ -240,21 +242,12 @@ impl Dropped {
                 return Err(Error::invalid("version", "was not made by a compaction").into());
             }
         }
-        let mut items = tables::left_out(database, &head, self.version)?;
-        if !self.query.is_empty() {
-            let scores = rank(&self.query, items.iter().map(text));
-            for (left, score) in items.iter_mut().zip(scores) {
-                left.score = score;
-            }
-            items.retain(|left| left.score > 0.0);
-        }
-        let total = u32::try_from(items.len()).unwrap_or(u32::MAX);
-        items.sort_by(|a, b| b.score.total_cmp(&a.score));
-        items.truncate(self.limit);
+        let wanted = Wanted {
+            version: self.version,
+            expression: self.expression.as_deref(),
+            limit: self.limit,
+        };
+        let (items, total) = tables::left_out(database, uid, &head, &wanted)?;
         Ok(DroppedResponse { items, total })
     }
-}
-
-fn text(left: &LeftOut) -> &str {
-    left.item.as_ref().map_or("", |item| &item.text)
 }

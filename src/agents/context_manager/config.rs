@@ -8,6 +8,10 @@ pub(super) const MAX_ITEM_BYTES: usize = 1 << 20;
 /// How many bytes an Export gives and an Import takes at most (`context_manager.max_transfer_bytes`).
 pub(super) const MAX_TRANSFER_BYTES: usize = 16 << 20;
 
+/// How many bytes the contexts of an Assemble may have together
+/// (`context_manager.max_assemble_bytes`).
+pub(super) const MAX_ASSEMBLE_BYTES: u64 = 64 << 20;
+
 /// How much is kept for each user.
 #[derive(Clone, Debug)]
 pub struct Config {

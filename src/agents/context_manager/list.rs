@@ -108,12 +108,10 @@ impl Budget {
         let mut contexts = Vec::with_capacity(self.names.len());
         for name in &self.names {
             let head = tables::require(database, uid, name, now)?;
-            let items = tables::items(database, &head, head.version)?;
-            let fixed = items.iter().filter(|item| item.is_fixed());
             contexts.push(ContextUse {
                 name: name.clone(),
                 tokens: head.tokens,
-                fixed_tokens: fixed.map(|item| item.tokens).sum(),
+                fixed_tokens: tables::fixed_tokens(database, &head)?,
             });
         }
         let used_tokens = contexts.iter().map(|context| context.tokens).sum();

@@ -124,8 +124,8 @@ impl Diff {
         }
         Ok(Self {
             name: request.name,
-            from: fields::optional("from", request.from)?,
-            to: fields::optional("to", request.to)?,
+            from: fields::optional("from_version", request.from_version)?,
+            to: fields::optional("to_version", request.to_version)?,
             lines: usize::try_from(lines).unwrap_or(usize::MAX),
         })
     }
@@ -138,7 +138,7 @@ impl Diff {
     ) -> Result<DiffResponse, Failure> {
         let head = tables::require(database, uid, &self.name, now)?;
         let to = self.to.unwrap_or(head.version);
-        tables::version(database, &head, "to", to)?;
+        tables::version(database, &head, "to_version", to)?;
         let from = match self.from {
             Some(from) => from,
             None => tables::versions(database, &head)?
@@ -146,11 +146,11 @@ impl Diff {
                 .filter_map(|version| i64::try_from(version.version).ok())
                 .find(|number| *number < to)
                 .ok_or_else(|| {
-                    let problem = format!("from: no version before {to} is kept; name one");
-                    Error::new(ErrorKind::NotFound, problem).with_fact("field", "from")
+                    let problem = format!("from_version: no version before {to} is kept; name one");
+                    Error::new(ErrorKind::NotFound, problem).with_fact("field", "from_version")
                 })?,
         };
-        tables::version(database, &head, "from", from)?;
+        tables::version(database, &head, "from_version", from)?;
         let old = render(&tables::items(database, &head, from)?);
         let new = render(&tables::items(database, &head, to)?);
         let name = |number| format!("{}@{number}", self.name);
@@ -158,8 +158,8 @@ impl Diff {
             unified(&old, &new, &name(from), &name(to), self.lines);
         Ok(DiffResponse {
             diff,
-            from: from.unsigned_abs(),
-            to: to.unsigned_abs(),
+            from_version: from.unsigned_abs(),
+            to_version: to.unsigned_abs(),
             added_lines,
             removed_lines,
         })

@@ -24,6 +24,7 @@ mod transfer;
 use std::sync::Arc;
 
 use rusqlite::Connection;
+use tokio::sync::Semaphore;
 
 use crate::agents::Setup;
 use crate::call::Context;
@@ -43,6 +44,8 @@ pub struct ContextManager {
     store: Store,
     config: Arc<Config>,
     gauges: Gauges,
+    /// Lets one long query in at a time, so that the store always has a place for short ones.
+    long_queries: Arc<Semaphore>,
 }
 
 /// The agent as the registry takes it.
@@ -65,7 +68,7 @@ impl ContextManager {
         let sweep = Sweep { config: Arc::clone(&config), gauges: gauges.clone() };
         let store = Store::open(&setup.storage, &tables::SCHEMA, &setup.status, sweep)?;
         gauges.add(store.read(tables::total)?);
-        Ok(Self { store, config, gauges })
+        Ok(Self { store, config, gauges, long_queries: Arc::new(Semaphore::new(1)) })
     }
 
     /// Makes one change, all of it or nothing.
@@ -94,6 +97,24 @@ impl ContextManager {
     ) -> Result<T, Error> {
         let uid = uid(context)?;
         self.store.scan(move |database| query(database, uid, time::now())).await
+    }
+
+    /// The same for one that may take seconds.
+    async fn long_query<T: Send + 'static>(
+        &self,
+        context: &Context,
+        query: impl FnOnce(&Connection, u32, i64) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Error> {
+        let place = Arc::clone(&self.long_queries)
+            .acquire_owned()
+            .await
+            .map_err(|_closed| Error::internal("the context manager takes no more queries"))?;
+        let query = move |database: &Connection, uid, now| {
+            // It is held to the query's end, which may come after the caller went away.
+            let _place = place;
+            query(database, uid, now)
+        };
+        self.query(context, query).await
     }
 }
 

@@ -1,7 +1,7 @@
 //! Search: what a request may ask for. The index is elsewhere.
 
 use super::fields;
-use super::tables::{Found, expression};
+use super::tables::{Found, Join, expression};
 use crate::error::Error;
 use crate::proto::opdbus::agent::context_manager::v1::SearchRequest;
 
@@ -15,7 +15,7 @@ pub(super) fn check(request: SearchRequest) -> Result<Found, Error> {
         fields::name("name", name)?;
     }
     Ok(Found {
-        expression: expression(&request.query)?,
+        expression: expression(&request.query, Join::All)?,
         name,
         tags: fields::tags(request.tags)?,
         limit: fields::count("limit", request.limit, DEFAULT_LIMIT, MAX_LIMIT)?,

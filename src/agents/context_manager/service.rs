@@ -87,7 +87,7 @@ impl ContextManagerService for ContextManager {
 
     async fn diff(&self, context: &Context, request: DiffRequest) -> Result<DiffResponse, Error> {
         let diff = Diff::check(request)?;
-        self.query(context, move |database, uid, now| diff.apply(database, uid, now)).await
+        self.long_query(context, move |database, uid, now| diff.apply(database, uid, now)).await
     }
 
     async fn fork(&self, context: &Context, request: ForkRequest) -> Result<ForkResponse, Error> {
@@ -126,7 +126,7 @@ impl ContextManagerService for ContextManager {
         request: AssembleRequest,
     ) -> Result<AssembleResponse, Error> {
         let assemble = Assemble::check(request)?;
-        self.query(context, move |database, uid, now| assemble.apply(database, uid, now)).await
+        self.long_query(context, move |database, uid, now| assemble.apply(database, uid, now)).await
     }
 
     async fn compact(
@@ -139,7 +139,7 @@ impl ContextManagerService for ContextManager {
         loop {
             let plan = Arc::clone(&compact);
             let proposal = self
-                .query(context, move |database, uid, now| plan.propose(database, uid, now))
+                .long_query(context, move |database, uid, now| plan.propose(database, uid, now))
                 .await?;
             let mut answer = proposal.answer(compact.target());
             if compact.is_dry_run || !proposal.is_change() {
@@ -182,7 +182,7 @@ impl ContextManagerService for ContextManager {
         request: ExportRequest,
     ) -> Result<ExportResponse, Error> {
         let export = Export::check(request)?;
-        self.query(context, move |database, uid, now| export.apply(database, uid, now)).await
+        self.long_query(context, move |database, uid, now| export.apply(database, uid, now)).await
     }
 
     async fn import(

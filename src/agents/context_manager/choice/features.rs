@@ -4,7 +4,8 @@
 use super::rank::words;
 use crate::proto::opdbus::agent::context_manager::v1::Feature;
 
-const DECISIONS: [&str; 26] = [
+/// Sorted, as the other lists are.
+const DECISIONS: [&str; 17] = [
     "agreed",
     "always",
     "chose",
@@ -13,14 +14,7 @@ const DECISIONS: [&str; 26] = [
     "decide",
     "decided",
     "decision",
-    "do not",
-    "don t",
-    "i will",
-    "i ll",
-    "instead of",
-    "let s",
     "must",
-    "need to",
     "never",
     "prefer",
     "require",
@@ -29,8 +23,19 @@ const DECISIONS: [&str; 26] = [
     "shall",
     "should",
     "todo",
-    "we will",
-    "we ll",
+];
+
+/// The same in two words; an apostrophe ends a word.
+const DECISION_PAIRS: [(&str, &str); 9] = [
+    ("do", "not"),
+    ("don", "t"),
+    ("i", "ll"),
+    ("i", "will"),
+    ("instead", "of"),
+    ("let", "s"),
+    ("need", "to"),
+    ("we", "ll"),
+    ("we", "will"),
 ];
 
 const ERRORS: [&str; 18] = [
@@ -88,21 +93,18 @@ impl Features {
 
     /// What a text has.
     pub(super) fn of(text: &str) -> Self {
-        // With a space on both sides of each word, a phrase is found only as whole words.
-        let spaced = words(text).fold(String::from(" "), |joined, word| joined + &word + " ");
-        let has = |phrases: &[&str]| {
-            phrases.iter().any(|phrase| {
-                spaced.match_indices(phrase).any(|(at, _)| {
-                    spaced[..at].ends_with(' ') && spaced[at + phrase.len()..].starts_with(' ')
-                })
-            })
-        };
         let mut features = Self::default();
-        if has(&DECISIONS) {
-            features = features.and(Self::DECISION);
-        }
-        if has(&ERRORS) {
-            features = features.and(Self::ERROR);
+        let mut before = String::new();
+        for word in words(text) {
+            let word_is = |list: &[&str]| list.binary_search(&word.as_str()).is_ok();
+            let pair_is = |(first, second): &(&str, &str)| before == *first && word == *second;
+            if word_is(&DECISIONS) || DECISION_PAIRS.iter().any(pair_is) {
+                features = features.and(Self::DECISION);
+            }
+            if word_is(&ERRORS) {
+                features = features.and(Self::ERROR);
+            }
+            before = word;
         }
         if text.bytes().any(|byte| byte.is_ascii_digit()) {
             features = features.and(Self::NUMBER);

@@ -10,7 +10,6 @@ pub(super) mod tokens;
 mod units;
 
 pub(super) use features::Features;
-pub(super) use rank::rank;
 
 #[cfg(test)]
 mod tests;

@@ -13,10 +13,7 @@ pub(super) fn words(text: &str) -> impl Iterator<Item = String> + '_ {
 }
 
 /// How well each text matches the query; 0 if no word of the query is in it.
-pub(in super::super) fn rank<'a>(
-    query: &str,
-    texts: impl ExactSizeIterator<Item = &'a str>,
-) -> Vec<f64> {
+pub(super) fn rank<'a>(query: &str, texts: impl ExactSizeIterator<Item = &'a str>) -> Vec<f64> {
     let mut terms: HashMap<String, usize> = HashMap::new();
     for word in words(query) {
         let next = terms.len();

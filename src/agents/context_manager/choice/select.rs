@@ -1,6 +1,6 @@
 //! Which items are taken when not all fit a budget. Items are taken whole and keep their order.
 
-use super::rank;
+use super::rank::rank;
 use crate::agents::context_manager::item::Item;
 use crate::proto::opdbus::agent::context_manager::v1::Strategy;
 

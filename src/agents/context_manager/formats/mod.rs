@@ -72,3 +72,6 @@ fn wrong_json(first: usize, error: &serde_json::Error) -> Error {
     let problem = text.split(" at line ").next().unwrap_or(&text);
     wrong_line(line, format_args!("{problem} (column {})", error.column()))
 }
+
+#[cfg(test)]
+mod tests;

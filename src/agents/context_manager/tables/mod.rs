@@ -3,6 +3,7 @@
 
 mod change;
 mod content;
+mod left_out;
 mod read;
 mod room;
 mod schema;
@@ -11,9 +12,10 @@ mod versions;
 
 pub(super) use change::{Change, Gained, Placed, check_version, taken};
 pub(super) use content::Content;
+pub(super) use left_out::{Wanted, left_out};
 pub(super) use read::{
-    Head, compacted, items, left_out, list, places, require, total, version, versions,
+    Head, compacted, fixed_tokens, items, list, places, require, total, version, versions,
 };
 pub(super) use room::tidy;
 pub(super) use schema::SCHEMA;
-pub(super) use search::{Found, expression, search};
+pub(super) use search::{Found, Join, expression, search};

@@ -8,9 +8,7 @@ use crate::agents::context_manager::fields::stored_tags;
 use crate::agents::context_manager::item::Item;
 use crate::agents::context_manager::time::timestamp;
 use crate::error::{Error, ErrorKind};
-use crate::proto::opdbus::agent::context_manager::v1::{
-    Cause, ContextInfo, LeftOut, Reason, Role, Version,
-};
+use crate::proto::opdbus::agent::context_manager::v1::{Cause, ContextInfo, Role, Version};
 use crate::storage::Failure;
 
 /// A context without its items.
@@ -204,12 +202,13 @@ pub(in super::super) fn version(
 
 macro_rules! item_columns {
     () => {
-        "place.item, place.content, place.position, place.pinned, role, created_at, source,
-         importance, tokens, shortened, text"
+        "place.item, place.content, place.position, place.pinned, role, content.created_at, source,
+         importance, content.tokens, shortened, content.text"
     };
 }
+pub(super) use item_columns;
 
-fn read_item(row: &Row<'_>) -> Result<Item, rusqlite::Error> {
+pub(super) fn read_item(row: &Row<'_>) -> Result<Item, rusqlite::Error> {
     let role: i32 = row.get(4)?;
     Ok(Item {
         id: row.get(0)?,
@@ -256,35 +255,6 @@ pub(in super::super) fn items(
     Ok(items)
 }
 
-/// What compactions took from a context and its current version does not have, or with `version` what
-/// the compaction that made it took.
-pub(in super::super) fn left_out(
-    database: &Connection,
-    head: &Head,
-    version: Option<i64>,
-) -> Result<Vec<LeftOut>, Failure> {
-    let mut select = database.prepare_cached(concat!(
-        "SELECT ",
-        item_columns!(),
-        ", place.until, place.reason, place.score
-         FROM place JOIN content ON content.id = place.content
-         WHERE context = ?1 AND reason IS NOT NULL AND until = ifnull(?2, until)
-         AND NOT EXISTS (SELECT 1 FROM place AS now WHERE now.context = place.context
-            AND now.item = place.item AND now.until = ?3 AND now.content = place.content)
-         ORDER BY place.item, place.until"
-    ))?;
-    let rows = select.query_map(params![head.id, version, FOREVER], |row| {
-        let reason: i32 = row.get(12)?;
-        Ok(LeftOut {
-            item: Some(read_item(row)?.into_message()),
-            version: row.get::<_, i64>(11)?.unsigned_abs(),
-            reason: Reason::try_from(reason).unwrap_or_default().into(),
-            score: row.get(13)?,
-        })
-    })?;
-    Ok(rows.collect::<Result<Vec<_>, _>>()?)
-}
-
 /// What is stored, over all users.
 pub(in super::super) fn total(database: &Connection) -> Result<Gained, Failure> {
     Ok(database.query_row(
@@ -323,4 +293,14 @@ pub(in super::super) fn places(
         Ok(Placed { item: row.get(0)?, position: row.get(1)?, pinned: row.get(2)?, content })
     })?;
     Ok(places.collect::<Result<Vec<_>, _>>()?)
+}
+
+/// How many tokens the pinned and system items of the current version take.
+pub(in super::super) fn fixed_tokens(database: &Connection, head: &Head) -> Result<u64, Failure> {
+    Ok(database
+        .prepare_cached(
+            "SELECT ifnull(sum(tokens), 0) FROM place JOIN content ON content.id = place.content
+             WHERE context = ?1 AND until = ?2 AND (pinned OR role = ?3)",
+        )?
+        .query_row(params![head.id, FOREVER, i32::from(Role::System)], |row| row.get(0))?)
 }

@@ -102,11 +102,29 @@ fn highlights(marked: &str) -> (String, Vec<Highlight>) {
     (excerpt, highlights)
 }
 
+/// How many of a query's words a text must have.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) enum Join {
+    /// All of them.
+    All,
+    /// One of them; more make it rank higher.
+    Any,
+}
+
+impl Join {
+    const fn operator(self) -> &'static str {
+        match self {
+            Self::All => " AND ",
+            Self::Any => " OR ",
+        }
+    }
+}
+
 /// A query of words, `"phrases"` and `begin*` as FTS5 takes it. Its operators have no meaning in it.
 ///
 /// # Errors
 /// `InvalidArgument` if there is no word in it, too many, or a quote without its end.
-pub(in super::super) fn expression(query: &str) -> Result<String, Error> {
+pub(in super::super) fn expression(query: &str, join: Join) -> Result<String, Error> {
     if !query.matches('"').count().is_multiple_of(2) {
         return Err(Error::invalid("query", "has a \" without its end"));
     }
@@ -128,7 +146,7 @@ pub(in super::super) fn expression(query: &str) -> Result<String, Error> {
         count if count > MAX_TERMS => {
             Err(Error::invalid("query", format_args!("must have {MAX_TERMS} words at most")))
         }
-        _ => Ok(terms.join(" ")),
+        _ => Ok(terms.join(join.operator())),
     }
 }
 
