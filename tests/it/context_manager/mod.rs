@@ -3,6 +3,7 @@
 mod bounds;
 mod compaction;
 mod contexts;
+mod finding;
 mod transfer;
 
 use std::sync::Arc;

@@ -3,6 +3,7 @@
 
 pub(super) mod compact;
 mod features;
+mod pieces;
 mod rank;
 pub(super) mod select;
 pub(super) mod share;

@@ -3,7 +3,8 @@
 use rusqlite::{Connection, params};
 
 use super::content::words_table;
-use super::read::{Head, item_columns, read_item};
+use super::items::{item_columns, read_item};
+use super::read::Head;
 use super::schema::FOREVER;
 use crate::agents::context_manager::config::MAX_TRANSFER_BYTES;
 use crate::proto::opdbus::agent::context_manager::v1::{LeftOut, Reason};

@@ -3,6 +3,7 @@
 
 mod change;
 mod content;
+mod items;
 mod left_out;
 mod read;
 mod room;
@@ -12,10 +13,9 @@ mod versions;
 
 pub(super) use change::{Change, Gained, Placed, check_version, taken};
 pub(super) use content::Content;
+pub(super) use items::{fixed_tokens, items, places};
 pub(super) use left_out::{Wanted, left_out};
-pub(super) use read::{
-    Head, compacted, fixed_tokens, items, list, places, require, total, version, versions,
-};
+pub(super) use read::{Head, compacted, list, require, total, version, versions};
 pub(super) use room::tidy;
 pub(super) use schema::SCHEMA;
 pub(super) use search::{Found, Join, expression, search};

@@ -2,13 +2,11 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::schema::FOREVER;
-use super::{Content, Gained, Placed};
+use super::Gained;
 use crate::agents::context_manager::fields::stored_tags;
-use crate::agents::context_manager::item::Item;
 use crate::agents::context_manager::time::timestamp;
 use crate::error::{Error, ErrorKind};
-use crate::proto::opdbus::agent::context_manager::v1::{Cause, ContextInfo, Role, Version};
+use crate::proto::opdbus::agent::context_manager::v1::{Cause, ContextInfo, Version};
 use crate::storage::Failure;
 
 /// A context without its items.
@@ -200,61 +198,6 @@ pub(in super::super) fn version(
     })?)
 }
 
-macro_rules! item_columns {
-    () => {
-        "place.item, place.content, place.position, place.pinned, role, content.created_at, source,
-         importance, content.tokens, shortened, content.text"
-    };
-}
-pub(super) use item_columns;
-
-pub(super) fn read_item(row: &Row<'_>) -> Result<Item, rusqlite::Error> {
-    let role: i32 = row.get(4)?;
-    Ok(Item {
-        id: row.get(0)?,
-        content: row.get(1)?,
-        position: row.get(2)?,
-        pinned: row.get(3)?,
-        role: Role::try_from(role).unwrap_or_default(),
-        created_at: row.get(5)?,
-        source: row.get(6)?,
-        importance: row.get(7)?,
-        tokens: row.get(8)?,
-        shortened: row.get(9)?,
-        text: row.get(10)?,
-    })
-}
-
-/// The items of a version, in their order.
-pub(in super::super) fn items(
-    database: &Connection,
-    head: &Head,
-    number: i64,
-) -> Result<Vec<Item>, Failure> {
-    // The current version has an index of its own: it begins where all others end.
-    let statement = if number == head.version {
-        concat!(
-            "SELECT ",
-            item_columns!(),
-            " FROM place JOIN content ON content.id = place.content
-             WHERE context = ?1 AND until = ?2 ORDER BY position"
-        )
-    } else {
-        concat!(
-            "SELECT ",
-            item_columns!(),
-            " FROM place JOIN content ON content.id = place.content
-             WHERE context = ?1 AND until > ?2 AND since <= ?2 ORDER BY position"
-        )
-    };
-    let number = if number == head.version { FOREVER } else { number };
-    let items = database
-        .prepare_cached(statement)?
-        .query_map([head.id, number], read_item)?
-        .collect::<Result<Vec<_>, _>>()?;
-    Ok(items)
-}
-
 /// What is stored, over all users.
 pub(in super::super) fn total(database: &Connection) -> Result<Gained, Failure> {
     Ok(database.query_row(
@@ -275,32 +218,4 @@ pub(in super::super) fn compacted(database: &Connection, head: &Head) -> Result<
         .query_map([head.id, head.base], |row| row.get(0))?
         .collect::<Result<Vec<_>, _>>()?;
     Ok(numbers)
-}
-
-/// The items of a version, in their order, without their texts.
-pub(in super::super) fn places(
-    database: &Connection,
-    head: &Head,
-    number: i64,
-) -> Result<Vec<Placed>, Failure> {
-    let mut select = database.prepare_cached(
-        "SELECT item, position, pinned, content.id, tokens, size
-         FROM place JOIN content ON content.id = place.content
-         WHERE context = ?1 AND until > ?2 AND since <= ?2 ORDER BY position",
-    )?;
-    let places = select.query_map([head.id, number], |row| {
-        let content = Content { id: row.get(3)?, tokens: row.get(4)?, size: row.get(5)? };
-        Ok(Placed { item: row.get(0)?, position: row.get(1)?, pinned: row.get(2)?, content })
-    })?;
-    Ok(places.collect::<Result<Vec<_>, _>>()?)
-}
-
-/// How many tokens the pinned and system items of the current version take.
-pub(in super::super) fn fixed_tokens(database: &Connection, head: &Head) -> Result<u64, Failure> {
-    Ok(database
-        .prepare_cached(
-            "SELECT ifnull(sum(tokens), 0) FROM place JOIN content ON content.id = place.content
-             WHERE context = ?1 AND until = ?2 AND (pinned OR role = ?3)",
-        )?
-        .query_row(params![head.id, FOREVER, i32::from(Role::System)], |row| row.get(0))?)
 }

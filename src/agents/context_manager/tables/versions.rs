@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use rusqlite::params;
 
-use super::read::{self, Head};
+use super::items;
+use super::read::Head;
 use super::schema::FOREVER;
 use super::{Change, Placed};
 use crate::agents::context_manager::choice::compact::Loss;
@@ -26,7 +27,7 @@ impl Change<'_> {
         losses: &HashMap<i64, Loss>,
     ) -> Result<(), Failure> {
         let version = self.revision()?;
-        let old = read::places(self.database, head, head.version)?;
+        let old = items::places(self.database, head, head.version)?;
         let mut old: HashMap<i64, Placed> =
             old.into_iter().map(|place| (place.item, place)).collect();
         for place in places {
