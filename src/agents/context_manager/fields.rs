@@ -57,6 +57,9 @@ pub(super) fn query(field: &str, query: &str) -> Result<(), Error> {
             format_args!("must have {MAX_QUERY_BYTES} bytes at most, not {}", query.len()),
         ));
     }
+    if query.contains('\0') {
+        return Err(Error::invalid(field, "must not contain U+0000"));
+    }
     Ok(())
 }
 

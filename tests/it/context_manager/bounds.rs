@@ -204,3 +204,39 @@ async fn ten_thousand_items_are_served() {
     client.call::<UncompactResponse>("Uncompact", back).await.unwrap();
     assert_eq!(client.load("a").await.items.len(), 10_000);
 }
+
+#[tokio::test]
+async fn nobody_has_no_contexts() {
+    let folder = tempfile::tempdir().unwrap();
+    let manager = open(folder.path(), Config::default());
+    let mut context = caller(1);
+    let identity = op_dbus::call::Identity::Unknown;
+    context.caller = Arc::new(op_dbus::call::Caller { identity, ..(*context.caller).clone() });
+    let error = manager.load(&context, load("a")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unauthenticated);
+}
+
+#[tokio::test]
+async fn json_and_the_bus_have_the_same_operations() {
+    let client = Client::new();
+    let executor = &client.service.executor;
+    let call = |operation, arguments| {
+        executor.call_json("context_manager", operation, arguments, caller(1000))
+    };
+    let items = r#"{"name":"a","items":[{"role":"ROLE_SYSTEM","text":"be brief","pinned":true}]}"#;
+    call("Save", items).await.unwrap();
+    let loaded = call("Load", r#"{"name":"a"}"#).await.unwrap();
+    let loaded: serde_json::Value = serde_json::from_str(&loaded).unwrap();
+    assert_eq!(loaded["items"][0]["role"], "ROLE_SYSTEM");
+    assert_eq!(loaded["tokens_exact"], false);
+    let error = call("Save", r#"{"name":"a","item":[]}"#).await.unwrap_err();
+    assert!(error.message().contains("item"), "{error}");
+    let shape = |operation: &str| {
+        let route = executor.find("context_manager", operation).unwrap();
+        let shape = &route.operation.shape;
+        format!("{} {}", shape.in_signature, shape.out_signature)
+    };
+    assert_eq!(shape("Save"), "sa{sv} tbta{sv}");
+    assert_eq!(shape("Load"), "sa{sv} taa{sv}a{sv}");
+    assert_eq!(shape("SetPinned"), "satba{sv} tua{sv}");
+}

@@ -165,3 +165,25 @@ async fn the_version_before_a_compaction_outlives_a_hundred_others() {
     assert_eq!(back.restored, done.dropped + done.shortened);
     assert_eq!(client.load("a").await.items.len(), before.items.len() + 121);
 }
+
+#[tokio::test]
+async fn a_compaction_and_appends_at_once_lose_nothing() {
+    let client = Client::new();
+    client.save("a", talk()).await;
+    let work = client.call::<CompactResponse>("Compact", compact(200));
+    let texts = ["first", "second"];
+    let more = async {
+        for text in texts {
+            client.append("a", user(&[text])).await;
+        }
+    };
+    let (done, ()) = tokio::join!(work, more);
+    let done = done.unwrap();
+    assert!(done.dropped > 0);
+    let loaded = client.load("a").await;
+    let all: Vec<&str> = loaded.items.iter().map(|item| item.text.as_str()).collect();
+    assert_eq!(all[all.len() - 2..], texts);
+    let request = uncompact(Some(done.from_version));
+    client.call::<UncompactResponse>("Uncompact", request).await.unwrap();
+    assert_eq!(client.load("a").await.items.len(), talk().len() + 2);
+}

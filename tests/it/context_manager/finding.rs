@@ -113,3 +113,52 @@ async fn a_budget_says_how_full_the_window_is() {
     client.refused("Budget", ask(5), ErrorKind::InvalidArgument, "reserve_tokens").await;
     client.refused("Budget", ask(0), ErrorKind::InvalidArgument, "context_window_tokens").await;
 }
+
+#[tokio::test]
+async fn no_query_breaks_the_index() {
+    let client = Client::new();
+    client.save("a", user(&["some words", "(x OR y) AND col:z ^ NEAR"])).await;
+    let queries = [
+        "a AND",
+        "OR",
+        "NOT x",
+        "NEAR(a b)",
+        "text:x",
+        "col:z",
+        "^x",
+        "x*",
+        "*",
+        "**",
+        "x**",
+        "(",
+        ")",
+        "'",
+        "''x",
+        "\"x\" y\"z\"",
+        "-x",
+        "+x",
+        "x\ty\nz",
+        "\u{1f600} x",
+        "{x}",
+        "x\\",
+        "x;--",
+        "AND AND",
+        "\u{fdd0}x\u{fdd1}",
+    ];
+    for query in queries {
+        let request = SearchRequest { query: query.into(), ..SearchRequest::default() };
+        match client.call::<SearchResponse>("Search", request).await {
+            Ok(_) => {}
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{query:?}: {error}")
+            }
+        }
+        let request =
+            DroppedRequest { name: "a".into(), query: query.into(), ..DroppedRequest::default() };
+        if let Err(error) = client.call::<DroppedResponse>("Dropped", request).await {
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{query:?}: {error}");
+        }
+    }
+    let nul = SearchRequest { query: "x\0y".into(), ..SearchRequest::default() };
+    client.refused("Search", nul, ErrorKind::InvalidArgument, "query").await;
+}

@@ -1,5 +1,7 @@
 //! What is written is read back equal, and what is wrong is named with its line.
 
+use proptest::prelude::*;
+
 use super::{Document, read, write};
 use crate::agents::context_manager::item::Draft;
 use crate::proto::opdbus::agent::context_manager::v1::{Format, Role};
@@ -124,4 +126,30 @@ fn errors_name_the_line() {
 fn names_stand_in_one_place() {
     assert_eq!(read(Format::Openai, "[]", "").unwrap_err().fact("field"), Some("name"));
     assert_eq!(read(Format::Json, "{}", "a").unwrap_err().fact("field"), Some("name"));
+}
+
+proptest! {
+    #[test]
+    fn any_text_survives_every_format(
+        texts in prop::collection::vec(
+            "(\\PC|[\n\r\\\\]|## user\n|<!-- item |# a\n<!-- context \\[\\] -->\n){1,40}",
+            0..5,
+        ),
+    ) {
+        let items = texts.into_iter().map(Draft::of_text).collect();
+        let documents = vec![Document { name: "a".into(), tags: Vec::new(), items }];
+        for format in WHOLE {
+            let text = write(format, &documents).unwrap();
+            prop_assert_eq!(&read(format, &text, "").unwrap(), &documents, "{}", text);
+        }
+    }
+
+    #[test]
+    fn any_text_is_read_or_refused(text in "(\\PC|[\n{}\"\\[\\]:]|# a\n|## user\n|<!-- item \\{\\} -->\n){0,60}") {
+        for format in WHOLE {
+            if let Err(error) = read(format, &text, "") {
+                prop_assert!(error.fact("line").is_some(), "{}", error);
+            }
+        }
+    }
 }
