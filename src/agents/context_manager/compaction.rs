@@ -194,8 +194,7 @@ impl Uncompact {
             }
         }
         if restored > 0 {
-            let mut places: Vec<Placed> = whole.into_values().collect();
-            places.sort_by_key(|place| place.position);
+            let places: Vec<Placed> = whole.into_values().collect();
             change.put(&mut head, Cause::Uncompact, &places, &HashMap::new())?;
         }
         Ok(UncompactResponse {

@@ -113,8 +113,11 @@ async fn nothing_is_left_behind() {
     let client = Client::new();
     for round in 0..3 {
         for name in ["a", "b"] {
-            let items: Vec<_> =
-                (0..30).map(|n| says(Role::User, &format!("Word {n} of round {round}."))).collect();
+            let items = (0..30).map(|n| NewItem {
+                source: format!("söurce {n}"),
+                ..says(Role::User, &format!("Word {n} of round {round}."))
+            });
+            let items: Vec<_> = items.collect();
             client.save(name, items).await;
             let request =
                 CompactRequest { name: name.into(), target_tokens: 100, ..Default::default() };

@@ -151,8 +151,18 @@ async fn the_version_before_a_compaction_outlives_a_hundred_others() {
     let before = client.load("a").await;
     let done: CompactResponse = client.call("Compact", compact(200)).await.unwrap();
     let first_append = client.append("a", user(&["0"])).await.version;
+    let pinned = before.items[20].id;
     for number in 1..=120 {
         client.append("a", user(&[&number.to_string()])).await;
+        if number == 10 {
+            let request = SetPinnedRequest {
+                name: "a".into(),
+                ids: vec![pinned],
+                pinned: true,
+                if_version: None,
+            };
+            client.call::<SetPinnedResponse>("SetPinned", request).await.unwrap();
+        }
     }
     let versions = client.versions("a").await.versions;
     assert_eq!(versions.len(), 101);
@@ -186,4 +196,22 @@ async fn a_compaction_and_appends_at_once_lose_nothing() {
     let request = uncompact(Some(done.from_version));
     client.call::<UncompactResponse>("Uncompact", request).await.unwrap();
     assert_eq!(client.load("a").await.items.len(), talk().len() + 2);
+}
+
+#[tokio::test]
+async fn a_shortened_item_is_given_back_whole() {
+    let client = Client::new();
+    let output: String = (0..500).map(|line| format!("{line}: compiled a crate\n")).collect();
+    let items = vec![says(Role::Tool, &output), says(Role::User, "next?")];
+    client.save("a", items).await;
+    let request = CompactRequest { keep_last: Some(1), ..compact(500) };
+    let done: CompactResponse = client.call("Compact", request).await.unwrap();
+    assert_eq!((done.shortened, done.dropped), (1, 0));
+    let cut = client.load("a").await.items.remove(0);
+    assert!(cut.shortened && cut.tokens < 500 && cut.text.contains("left out by compaction"));
+    let left: DroppedResponse = client.call("Dropped", dropped("compiled 250")).await.unwrap();
+    assert_eq!(left.total, 1);
+    assert_eq!(left.items[0].reason(), Reason::Cut);
+    let whole = left.items[0].item.as_ref().unwrap();
+    assert_eq!((whole.id, whole.text.as_str(), whole.shortened), (cut.id, output.as_str(), false));
 }

@@ -17,7 +17,7 @@ use crate::storage::Failure;
 pub(super) const ROW_BYTES: i64 = 64;
 
 impl Change<'_> {
-    /// Writes a new version that has these items. `losses` says, by item, why a compaction ended its
+    /// Writes a new version that has these items, in the order of their positions. `losses` says, by item, why a compaction ended its
     /// place.
     pub(in super::super) fn put(
         &mut self,
