@@ -6,3 +6,4 @@ mod context_manager;
 mod executor;
 mod fixture;
 mod streams;
+mod memory;
