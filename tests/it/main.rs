@@ -5,5 +5,5 @@
 mod context_manager;
 mod executor;
 mod fixture;
-mod streams;
 mod memory;
+mod streams;

@@ -34,7 +34,7 @@ struct Wanted {
     query: String,
 }
 
-/// A section with what could be in it.
+/// A section with what could be in it. Texts are read beforehand only if there is a query.
 struct Loaded<'a> {
     wanted: &'a Wanted,
     version: u64,
@@ -72,13 +72,14 @@ impl Assemble {
         for (index, wanted) in self.sections.iter().enumerate() {
             let head = tables::require(database, uid, &wanted.context, now)
                 .map_err(|failure| in_section(index, failure))?;
-            bytes += head.size;
+            let read = if wanted.query.is_empty() { tables::outlines } else { tables::items };
+            bytes += if wanted.query.is_empty() { 0 } else { head.size };
             if bytes > MAX_ASSEMBLE_BYTES {
                 let problem = "sections: these contexts are too large together; compact one";
                 let limit = "context_manager.max_assemble_bytes";
                 return Err(Error::limit(limit, MAX_ASSEMBLE_BYTES, problem).into());
             }
-            let items = tables::items(database, &head, head.version)?;
+            let items = read(database, &head, head.version)?;
             let heading = match (self.as_text, items.is_empty()) {
                 (true, false) => format!("## {}\n\n", wanted.title),
                 _ => String::new(),
@@ -87,10 +88,15 @@ impl Assemble {
             loaded.push(Loaded { wanted, version, items, heading });
         }
         let taken = choose(self.budget, &loaded)?;
-        Ok(self.answer(loaded, &taken))
+        self.answer(database, loaded, &taken)
     }
 
-    fn answer(&self, loaded: Vec<Loaded<'_>>, taken: &[Vec<bool>]) -> AssembleResponse {
+    fn answer(
+        &self,
+        database: &Connection,
+        loaded: Vec<Loaded<'_>>,
+        taken: &[Vec<bool>],
+    ) -> Result<AssembleResponse, Failure> {
         let mut response = AssembleResponse::default();
         for (index, (section, taken)) in loaded.into_iter().zip(taken).enumerate() {
             let mut used = SectionUse {
@@ -98,10 +104,13 @@ impl Assemble {
                 version: section.version,
                 ..SectionUse::default()
             };
-            for (item, taken) in section.items.into_iter().zip(taken) {
+            for (mut item, taken) in section.items.into_iter().zip(taken) {
                 if !taken {
                     used.dropped.push(item.as_dropped());
                     continue;
+                }
+                if section.wanted.query.is_empty() {
+                    item.text = tables::text(database, &item)?;
                 }
                 if self.as_text {
                     if used.items == 0 {
@@ -122,7 +131,7 @@ impl Assemble {
             response.sections.push(used);
         }
         response.text.truncate(response.text.trim_end().len());
-        response
+        Ok(response)
     }
 }
 

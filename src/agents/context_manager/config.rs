@@ -8,7 +8,7 @@ pub(super) const MAX_ITEM_BYTES: usize = 1 << 20;
 /// How many bytes an Export gives and an Import takes at most (`context_manager.max_transfer_bytes`).
 pub(super) const MAX_TRANSFER_BYTES: usize = 16 << 20;
 
-/// How many bytes the contexts of an Assemble may have together
+/// How many bytes the contexts that an Assemble ranks may have together
 /// (`context_manager.max_assemble_bytes`).
 pub(super) const MAX_ASSEMBLE_BYTES: u64 = 64 << 20;
 

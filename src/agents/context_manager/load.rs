@@ -75,7 +75,10 @@ impl Load {
         let head = tables::require(database, uid, &self.name, now)?;
         let number = self.version.unwrap_or(head.version);
         let version = tables::version(database, &head, "version", number)?;
-        let items = tables::items(database, &head, number)?;
+        // With a budget, only the texts that are taken are read, unless they decide what is.
+        let is_outline = self.budget.is_some() && self.strategy != Strategy::Relevance;
+        let read = if is_outline { tables::outlines } else { tables::items };
+        let items = read(database, &head, number)?;
         let taken = match self.budget {
             Some(budget) => select(&items, budget, self.strategy, &self.query),
             None => vec![true; items.len()],
@@ -89,10 +92,13 @@ impl Load {
             ..LoadResponse::default()
         };
         let mut texts = Vec::new();
-        for (item, taken) in items.into_iter().zip(taken) {
+        for (mut item, taken) in items.into_iter().zip(taken) {
             if !taken {
                 response.dropped.push(item.as_dropped());
                 continue;
+            }
+            if is_outline {
+                item.text = tables::text(database, &item)?;
             }
             response.tokens += item.tokens;
             if self.as_text {

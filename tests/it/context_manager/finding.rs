@@ -159,6 +159,13 @@ async fn no_query_breaks_the_index() {
             assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{query:?}: {error}");
         }
     }
+    let empty =
+        SaveRequest { name: "a".into(), content: Some(String::new()), ..SaveRequest::default() };
+    let other = client.other();
+    other.call::<SaveResponse>("Save", empty).await.unwrap();
+    let request =
+        DroppedRequest { name: "a".into(), query: "x".into(), ..DroppedRequest::default() };
+    assert_eq!(other.call::<DroppedResponse>("Dropped", request).await.unwrap().total, 0);
     let nul = SearchRequest { query: "x\0y".into(), ..SearchRequest::default() };
     client.refused("Search", nul, ErrorKind::InvalidArgument, "query").await;
 }

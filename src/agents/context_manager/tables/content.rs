@@ -132,6 +132,14 @@ pub(super) fn words_table(uid: u32) -> String {
     format!("words_{uid}")
 }
 
+/// True if the user has an index: it is made with his first text.
+pub(super) fn has_words(database: &Connection, uid: u32) -> Result<bool, Failure> {
+    let found = database
+        .prepare_cached("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1")?
+        .exists([words_table(uid)])?;
+    Ok(found)
+}
+
 struct Words<'a> {
     database: &'a Connection,
     table: String,

@@ -9,13 +9,21 @@ use crate::agents::context_manager::item::Item;
 use crate::proto::opdbus::agent::context_manager::v1::Role;
 use crate::storage::Failure;
 
-macro_rules! item_columns {
+macro_rules! head_columns {
     () => {
         "place.item, place.content, place.position, place.pinned, role, content.created_at, source,
-         importance, content.tokens, shortened, content.text"
+         importance, content.tokens, shortened"
     };
 }
-pub(super) use item_columns;
+
+macro_rules! item_columns {
+    () => {
+        concat!(head_columns!(), ", content.text")
+    };
+}
+
+/// What [`read_item`] reads.
+pub(super) const ITEM_COLUMNS: &str = item_columns!();
 
 pub(super) fn read_item(row: &Row<'_>) -> Result<Item, rusqlite::Error> {
     let role: i32 = row.get(4)?;
@@ -40,25 +48,42 @@ pub(in super::super) fn items(
     head: &Head,
     number: i64,
 ) -> Result<Vec<Item>, Failure> {
+    select(database, head, number, item_columns!())
+}
+
+/// The same with empty texts, which are not read: for a choice that does not look at them.
+pub(in super::super) fn outlines(
+    database: &Connection,
+    head: &Head,
+    number: i64,
+) -> Result<Vec<Item>, Failure> {
+    select(database, head, number, concat!(head_columns!(), ", ''"))
+}
+
+/// The text of an item.
+pub(in super::super) fn text(database: &Connection, item: &Item) -> Result<String, Failure> {
+    Ok(database
+        .prepare_cached("SELECT text FROM content WHERE id = ?1")?
+        .query_row([item.content], |row| row.get(0))?)
+}
+
+fn select(
+    database: &Connection,
+    head: &Head,
+    number: i64,
+    columns: &str,
+) -> Result<Vec<Item>, Failure> {
     // The current version has an index of its own: it begins where all others end.
-    let statement = if number == head.version {
-        concat!(
-            "SELECT ",
-            item_columns!(),
-            " FROM place JOIN content ON content.id = place.content
-             WHERE context = ?1 AND until = ?2 ORDER BY position"
-        )
+    let (versions, number) = if number == head.version {
+        ("until = ?2", FOREVER)
     } else {
-        concat!(
-            "SELECT ",
-            item_columns!(),
-            " FROM place JOIN content ON content.id = place.content
-             WHERE context = ?1 AND until > ?2 AND since <= ?2 ORDER BY position"
-        )
+        ("until > ?2 AND since <= ?2", number)
     };
-    let number = if number == head.version { FOREVER } else { number };
     let items = database
-        .prepare_cached(statement)?
+        .prepare_cached(&format!(
+            "SELECT {columns} FROM place JOIN content ON content.id = place.content
+             WHERE context = ?1 AND {versions} ORDER BY position"
+        ))?
         .query_map([head.id, number], read_item)?
         .collect::<Result<Vec<_>, _>>()?;
     Ok(items)

@@ -2,8 +2,8 @@
 
 use rusqlite::{Connection, params};
 
-use super::content::words_table;
-use super::items::{item_columns, read_item};
+use super::content::{has_words, words_table};
+use super::items::{ITEM_COLUMNS, read_item};
 use super::read::Head;
 use super::schema::FOREVER;
 use crate::agents::context_manager::config::MAX_TRANSFER_BYTES;
@@ -31,6 +31,9 @@ pub(in super::super) fn left_out(
     head: &Head,
     wanted: &Wanted<'_>,
 ) -> Result<(Vec<LeftOut>, u32), Failure> {
+    if wanted.expression.is_some() && !has_words(database, uid)? {
+        return Ok((Vec::new(), 0));
+    }
     let table = words_table(uid);
     let (score, matching) = match wanted.expression {
         Some(_) => (format!("-bm25({table})"), format!("AND {table} MATCH ?4")),
@@ -47,10 +50,9 @@ pub(in super::super) fn left_out(
     let total = database
         .prepare_cached(&format!("SELECT count(*) {from}"))?
         .query_row(parameters, |row| row.get(0))?;
-    let columns = item_columns!();
     let mut select = database.prepare_cached(&format!(
-        "SELECT {columns}, place.until, place.reason, {score} AS rank {from}
-         ORDER BY rank DESC, place.item"
+        "SELECT {ITEM_COLUMNS}, place.until, place.reason, {score} AS points {from}
+         ORDER BY points DESC, place.item"
     ))?;
     let mut rows = select.query(parameters)?;
     let mut found = Vec::new();

@@ -13,7 +13,7 @@ mod versions;
 
 pub(super) use change::{Change, Gained, Placed, check_version, taken};
 pub(super) use content::Content;
-pub(super) use items::{fixed_tokens, items, places};
+pub(super) use items::{fixed_tokens, items, outlines, places, text};
 pub(super) use left_out::{Wanted, left_out};
 pub(super) use read::{Head, compacted, list, require, total, version, versions};
 pub(super) use room::tidy;

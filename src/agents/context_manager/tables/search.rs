@@ -1,8 +1,8 @@
 //! Full-text search over one user's own index, so that neither ranks nor times tell of others' texts.
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, params};
 
-use super::content::words_table;
+use super::content::{has_words, words_table};
 use super::schema::FOREVER;
 use crate::agents::context_manager::fields::bears_tags;
 use crate::error::Error;
@@ -37,14 +37,10 @@ pub(in super::super) fn search(
     now: i64,
     wanted: &Found,
 ) -> Result<Vec<Match>, Failure> {
-    let table = words_table(uid);
-    let has_index = database
-        .prepare_cached("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1")?
-        .query_row([&table], |_| Ok(()))
-        .optional()?;
-    if has_index.is_none() {
+    if !has_words(database, uid)? {
         return Ok(Vec::new());
     }
+    let table = words_table(uid);
     let mut select = database.prepare_cached(&format!(
         "SELECT context.name, place.item, content.role, -bm25({table}),
             snippet({table}, 0, ?2, ?3, '…', {EXCERPT_WORDS}), context.tags
