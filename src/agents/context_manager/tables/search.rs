@@ -42,28 +42,25 @@ pub(in super::super) fn search(
     }
     let table = words_table(uid);
     let mut select = database.prepare_cached(&format!(
-        "SELECT context.name, place.item, content.role, -bm25({table}),
-            snippet({table}, 0, ?2, ?3, '…', {EXCERPT_WORDS}), context.tags
+        "SELECT context.name, place.item, content.role, -bm25({table}), context.tags, content.id
          FROM {table} JOIN content ON content.id = {table}.rowid
-         JOIN place ON place.content = content.id AND place.until = ?4
+         JOIN place ON place.content = content.id AND place.until = ?2
          JOIN context ON context.id = place.context
-         WHERE {table} MATCH ?1 AND context.uid = ?5 AND context.undo IS NULL
-         AND (expires_at IS NULL OR expires_at > ?6) AND context.name = ifnull(?7, context.name)
+         WHERE {table} MATCH ?1 AND context.uid = ?3 AND context.undo IS NULL
+         AND (expires_at IS NULL OR expires_at > ?4) AND context.name = ifnull(?5, context.name)
          ORDER BY bm25({table}), context.name, place.item"
     ))?;
-    let open = OPEN.to_string();
-    let close = CLOSE.to_string();
-    let mut rows =
-        select.query(params![wanted.expression, open, close, FOREVER, uid, now, wanted.name])?;
+    let mut rows = select.query(params![wanted.expression, FOREVER, uid, now, wanted.name])?;
     let mut matches = Vec::new();
     while matches.len() < wanted.limit
         && let Some(row) = rows.next()?
     {
-        if !bears_tags(&row.get::<_, Vec<u8>>(5)?, &wanted.tags) {
+        if !bears_tags(&row.get::<_, Vec<u8>>(4)?, &wanted.tags) {
             continue;
         }
         let role: i32 = row.get(2)?;
-        let (excerpt, highlights) = highlights(&row.get::<_, String>(4)?);
+        let marked = marked_excerpt(database, &table, &wanted.expression, row.get(5)?)?;
+        let (excerpt, highlights) = highlights(&marked);
         matches.push(Match {
             name: row.get(0)?,
             id: row.get::<_, i64>(1)?.unsigned_abs(),
@@ -74,6 +71,24 @@ pub(in super::super) fn search(
         });
     }
     Ok(matches)
+}
+
+/// The part of a text that matches best, with its marks. In the search itself it would be cut from
+/// every text that matches, not only from those that are given.
+fn marked_excerpt(
+    database: &Connection,
+    table: &str,
+    expression: &str,
+    content: i64,
+) -> Result<String, Failure> {
+    Ok(database
+        .prepare_cached(&format!(
+            "SELECT snippet({table}, 0, ?3, ?4, '…', {EXCERPT_WORDS}) FROM {table}
+             WHERE {table} MATCH ?1 AND rowid = ?2"
+        ))?
+        .query_row(params![expression, content, OPEN.to_string(), CLOSE.to_string()], |row| {
+            row.get(0)
+        })?)
 }
 
 /// Takes the marks out of an excerpt and says where they were.
