@@ -1,6 +1,7 @@
 //! The agents of this build: one folder each and one line each in [`ALL`]. What they may use is
 //! handed to them; they know neither each other nor who calls them by which way.
 
+pub mod context_manager;
 pub mod memory;
 
 use std::sync::Arc;
@@ -31,6 +32,10 @@ pub struct Installed {
 
 /// Every agent of this build, sorted by service.
 pub const ALL: &[Installed] = &[
+    Installed {
+        service: "opdbus.agent.context_manager.v1.ContextManagerService",
+        build: context_manager::build,
+    },
     Installed { service: "opdbus.agent.memory.v1.MemoryService", build: memory::build },
     #[cfg(feature = "testing")]
     Installed {

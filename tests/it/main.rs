@@ -20,4 +20,8 @@ mod lifecycle;
 mod memory;
 mod parity;
 mod process;
+mod context_manager;
+mod executor;
+mod fixture;
+mod memory;
 mod streams;
