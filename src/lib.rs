@@ -11,6 +11,7 @@ pub mod metrics;
 pub mod proto;
 pub mod registry;
 pub mod status;
+pub mod storage;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod transport;

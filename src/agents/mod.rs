@@ -1,18 +1,20 @@
 //! The agents of this build: one folder each and one line each in [`ALL`]. What they may use is
 //! handed to them; they know neither each other nor who calls them by which way.
 
-use std::path::PathBuf;
+pub mod memory;
+
 use std::sync::Arc;
 
 use crate::contract::Agent;
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::status::Status;
+use crate::storage;
 
 /// What an agent is built from.
 pub struct Setup {
-    /// The folder for databases (`[storage] path`).
-    pub state_dir: PathBuf,
+    /// Where and how databases are kept.
+    pub storage: storage::Config,
     /// Where it records what it holds.
     pub metrics: Arc<Metrics>,
     /// Where it notes what an administrator should know.
@@ -29,6 +31,7 @@ pub struct Installed {
 
 /// Every agent of this build, sorted by service.
 pub const ALL: &[Installed] = &[
+    Installed { service: "opdbus.agent.memory.v1.MemoryService", build: memory::build },
     #[cfg(feature = "testing")]
     Installed {
         service: "opdbus.agent.probe.v1.ProbeService",

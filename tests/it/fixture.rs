@@ -11,6 +11,7 @@ use op_dbus::daemon::compose;
 use op_dbus::executor::{Config, Executor};
 use op_dbus::metrics::Metrics;
 use op_dbus::status::Status;
+use op_dbus::storage::{self, Durability};
 use tempfile::TempDir;
 
 /// A private `dbus-daemon` that ends with this value.
@@ -71,7 +72,10 @@ impl Service {
         let folder = tempfile::tempdir().unwrap();
         let status = Arc::new(Status::default());
         let setup = Setup {
-            state_dir: folder.path().to_owned(),
+            storage: storage::Config {
+                path: folder.path().to_owned(),
+                durability: Durability::Normal,
+            },
             metrics: Arc::new(Metrics::new().unwrap()),
             status: Arc::clone(&status),
         };

@@ -1,0 +1,69 @@
+//! The tables of `memory.db`. What the rows mean stands here; who changes them is elsewhere.
+
+use crate::storage::Schema;
+
+/// The database of the memory agent.
+///
+/// Versions come from one counter for each user, `usage.revision`: a version is never used twice, not
+/// even after a key was removed and stored anew, and a user cannot tell from his versions how much
+/// others store.
+pub(super) const SCHEMA: Schema =
+    Schema { name: "memory", application_id: 0x6f70_646d, migrations: &[FIRST] };
+
+const FIRST: &str = "
+-- What a user has. `removed` counts the entries that are removals; `history_bytes` is the sum of
+-- history.size.
+CREATE TABLE usage (
+    uid INTEGER PRIMARY KEY,
+    revision INTEGER NOT NULL,
+    keys INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    removed INTEGER NOT NULL,
+    history_bytes INTEGER NOT NULL
+);
+
+-- The newest version of each key, which may be a removal. Times are microseconds since the epoch.
+-- A removal has a `batch`: the first version of the Forget that made it, or its own version if the
+-- key's time was over (`forgotten` is 0 then). `depth` counts the older versions that history may
+-- hold. `tags` are sorted and each ends in a NUL. The value comes last, so that reading what is
+-- before it never touches a large one.
+CREATE TABLE entry (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    uid INTEGER NOT NULL,
+    namespace TEXT NOT NULL,
+    key TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    depth INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    expires_at INTEGER,
+    batch INTEGER,
+    forgotten INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    tags BLOB NOT NULL,
+    value BLOB
+);
+CREATE UNIQUE INDEX entry_key ON entry (uid, namespace, key);
+CREATE INDEX entry_expiry ON entry (expires_at) WHERE expires_at IS NOT NULL;
+CREATE INDEX entry_batch ON entry (uid, batch) WHERE batch IS NOT NULL;
+
+-- Versions that another one replaced. The key of a row is the version that replaced it, so the
+-- versions of a key form a chain that begins at its entry, and a user's oldest rows come first.
+CREATE TABLE history (
+    uid INTEGER NOT NULL,
+    replaced_by INTEGER NOT NULL,
+    entry INTEGER NOT NULL,
+    replaced_at INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    expires_at INTEGER,
+    batch INTEGER,
+    forgotten INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    tags BLOB NOT NULL,
+    value BLOB,
+    PRIMARY KEY (uid, replaced_by)
+) WITHOUT ROWID;
+CREATE INDEX history_batch ON history (uid, batch) WHERE batch IS NOT NULL;
+";

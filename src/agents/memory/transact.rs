@@ -1,0 +1,146 @@
+//! Transact: compares versions and runs one of two lists of actions.
+
+use super::change::Change;
+use super::fields;
+use super::forget::Forget;
+use super::increment::Increment;
+use super::recall::Recall;
+use super::remember::Remember;
+use crate::error::Error;
+use crate::proto::opdbus::agent::memory::v1 as proto;
+use crate::proto::opdbus::agent::memory::v1::action::Action as Asked;
+use crate::proto::opdbus::agent::memory::v1::action_result::Result as Outcome;
+use crate::proto::opdbus::agent::memory::v1::{ActionResult, TransactRequest, TransactResponse};
+use crate::storage::Failure;
+
+/// How many comparisons, and how many actions in each list, a transaction has at most.
+const MAX_ACTIONS: usize = 128;
+
+/// A request that has been checked.
+pub(super) struct Transact {
+    compare: Vec<proto::Compare>,
+    success: Vec<Action>,
+    failure: Vec<Action>,
+}
+
+enum Action {
+    Remember(Remember),
+    Forget(Forget),
+    Increment(Increment),
+    Recall(Recall),
+}
+
+impl Transact {
+    pub(super) fn check(request: TransactRequest) -> Result<Self, Error> {
+        let TransactRequest { compare, success, failure, .. } = request;
+        check_length("compare", compare.len())?;
+        for (index, compare) in compare.iter().enumerate() {
+            fields::key(&format!("compare[{index}]."), &compare.key)?;
+        }
+        Ok(Self {
+            compare,
+            success: check_list("success", success)?,
+            failure: check_list("failure", failure)?,
+        })
+    }
+
+    pub(super) fn apply(&self, change: &mut Change<'_>) -> Result<TransactResponse, Failure> {
+        let mut succeeded = true;
+        for compare in &self.compare {
+            let current = change.live(&compare.key)?.map_or(0, |entry| entry.version);
+            succeeded &= compare.version == current.unsigned_abs();
+        }
+        let (name, actions) =
+            if succeeded { ("success", &self.success) } else { ("failure", &self.failure) };
+        let mut results = Vec::with_capacity(actions.len());
+        for (index, action) in actions.iter().enumerate() {
+            let outcome = action.apply(change).map_err(|failure| match failure {
+                Failure::Refused(error) => Failure::Refused(within(name, index, &error)),
+                Failure::Sqlite(error) => Failure::Sqlite(error),
+            })?;
+            results.push(ActionResult { result: Some(outcome) });
+        }
+        Ok(TransactResponse { succeeded, results })
+    }
+}
+
+impl Action {
+    fn check(at: &str, action: proto::Action) -> Result<Self, Error> {
+        let nested = |name: &str| format!("{at}.{name}.");
+        match action.action {
+            Some(Asked::Remember(mut request)) => {
+                let at = nested("remember");
+                no_namespace(&at, &std::mem::take(&mut request.namespace))?;
+                Remember::check(&at, request).map(Self::Remember)
+            }
+            Some(Asked::Forget(mut request)) => {
+                let at = nested("forget");
+                no_namespace(&at, &std::mem::take(&mut request.namespace))?;
+                Forget::check(&at, request).map(Self::Forget)
+            }
+            Some(Asked::Increment(mut request)) => {
+                let at = nested("increment");
+                no_namespace(&at, &std::mem::take(&mut request.namespace))?;
+                Increment::check(&at, request).map(Self::Increment)
+            }
+            Some(Asked::Recall(mut request)) => {
+                let at = nested("recall");
+                no_namespace(&at, &std::mem::take(&mut request.namespace))?;
+                Recall::check(&at, request).map(Self::Recall)
+            }
+            None => {
+                Err(Error::invalid(at, "must be one of remember, forget, increment and recall"))
+            }
+        }
+    }
+
+    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, Failure> {
+        Ok(match self {
+            Self::Remember(action) => Outcome::Remember(action.apply(change)?),
+            Self::Forget(action) => Outcome::Forget(action.apply(change)?),
+            Self::Increment(action) => Outcome::Increment(action.apply(change)?),
+            Self::Recall(action) => Outcome::Recall(action.apply(
+                change.database,
+                change.config,
+                &change.scope,
+                change.now,
+            )?),
+        })
+    }
+}
+
+fn check_list(name: &str, actions: Vec<proto::Action>) -> Result<Vec<Action>, Error> {
+    check_length(name, actions.len())?;
+    let numbered = actions.into_iter().enumerate();
+    numbered.map(|(index, action)| Action::check(&format!("{name}[{index}]"), action)).collect()
+}
+
+fn check_length(name: &str, length: usize) -> Result<(), Error> {
+    if length > MAX_ACTIONS {
+        return Err(Error::invalid(
+            name,
+            format_args!("must be {MAX_ACTIONS} at most, not {length}"),
+        ));
+    }
+    Ok(())
+}
+
+fn no_namespace(at: &str, namespace: &str) -> Result<(), Error> {
+    if namespace.is_empty() {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("{at}namespace"), "must be empty; the transaction names it"))
+}
+
+/// The same error, saying which action met it.
+fn within(list: &str, index: usize, error: &Error) -> Error {
+    let action = format!("{list}[{index}]");
+    let text = error.message();
+    let message =
+        if text.starts_with(&action) { text.to_owned() } else { format!("{action}: {text}") };
+    let mut outer = Error::new(error.kind(), message).with_fact("action", action);
+    for (name, value) in error.facts() {
+        outer = outer.with_fact(name, value.as_str());
+    }
+    outer
+}
