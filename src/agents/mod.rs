@@ -2,6 +2,7 @@
 //! handed to them; they know neither each other nor who calls them by which way.
 
 pub mod memory;
+pub mod sequential_thinking;
 
 use std::sync::Arc;
 
@@ -36,5 +37,9 @@ pub const ALL: &[Installed] = &[
     Installed {
         service: "opdbus.agent.probe.v1.ProbeService",
         build: |_| Ok(crate::testing::probe()),
+    },
+    Installed {
+        service: "opdbus.agent.sequential_thinking.v1.SequentialThinkingService",
+        build: sequential_thinking::build,
     },
 ];

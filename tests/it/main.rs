@@ -4,4 +4,5 @@
 
 mod executor;
 mod fixture;
+mod sequential_thinking;
 mod streams;
