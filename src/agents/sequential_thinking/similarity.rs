@@ -119,7 +119,7 @@ fn sketch(counts: &[(u64, f64)]) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Profile, THRESHOLD, closest};
+    use super::{Profile, THRESHOLD, closest, mix};
 
     fn similarity(a: &str, b: &str) -> f64 {
         Profile::new(a).similarity(&Profile::new(b))
@@ -146,8 +146,8 @@ mod tests {
 
     #[test]
     fn the_closest_is_found_among_many_long_ones() {
-        let long = |seed: usize| -> String {
-            (0..400).map(|word| format!("w{} ", (word * 7919 + seed * 104_729) % 5003)).collect()
+        let long = |seed: u64| -> String {
+            (0..400).map(|word| format!("w{} ", mix(seed, word) % 5000)).collect()
         };
         let profiles: Vec<Profile> = (0..200).map(|seed| Profile::new(&long(seed))).collect();
         let near = Profile::new(&format!("{} and a little more", long(42)));

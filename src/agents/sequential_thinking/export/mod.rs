@@ -112,6 +112,3 @@ impl Export {
 fn not_a_token() -> Error {
     Error::invalid("page_token", "is not one that an earlier part gave")
 }
-
-#[cfg(test)]
-mod tests;

@@ -3,6 +3,7 @@
 
 mod change;
 mod check;
+mod resolve;
 mod tree;
 
 use std::collections::BTreeSet;
