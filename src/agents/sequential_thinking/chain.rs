@@ -197,6 +197,15 @@ impl Chain {
             .map(drop)
     }
 
+    /// Ends the chain's time: it is gone for every caller, and its rows are removed with those of
+    /// other chains whose time is over.
+    pub(super) fn end(&self, database: &Connection) -> Result<(), rusqlite::Error> {
+        database
+            .prepare_cached("UPDATE chain SET updated_at = 0 WHERE id = ?1")?
+            .execute([self.row])
+            .map(drop)
+    }
+
     pub(super) fn texts(&self, database: &Connection) -> Result<ChainTexts, rusqlite::Error> {
         database
             .prepare_cached("SELECT problem, context, goals, conclusion FROM chain WHERE id = ?1")?
@@ -225,24 +234,6 @@ impl Chain {
             expires_at: Some(time::timestamp(time::expiry(self.updated_at))),
         }
     }
-}
-
-/// Removes the chain in `row` with all that belongs to it.
-pub(super) fn remove(database: &Connection, row: i64) -> Result<(), rusqlite::Error> {
-    const STATEMENTS: [&str; 5] = [
-        // The words first: they are found by the thoughts.
-        "INSERT INTO words (words, rowid, scope, thought)
-         SELECT 'delete', step_words.id, scope, step_words.thought FROM step_words
-         WHERE step_words.id IN (SELECT id FROM step WHERE chain = ?1)",
-        "DELETE FROM evidence WHERE chain = ?1",
-        "DELETE FROM branch WHERE chain = ?1",
-        "DELETE FROM step WHERE chain = ?1",
-        "DELETE FROM chain WHERE id = ?1",
-    ];
-    for statement in STATEMENTS {
-        database.prepare_cached(statement)?.execute([row])?;
-    }
-    Ok(())
 }
 
 /// The first `most` characters of the first line, with an ellipsis if something is missing.

@@ -38,7 +38,7 @@ impl Review {
         Ok(Self { graph, max_steps: chain.max_steps, thoughts })
     }
 
-    /// Takes as long as there is text: a second at the very most.
+    /// Takes as long as there is text: about a second for the longest chain.
     pub(super) fn findings(&self) -> CheckResponse {
         let profiles: Vec<(u32, Profile)> =
             self.thoughts.iter().map(|(id, thought)| (*id, Profile::new(thought))).collect();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
-use super::chain::{self, Chain};
+use super::chain::Chain;
 use super::draft::Draft;
 use super::export::Export;
 use super::read::{Get, List};
@@ -23,9 +23,6 @@ use crate::proto::opdbus::agent::sequential_thinking::v1::{
     SequentialThinkingService, StartChainRequest, StartChainResponse, ThinkRequest, ThinkResponse,
 };
 
-/// How many chains whose time is over StartChain removes at most.
-const REMOVED_AT_START: u32 = 1;
-
 impl SequentialThinkingService for SequentialThinking {
     async fn start_chain(
         &self,
@@ -35,7 +32,7 @@ impl SequentialThinkingService for SequentialThinking {
         let new = grow::check_start(uid(context)?, request)?;
         self.write(move |database| {
             let now = time::now();
-            sweep::remove_old(database, now, REMOVED_AT_START)?;
+            sweep::remove_old(database, now, sweep::STEPS)?;
             let mut draft = Draft::begin(database, &new, now)?;
             draft.save()?;
             Ok(grow::started(&draft))
@@ -178,8 +175,10 @@ impl SequentialThinkingService for SequentialThinking {
     ) -> Result<DeleteChainResponse, Error> {
         let uid = uid(context)?;
         self.write(move |database| {
-            let chain = Chain::find(database, uid, &request.chain_id, time::now())?;
-            chain::remove(database, chain.row)?;
+            let now = time::now();
+            let chain = Chain::find(database, uid, &request.chain_id, now)?;
+            chain.end(database)?;
+            sweep::remove_old(database, now, sweep::STEPS)?;
             Ok(DeleteChainResponse { steps: chain.steps })
         })
         .await

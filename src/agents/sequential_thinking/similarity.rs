@@ -93,12 +93,18 @@ fn hashes(text: &str) -> Vec<u64> {
     }
     characters
         .windows(LENGTH)
-        .map(|window| window.iter().fold(0, |hash, character| mix(hash, u64::from(*character))))
+        .map(|window| {
+            let packed = window
+                .iter()
+                .fold(0_u64, |packed, character| packed.rotate_left(16) ^ u64::from(*character));
+            mix(packed)
+        })
         .collect()
 }
 
-fn mix(hash: u64, next: u64) -> u64 {
-    let hash = (hash ^ next).wrapping_add(0x9e37_79b9_7f4a_7c15);
+/// Spreads what differs in a number over all of its bits.
+fn mix(number: u64) -> u64 {
+    let hash = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     hash ^ (hash >> 31)
@@ -147,7 +153,7 @@ mod tests {
     #[test]
     fn the_closest_is_found_among_many_long_ones() {
         let long = |seed: u64| -> String {
-            (0..400).map(|word| format!("w{} ", mix(seed, word) % 5000)).collect()
+            (0..400).map(|word| format!("w{} ", mix(seed * 1000 + word) % 5000)).collect()
         };
         let profiles: Vec<Profile> = (0..200).map(|seed| Profile::new(&long(seed))).collect();
         let near = Profile::new(&format!("{} and a little more", long(42)));

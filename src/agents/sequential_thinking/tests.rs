@@ -17,7 +17,7 @@ use crate::proto::opdbus::agent::sequential_thinking::v1::{
     SequentialThinkingService, StartChainRequest, ThinkRequest, evidence::Source,
 };
 use crate::status::Status;
-use crate::storage::{self, Durability, Store};
+use crate::storage::{self, Chore as _, Durability, Store};
 
 fn setup(folder: &TempDir) -> Setup {
     Setup {
@@ -107,16 +107,28 @@ async fn a_chain_whose_time_is_over_is_gone_at_once_and_later_removed() {
     assert!(list.chains.is_empty());
     assert_eq!(rows(&agent, "step"), 2);
 
+    // A piece at a time: the second step and the chain are left.
+    agent
+        .write(|database| {
+            assert!(sweep::remove_old(database, time::now(), 1)?);
+            Ok(())
+        })
+        .await
+        .unwrap();
+    assert_eq!((rows(&agent, "chain"), rows(&agent, "step")), (1, 1));
+    assert_whole(&agent).await;
+
     let fresh = begin(&agent, 1).await;
     assert_eq!((rows(&agent, "chain"), rows(&agent, "step")), (1, 1));
     age(&agent).await;
     agent
         .write(|database| {
-            assert_eq!(sweep::remove_old(database, time::now(), 4)?, 1);
+            assert!(!sweep::remove_old(database, time::now(), 4)?);
             Ok(())
         })
         .await
         .unwrap();
+    assert_eq!((rows(&agent, "chain"), rows(&agent, "step")), (0, 0));
     let delete = DeleteChainRequest { chain_id: fresh };
     assert!(agent.delete_chain(&context(), delete).await.is_err());
     assert_whole(&agent).await;
@@ -176,4 +188,20 @@ async fn a_user_has_ten_thousand_chains_and_no_more() {
     let chain_id = agent.list_chains(&context(), list).await.unwrap().chains.remove(0).chain_id;
     agent.delete_chain(&context(), DeleteChainRequest { chain_id }).await.unwrap();
     agent.start_chain(&context(), request).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_long_chain_is_gone_at_once_though_its_rows_are_removed_in_pieces() {
+    let folder = TempDir::new().unwrap();
+    let agent = SequentialThinking::open(&setup(&folder)).unwrap();
+    let chain_id = begin(&agent, 40).await;
+    let request = DeleteChainRequest { chain_id: chain_id.clone() };
+    assert_eq!(agent.delete_chain(&context(), request.clone()).await.unwrap().steps, 40);
+    assert_eq!(rows(&agent, "step"), 8);
+    assert!(agent.delete_chain(&context(), request).await.is_err());
+    let search = SearchRequest { query: "thought".into(), ..Default::default() };
+    assert!(agent.search(&context(), search).await.unwrap().hits.is_empty());
+    agent.write(|database| Sweep.run(database)).await.unwrap();
+    assert_eq!((rows(&agent, "chain"), rows(&agent, "step"), rows(&agent, "branch")), (0, 0, 0));
+    assert_whole(&agent).await;
 }

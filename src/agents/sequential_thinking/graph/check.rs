@@ -136,31 +136,29 @@ impl Graph {
     }
 
     /// Decisions and confirmed hypotheses that follow something refuted or dropped and are older than
-    /// its fate; what came later took it into account.
+    /// its fate, each with the last such step; what came later took the fate into account.
     fn built_on_sand(&self) -> Vec<Contradiction> {
-        let mut found = Vec::new();
         let firm = self.nodes.iter().filter(|node| {
             (node.kind == StepKind::Decision && node.stands())
                 || node.status == StepStatus::Confirmed
         });
-        for node in firm {
-            for ancestor in self.ancestors(node) {
-                let fallen = matches!(ancestor.status, StepStatus::Refuted | StepStatus::Dropped);
-                let older = ancestor.resolved_at.is_some_and(|at| node.created_at <= at);
-                if fallen && older && ancestor.resolved_by != Some(node.id) {
-                    let (kind, fate) = (names::kind(node.kind), names::status(ancestor.status));
-                    found.push(Contradiction {
-                        step: node.id,
-                        against: ancestor.id,
-                        reason: format!(
-                            "the {kind} {} follows step {}, which is {fate} since",
-                            node.id, ancestor.id
-                        ),
-                    });
-                }
-            }
-        }
-        found
+        firm.filter_map(|node| {
+            let ancestor = self.ancestors(node).into_iter().rev().find(|ancestor| {
+                matches!(ancestor.status, StepStatus::Refuted | StepStatus::Dropped)
+                    && ancestor.resolved_at.is_some_and(|at| node.created_at <= at)
+                    && ancestor.resolved_by != Some(node.id)
+            })?;
+            let (kind, fate) = (names::kind(node.kind), names::status(ancestor.status));
+            Some(Contradiction {
+                step: node.id,
+                against: ancestor.id,
+                reason: format!(
+                    "the {kind} {} follows step {}, which is {fate} since",
+                    node.id, ancestor.id
+                ),
+            })
+        })
+        .collect()
     }
 
     /// Everything that a step follows, directly or not, in the newest revisions, sorted.
