@@ -68,6 +68,13 @@ impl<'a> Draft<'a> {
         self.chain.set_conclusion(self.database, conclusion)
     }
 
+    /// Takes a graph over, every step of which is new.
+    pub(super) fn adopt(&mut self, graph: Graph) {
+        self.graph = graph;
+        self.graph.touched_nodes = (1..=self.graph.len()).collect();
+        self.graph.touched_branches = (0..self.graph.branches.len()).collect();
+    }
+
     /// Gives a new step of the graph its texts.
     pub(super) fn write(&mut self, step: u32, content: Content) {
         self.added.insert(step, content);

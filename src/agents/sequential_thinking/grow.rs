@@ -41,8 +41,8 @@ pub(super) fn started(draft: &Draft<'_>) -> StartChainResponse {
 /// Looks at the fields alone; gives the kind of the step.
 pub(super) fn check_think(request: &ThinkRequest) -> Result<StepKind, Error> {
     limits::thought("thought", &request.thought)?;
-    limits::confidence(request.confidence)?;
-    limits::evidence(&request.evidence)?;
+    limits::confidence("confidence", request.confidence)?;
+    limits::evidence("evidence", &request.evidence)?;
     if !request.branch.is_empty() {
         limits::name("branch", &request.branch)?;
     }
@@ -111,8 +111,8 @@ pub(super) fn think(
 pub(super) fn check_revise(request: &ReviseRequest) -> Result<(), Error> {
     limits::thought("thought", &request.thought)?;
     limits::note("reason", &request.reason)?;
-    limits::confidence(request.confidence)?;
-    limits::evidence(&request.evidence)
+    limits::confidence("confidence", request.confidence)?;
+    limits::evidence("evidence", &request.evidence)
 }
 
 /// Replaces a thought.
@@ -164,7 +164,7 @@ pub(super) fn branch(
 
 pub(super) fn check_merge(request: &MergeRequest) -> Result<(), Error> {
     limits::thought("note", &request.note)?;
-    limits::confidence(request.confidence)?;
+    limits::confidence("confidence", request.confidence)?;
     for (index, name) in request.branches.iter().enumerate() {
         limits::name(&format!("branches[{index}]"), name)?;
     }

@@ -39,6 +39,7 @@ const MAX_GOALS: usize = 32;
 const MAX_TAGS: usize = 32;
 const MAX_NAME_BYTES: usize = 64;
 const MAX_CRITERIA: usize = 16;
+const MAX_IMPORT_BYTES: usize = 1 << 20;
 const MAX_QUERY_BYTES: usize = 1024;
 
 /// A number that a client may leave open.
@@ -88,6 +89,11 @@ pub(super) fn query(field: &str, text: &str) -> Result<(), Error> {
     bounded(field, text, "sequential_thinking.max_query_bytes", MAX_QUERY_BYTES)
 }
 
+/// A chain to import.
+pub(super) fn import(field: &str, text: &str) -> Result<(), Error> {
+    bounded(field, text, "sequential_thinking.max_import_bytes", MAX_IMPORT_BYTES)
+}
+
 /// The goals of a chain.
 pub(super) fn goals(goals: &[String]) -> Result<(), Error> {
     count("goals", goals.len(), "sequential_thinking.max_goals", MAX_GOALS)?;
@@ -110,35 +116,27 @@ pub(super) fn tags(mut tags: Vec<String>) -> Result<Vec<String>, Error> {
 }
 
 /// How sure a step is.
-pub(super) fn confidence(confidence: Option<f64>) -> Result<(), Error> {
-    confidence.map_or(Ok(()), |confidence| unit("confidence", confidence))
+pub(super) fn confidence(field: &str, confidence: Option<f64>) -> Result<(), Error> {
+    confidence.map_or(Ok(()), |confidence| unit(field, confidence))
 }
 
 /// The rating of a step.
-pub(super) fn criteria(criteria: &BTreeMap<String, f64>) -> Result<(), Error> {
-    if criteria.is_empty() {
-        return Err(Error::invalid("criteria", "must name one criterion or more"));
+pub(super) fn scores(field: &str, scores: &BTreeMap<String, f64>) -> Result<(), Error> {
+    for (criterion, rating) in scores {
+        name(field, criterion)?;
+        unit(&format!("{field}[{criterion}]"), *rating)?;
     }
-    for (criterion, rating) in criteria {
-        name("criteria", criterion)?;
-        unit(&format!("criteria[{criterion}]"), *rating)?;
-    }
-    criteria_count(criteria.len())
-}
-
-/// How many criteria a step has.
-pub(super) fn criteria_count(criteria: usize) -> Result<(), Error> {
-    count("criteria", criteria, "sequential_thinking.max_criteria", MAX_CRITERIA)
+    count(field, scores.len(), "sequential_thinking.max_criteria", MAX_CRITERIA)
 }
 
 /// What supports a step; whether the steps that it names are there is not looked at.
-pub(super) fn evidence(evidence: &[Evidence]) -> Result<(), Error> {
-    count("evidence", evidence.len(), "sequential_thinking.max_evidence", MAX_EVIDENCE)?;
+pub(super) fn evidence(field: &str, evidence: &[Evidence]) -> Result<(), Error> {
+    count(field, evidence.len(), "sequential_thinking.max_evidence", MAX_EVIDENCE)?;
     for (index, evidence) in evidence.iter().enumerate() {
         let (name, text) = match &evidence.source {
             None => {
                 return Err(Error::invalid(
-                    format!("evidence[{index}]"),
+                    format!("{field}[{index}]"),
                     "must have one of task_id, uri, text and step",
                 ));
             }
@@ -147,7 +145,7 @@ pub(super) fn evidence(evidence: &[Evidence]) -> Result<(), Error> {
             Some(Source::Uri(text)) => ("uri", text),
             Some(Source::Text(text)) => ("text", text),
         };
-        let field = format!("evidence[{index}].{name}");
+        let field = format!("{field}[{index}].{name}");
         filled(&field, text)?;
         bounded(&field, text, "sequential_thinking.max_evidence_bytes", MAX_EVIDENCE_BYTES)?;
     }

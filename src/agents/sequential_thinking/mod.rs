@@ -10,6 +10,7 @@ mod draft;
 mod export;
 mod graph;
 mod grow;
+mod import;
 mod limits;
 mod names;
 mod numbered;

@@ -8,6 +8,7 @@ use rusqlite::Connection;
 use super::chain::Chain;
 use super::draft::Draft;
 use super::export::Export;
+use super::import::Imported;
 use super::read::{Get, List};
 use super::review::{self, Review};
 use super::search::Search;
@@ -17,10 +18,11 @@ use crate::error::{Error, ErrorKind};
 use crate::proto::opdbus::agent::sequential_thinking::v1::{
     BranchRequest, BranchResponse, CheckRequest, CheckResponse, ConcludeRequest, ConcludeResponse,
     DeleteChainRequest, DeleteChainResponse, ExportRequest, ExportResponse, GetChainRequest,
-    GetChainResponse, ListChainsRequest, ListChainsResponse, MergeRequest, MergeResponse,
-    ResolveRequest, ResolveResponse, ReviseRequest, ReviseResponse, ScoreRequest, ScoreResponse,
-    SearchRequest, SearchResponse, SequentialThinkingRequest, SequentialThinkingResponse,
-    SequentialThinkingService, StartChainRequest, StartChainResponse, ThinkRequest, ThinkResponse,
+    GetChainResponse, ImportRequest, ImportResponse, ListChainsRequest, ListChainsResponse,
+    MergeRequest, MergeResponse, ResolveRequest, ResolveResponse, ReviseRequest, ReviseResponse,
+    ScoreRequest, ScoreResponse, SearchRequest, SearchResponse, SequentialThinkingRequest,
+    SequentialThinkingResponse, SequentialThinkingService, StartChainRequest, StartChainResponse,
+    ThinkRequest, ThinkResponse,
 };
 
 impl SequentialThinkingService for SequentialThinking {
@@ -166,6 +168,16 @@ impl SequentialThinkingService for SequentialThinking {
         };
         let (export, whole) = self.store.scan(load).await?;
         aside(move || export.write(&whole)).await?
+    }
+
+    async fn import(
+        &self,
+        context: &Context,
+        request: ImportRequest,
+    ) -> Result<ImportResponse, Error> {
+        let uid = uid(context)?;
+        let imported = aside(move || Imported::check(uid, &request.json, time::now())).await??;
+        self.write(move |database| imported.apply(database, time::now())).await
     }
 
     async fn delete_chain(

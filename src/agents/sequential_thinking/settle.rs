@@ -36,7 +36,10 @@ pub(super) fn resolve(
 }
 
 pub(super) fn check_score(request: &ScoreRequest) -> Result<(), Error> {
-    limits::criteria(&request.criteria)
+    if request.criteria.is_empty() {
+        return Err(Error::invalid("criteria", "must name one criterion or more"));
+    }
+    limits::scores("criteria", &request.criteria)
 }
 
 /// Rates a step.
@@ -49,7 +52,7 @@ pub(super) fn score(
     let before = steps::scores(draft.database, draft.chain.row, request.step)?;
     let mut scores = before.clone();
     scores.extend(request.criteria);
-    limits::criteria_count(scores.len())?;
+    limits::scores("criteria", &scores)?;
     if scores != before {
         steps::set_scores(draft.database, draft.chain.row, request.step, &scores)?;
         draft.graph.touch(request.step);

@@ -128,8 +128,8 @@ fn insert(
             "INSERT INTO step (chain, step, kind, status, branch, parents, number, confidence,
                  revises, superseded_by, resolved_by, resolved_at, created_at, changed, scores,
                  reason, note, thought)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, '{}', ?15, '',
-                 ?16)",
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17,
+                 ?18)",
         )?
         .execute(params![
             chain,
@@ -146,7 +146,9 @@ fn insert(
             node.resolved_at,
             node.created_at,
             revision,
+            serde_json::json!(content.scores).to_string(),
             content.reason,
+            content.note,
             content.thought,
         ])?;
     database

@@ -155,7 +155,7 @@ async fn branches_are_thought_apart_and_merged() {
         ..thought_of(&chain, StepKind::Analysis, thought)
     };
     let packages = alice.think(on("packages", "A package for each distribution")).await.unwrap();
-    let main = alice.add(&chain, StepKind::Analysis, "Both need signing").await;
+    let signing = alice.add(&chain, StepKind::Analysis, "Both need signing").await;
     let merge = |branches: &[&str]| MergeRequest {
         chain_id: chain.clone(),
         branches: branches.iter().map(ToString::to_string).collect(),
@@ -164,8 +164,10 @@ async fn branches_are_thought_apart_and_merged() {
     };
     let empty = alice.merge(merge(&["images"])).await;
     assert_error(empty, ErrorKind::Conflict, "no steps of its own");
-    let itself = alice.merge(merge(&["main"])).await;
-    assert_error(itself, ErrorKind::InvalidArgument, "into itself");
+    let main = alice.merge(merge(&["main"])).await;
+    assert_error(main, ErrorKind::InvalidArgument, "main goes on");
+    let itself = MergeRequest { into: "packages".into(), ..merge(&["packages"]) };
+    assert_error(alice.merge(itself).await, ErrorKind::InvalidArgument, "into itself");
     let twice = alice.merge(merge(&["packages", "packages"])).await;
     assert_error(twice, ErrorKind::InvalidArgument, "branches[1]");
     assert_error(alice.merge(merge(&[])).await, ErrorKind::InvalidArgument, "branches");
@@ -179,7 +181,7 @@ async fn branches_are_thought_apart_and_merged() {
     let merged = alice.merge(merge(&["packages"])).await.unwrap();
     let whole = alice.whole(&chain).await;
     let step = whole.steps.iter().find(|step| step.step == merged.step).unwrap();
-    assert_eq!(step.parents, [main, packages.step]);
+    assert_eq!(step.parents, [signing, packages.step]);
     assert_eq!((step.kind(), step.branch.as_str()), (StepKind::Synthesis, "main"));
     assert_eq!(whole.branches[1].merged_by, merged.step);
     let closed = alice.think(on("packages", "One more")).await;

@@ -1,6 +1,7 @@
 //! What the sequential thinking agent promises, through the executor and on a real database.
 
 mod growing;
+mod importing;
 mod numbered;
 mod reading;
 mod refusals;
@@ -15,11 +16,11 @@ use op_dbus::error::ErrorKind;
 use op_dbus::proto::opdbus::agent::sequential_thinking::v1::{
     BranchRequest, BranchResponse, ChainView, CheckRequest, CheckResponse, ConcludeRequest,
     ConcludeResponse, DeleteChainRequest, DeleteChainResponse, ExportRequest, ExportResponse,
-    GetChainRequest, GetChainResponse, ListChainsRequest, ListChainsResponse, MergeRequest,
-    MergeResponse, Resolution, ResolveRequest, ResolveResponse, ReviseRequest, ReviseResponse,
-    ScoreRequest, ScoreResponse, SearchRequest, SearchResponse, SequentialThinkingRequest,
-    SequentialThinkingResponse, StartChainRequest, StartChainResponse, StepKind, ThinkRequest,
-    ThinkResponse,
+    GetChainRequest, GetChainResponse, ImportRequest, ImportResponse, ListChainsRequest,
+    ListChainsResponse, MergeRequest, MergeResponse, Resolution, ResolveRequest, ResolveResponse,
+    ReviseRequest, ReviseResponse, ScoreRequest, ScoreResponse, SearchRequest, SearchResponse,
+    SequentialThinkingRequest, SequentialThinkingResponse, StartChainRequest, StartChainResponse,
+    StepKind, ThinkRequest, ThinkResponse,
 };
 use prost::Message;
 
@@ -57,6 +58,7 @@ operations! {
     check "Check" CheckRequest => CheckResponse;
     conclude "Conclude" ConcludeRequest => ConcludeResponse;
     export "Export" ExportRequest => ExportResponse;
+    import "Import" ImportRequest => ImportResponse;
     delete "DeleteChain" DeleteChainRequest => DeleteChainResponse;
     number "sequentialthinking" SequentialThinkingRequest => SequentialThinkingResponse;
 }

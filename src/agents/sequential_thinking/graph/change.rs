@@ -189,6 +189,12 @@ impl Graph {
         self.takes_steps(position)?;
         let branch = &self.branches[position];
         let name = &branch.name;
+        if position == 0 {
+            return Err(Error::invalid(
+                field,
+                format_args!("{name} goes on; merge others into it"),
+            ));
+        }
         if position == into {
             return Err(Error::invalid(field, format_args!("{name} cannot be merged into itself")));
         }

@@ -4,6 +4,7 @@
 mod change;
 mod check;
 mod resolve;
+mod sound;
 mod tree;
 
 use std::collections::BTreeSet;

@@ -65,24 +65,9 @@ fn apply(graph: &mut Graph, change: Change, now: i64) -> bool {
 
 /// What holds of every graph.
 fn assert_sound(graph: &Graph) {
-    for (index, node) in graph.nodes.iter().enumerate() {
-        assert_eq!(usize::try_from(node.id).unwrap(), index + 1);
-        assert!(node.parents.iter().all(|parent| (1..node.id).contains(parent)), "{node:?}");
-        assert_eq!(node.superseded_by.is_some(), node.status == StepStatus::Superseded);
-        if let Some(old) = node.revises {
-            assert_eq!(graph.get(old).unwrap().superseded_by, Some(node.id));
-        }
-        assert!(node.number >= 1);
-        let mut ground = node.resolved_by;
-        for _ in 0..graph.nodes.len() {
-            ground = ground.and_then(|id| graph.get(id).unwrap().resolved_by);
-        }
-        assert_eq!(ground, None, "step {} rests on itself", node.id);
-    }
+    assert_eq!(graph.sound(), Ok(()));
     for branch in &graph.branches {
-        let line = graph.line(branch.head);
-        assert!(line.len() <= graph.nodes.len());
-        assert!(branch.head.is_none_or(|head| graph.get(head).unwrap().superseded_by.is_none()));
+        assert!(graph.line(branch.head).len() <= graph.nodes.len());
     }
     let mut tree: Vec<u32> = graph.view(View::Tree).iter().map(|placed| placed.id).collect();
     tree.sort_unstable();
@@ -138,4 +123,52 @@ fn a_decision_that_took_the_refutation_into_account_is_no_contradiction() {
     let found = graph.check().contradictions;
     let pairs: Vec<(u32, u32)> = found.iter().map(|found| (found.step, found.against)).collect();
     assert_eq!(pairs, [(rash, hypothesis)]);
+}
+
+/// A sound graph with a revision, a merged branch and a refuted hypothesis.
+fn sample() -> Graph {
+    let mut graph = Graph::empty();
+    let mut think = |kind, branch: &str| {
+        let place = Place { branch: Some(branch.to_owned()), ..Place::default() };
+        graph.think(&added(kind, 1), place).unwrap()
+    };
+    think(StepKind::Hypothesis, "main");
+    think(StepKind::Evidence, "main");
+    graph.open_branch("from_step", 1, "side".to_owned()).unwrap();
+    let place = Place { branch: Some("side".to_owned()), ..Place::default() };
+    graph.think(&added(StepKind::Question, 1), place).unwrap();
+    graph.revise(&added(StepKind::Unspecified, 1), 3, None).unwrap();
+    graph.merge(&added(StepKind::Synthesis, 1), &["side".to_owned()], "main").unwrap();
+    graph.resolve(1, Resolution::Refuted, Some(2), 2).unwrap();
+    graph
+}
+
+#[test]
+fn a_graph_that_does_not_hang_together_is_found_out() {
+    assert_eq!(sample().sound(), Ok(()));
+    type Break = fn(&mut Graph);
+    let cases: [(Break, &str); 16] = [
+        (|g| g.nodes[1].id = 3, "steps[1].step"),
+        (|g| g.nodes[1].parents = vec![2], "steps[1].parents"),
+        (|g| g.nodes[4].parents = vec![2, 2], "steps[4].parents"),
+        (|g| g.nodes[1].branch = 2, "steps[1].branch"),
+        (|g| g.nodes[1].number = 0, "steps[1].number"),
+        (|g| g.nodes[1].cites = vec![6], "steps[1].evidence"),
+        (|g| g.nodes[1].status = StepStatus::Open, "steps[1].status"),
+        (|g| g.nodes[3].status = StepStatus::Confirmed, "steps[3].status"),
+        (|g| g.nodes[2].superseded_by = None, "steps[2].superseded_by"),
+        (|g| g.nodes[2].superseded_by = Some(5), "steps[2].superseded_by"),
+        (|g| g.nodes[3].parents = vec![2], "steps[3].revises"),
+        (|g| g.nodes[0].resolved_by = Some(1), "steps[0].resolved_by leads back"),
+        (|g| g.nodes[3].resolved_at = Some(1), "steps[3].resolved_by"),
+        (|g| g.branches[1].head = Some(3), "branches[1].head"),
+        (|g| g.branches[1].name = "main".to_owned(), "branches[1].name"),
+        (|g| g.branches[1].merged_by = Some(2), "branches[1].merged_by"),
+    ];
+    for (index, (damage, says)) in cases.into_iter().enumerate() {
+        let mut graph = sample();
+        damage(&mut graph);
+        let problem = graph.sound().unwrap_err();
+        assert!(problem.starts_with(says), "case {index}: {problem}");
+    }
 }
