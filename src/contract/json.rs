@@ -3,13 +3,15 @@
 use prost::Message;
 use prost_reflect::{DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions};
 
+use super::exact::require_exact;
 use crate::error::Error;
 
 /// Encodes the message of type `descriptor` that `json` describes; an empty text is an empty message.
 ///
 /// # Errors
 /// `InvalidArgument` naming line and column if the text is no JSON object, has an unknown field or a
-/// value of the wrong type, or is followed by more text.
+/// value of the wrong type, or is followed by more text; naming the literal if it holds an integer that
+/// a `google.protobuf.Value` would round.
 pub fn json_to_message(descriptor: &MessageDescriptor, json: &str) -> Result<Vec<u8>, Error> {
     if json.trim().is_empty() {
         return Ok(Vec::new());
@@ -21,6 +23,7 @@ pub fn json_to_message(descriptor: &MessageDescriptor, json: &str) -> Result<Vec
         DynamicMessage::deserialize_with_options(descriptor.clone(), &mut deserializer, &options)
             .map_err(invalid)?;
     deserializer.end().map_err(invalid)?;
+    require_exact(descriptor, json)?;
     Ok(message.encode_to_vec())
 }
 

@@ -4,6 +4,7 @@
 mod agent;
 mod dbus;
 mod docs;
+mod exact;
 mod introspect;
 mod json;
 mod schema;

@@ -12,6 +12,7 @@ use tokio::sync::mpsc::WeakSender;
 use tokio::sync::oneshot;
 
 use super::Chore;
+use super::answers::{Answers, Waiting};
 use super::failure::Faults;
 use super::open::connect;
 use super::writer::{Job, Write};
@@ -40,6 +41,7 @@ pub(super) struct Keeper<C> {
     stopping: Arc<AtomicBool>,
     chore: Arc<C>,
     queue: WeakSender<Box<dyn Job>>,
+    answers: Arc<Answers>,
     wakes: mpsc::Receiver<()>,
 }
 
@@ -50,11 +52,12 @@ impl<C: Chore> Keeper<C> {
         stopping: Arc<AtomicBool>,
         chore: C,
         queue: WeakSender<Box<dyn Job>>,
+        answers: Arc<Answers>,
     ) -> Result<(Self, Waker), Error> {
         let database = open_keeper(path, &stopping).map_err(|error| faults.sqlite(&error))?;
         let (sender, wakes) = mpsc::sync_channel(1);
         let chore = Arc::new(chore);
-        Ok((Self { database, faults, stopping, chore, queue, wakes }, Waker(sender)))
+        Ok((Self { database, faults, stopping, chore, queue, answers, wakes }, Waker(sender)))
     }
 
     pub(super) fn run(self) {
@@ -112,12 +115,15 @@ impl<C: Chore> Keeper<C> {
                 tracing::warn!(%error, "a database could not be checked");
             }
         }
+        // The check has filled the page cache, and nothing will read it again.
+        self.database.release_memory().ok();
     }
 
     fn see_to_chore(&self) {
         let mut more = true;
         while more && !self.stopping.load(Ordering::Acquire) {
             let Some(queue) = self.queue.upgrade() else { return };
+            let _waiting = Waiting(&self.answers);
             let (answer, answered) = oneshot::channel();
             let (work, after) = (Arc::clone(&self.chore), Arc::clone(&self.chore));
             let job = Write::new(

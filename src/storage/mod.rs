@@ -5,6 +5,7 @@
 //! [`Durability::Full`] it outlives a power loss too. Writes that arrive while a commit runs share the
 //! next one. Readers never wait for the writer.
 
+mod answers;
 mod failure;
 mod keeper;
 mod open;
@@ -26,6 +27,7 @@ use crate::status::Status;
 
 pub use failure::Failure;
 
+use answers::{Answers, Waiting};
 use failure::Faults;
 use keeper::{Keeper, Waker};
 use readers::Readers;
@@ -86,6 +88,7 @@ pub trait Chore: Send + Sync + 'static {
 /// An open database.
 pub struct Store {
     queue: Option<mpsc::Sender<Box<dyn Job>>>,
+    answers: Arc<Answers>,
     readers: Arc<Readers>,
     faults: Arc<Faults>,
     stopping: Arc<AtomicBool>,
@@ -114,6 +117,7 @@ impl Store {
         let faults = Arc::new(Faults::new(path.clone(), Arc::clone(status)));
         let readers = Arc::new(Readers::open(&path, &faults)?);
         let (queue, jobs) = mpsc::channel(QUEUE);
+        let answers = Arc::new(Answers::default());
         let stopping = Arc::new(AtomicBool::new(false));
         let (keeper, waker) = Keeper::open(
             &path,
@@ -121,10 +125,13 @@ impl Store {
             Arc::clone(&stopping),
             chore,
             queue.downgrade(),
+            Arc::clone(&answers),
         )?;
-        let writer = Writer::new(database, jobs, Arc::clone(&faults), waker.clone())?;
+        let writer =
+            Writer::new(database, jobs, Arc::clone(&answers), Arc::clone(&faults), waker.clone())?;
         Ok(Self {
             queue: Some(queue),
+            answers,
             readers,
             faults,
             stopping,
@@ -149,6 +156,9 @@ impl Store {
         work: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
         committed: impl FnOnce(&T) + Send + 'static,
     ) -> Result<T, Error> {
+        // Before the channel, so that it is dropped after it: a caller counts as waiting for as long
+        // as the channel is open.
+        let _waiting = Waiting(&self.answers);
         let (answer, answered) = oneshot::channel();
         let job = Box::new(Write::new(work, committed, answer));
         let queue = self.queue.as_ref().ok_or_else(stopped)?;

@@ -135,7 +135,14 @@ fn open_checked(path: &Path, schema: &Schema, status: &Arc<Status>) -> Result<Co
 fn touch(path: &Path) -> io::Result<u64> {
     let file =
         OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
-    Ok(file.metadata()?.len())
+    let length = file.metadata()?.len();
+    if length == 0
+        && let Some(folder) = path.parent()
+    {
+        // SQLite makes sure of the file's content, not of its name.
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(length)
 }
 
 /// Opens the file and brings it to today's tables. Before it is known to be ours nothing is written,

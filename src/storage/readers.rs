@@ -17,8 +17,11 @@ const POINT_READERS: usize = 2;
 /// Connections for long reads, so as many run at once; others wait within their deadline.
 const SCAN_READERS: usize = 2;
 
-/// The page cache of each, in KiB.
-const CACHE_KIB: i64 = 2048;
+/// The page cache of a connection for reads on the calling thread, in KiB; it fills with use.
+const POINT_CACHE_KIB: i64 = 8192;
+
+/// The page cache of a connection for long reads, in KiB.
+const SCAN_CACHE_KIB: i64 = 1024;
 
 pub(super) struct Readers {
     points: Vec<Mutex<Connection>>,
@@ -28,12 +31,13 @@ pub(super) struct Readers {
 
 impl Readers {
     pub(super) fn open(path: &Path, faults: &Faults) -> Result<Self, Error> {
-        let open = |count: usize| {
-            (0..count).map(|_| reader(path).map(Mutex::new)).collect::<Result<Vec<_>, _>>()
+        let open = |count: usize, cache_kib: i64| {
+            let connections = (0..count).map(|_| reader(path, cache_kib).map(Mutex::new));
+            connections.collect::<Result<Vec<_>, _>>()
         };
         Ok(Self {
-            points: open(POINT_READERS).map_err(|error| faults.sqlite(&error))?,
-            scans: open(SCAN_READERS).map_err(|error| faults.sqlite(&error))?,
+            points: open(POINT_READERS, POINT_CACHE_KIB).map_err(|error| faults.sqlite(&error))?,
+            scans: open(SCAN_READERS, SCAN_CACHE_KIB).map_err(|error| faults.sqlite(&error))?,
             places: Arc::new(Semaphore::new(SCAN_READERS)),
         })
     }
@@ -76,9 +80,9 @@ fn free(connections: &[Mutex<Connection>]) -> MutexGuard<'_, Connection> {
         .unwrap_or_else(|| connections[0].lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-fn reader(path: &Path) -> Result<Connection, rusqlite::Error> {
+fn reader(path: &Path, cache_kib: i64) -> Result<Connection, rusqlite::Error> {
     let database = connect(path)?;
     database.pragma_update(None, "query_only", true)?;
-    database.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    database.pragma_update(None, "cache_size", -cache_kib)?;
     Ok(database)
 }

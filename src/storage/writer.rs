@@ -9,6 +9,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Failure;
+use super::answers::Answers;
 use super::failure::Faults;
 use super::keeper::Waker;
 use crate::error::Error;
@@ -33,8 +34,8 @@ pub(super) trait Job: Send {
     /// What the work failed with.
     fn error(&self) -> Option<&Error>;
 
-    /// Answers, given the outcome of the commit.
-    fn answer(self: Box<Self>, commit: Result<(), &Error>);
+    /// Answers, given the outcome of the commit; false if the caller is gone.
+    fn answer(self: Box<Self>, commit: Result<(), &Error>) -> bool;
 }
 
 /// The one implementation of [`Job`].
@@ -81,7 +82,7 @@ where
         self.outcome.as_ref().err()
     }
 
-    fn answer(self: Box<Self>, commit: Result<(), &Error>) {
+    fn answer(self: Box<Self>, commit: Result<(), &Error>) -> bool {
         let outcome = match (self.outcome, commit) {
             (Ok(_), Err(error)) => Err(error.clone()),
             (outcome, _) => outcome,
@@ -89,8 +90,7 @@ where
         if let Ok(answer) = &outcome {
             (self.committed)(answer);
         }
-        // The caller may be gone; the write stays.
-        self.answer.send(outcome).ok();
+        self.answer.send(outcome).is_ok()
     }
 }
 
@@ -98,6 +98,7 @@ pub(super) struct Writer {
     database: Connection,
     queue: mpsc::Receiver<Box<dyn Job>>,
     batch: Vec<Box<dyn Job>>,
+    answers: Arc<Answers>,
     faults: Arc<Faults>,
     keeper: Waker,
     /// The length of the log after the last commit, in pages.
@@ -111,6 +112,7 @@ impl Writer {
     pub(super) fn new(
         mut database: Connection,
         queue: mpsc::Receiver<Box<dyn Job>>,
+        answers: Arc<Answers>,
         faults: Arc<Faults>,
         keeper: Waker,
     ) -> Result<Self, Error> {
@@ -123,7 +125,7 @@ impl Writer {
             }))
             .map_err(|error| faults.sqlite(&error))?;
         let batch = Vec::with_capacity(MAX_BATCH);
-        Ok(Self { database, queue, batch, faults, keeper, log, woken_at: 0, moved_at: 0 })
+        Ok(Self { database, queue, batch, answers, faults, keeper, log, woken_at: 0, moved_at: 0 })
     }
 
     /// Writes until every sender is gone and the queue is empty.
@@ -133,9 +135,7 @@ impl Writer {
             if outcome.is_err() {
                 self.undo();
             }
-            for job in self.batch.drain(..) {
-                job.answer(outcome.as_ref().copied());
-            }
+            self.answers.take(&mut self.batch, outcome);
             self.tend_log();
         }
     }

@@ -6,3 +6,4 @@ mod executor;
 mod fixture;
 mod sequential_thinking;
 mod streams;
+mod memory;

@@ -1,10 +1,11 @@
-//! One user's change of his keys: every new version goes through here, and so do the counters. When a
-//! change is made, and whether, is not decided here.
+//! One user's change of his keys: every new version goes through here, and so do the counters. Whether
+//! a change is made is not decided here.
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::config::Config;
 use super::fields::Scope;
+use super::room::{exceeds, prune_history, prune_removals, trim};
 use crate::error::Error;
 use crate::storage::Failure;
 
@@ -19,9 +20,6 @@ pub(super) use entry_columns;
 /// What each version counts beside its key, labels and value, in bytes: about what its row takes.
 const ROW_BYTES: i64 = 64;
 
-/// How many rows one change deletes at most to make room; the sweeper does what is left.
-const MAX_PRUNED: i64 = 10_000;
-
 /// A change in the course of one write.
 pub(super) struct Change<'a> {
     pub(super) database: &'a Connection,
@@ -31,6 +29,8 @@ pub(super) struct Change<'a> {
     pub(super) now: i64,
     /// What it adds to the counters.
     pub(super) gained: Gained,
+    /// The counters after its last step.
+    usage: Option<Usage>,
 }
 
 /// What a change adds to keys and bytes.
@@ -47,7 +47,7 @@ pub(super) struct Entry {
     pub(super) version: i64,
     pub(super) created_at: i64,
     pub(super) expires_at: Option<i64>,
-    depth: u32,
+    pub(super) depth: u32,
     removed: bool,
     size: i64,
 }
@@ -78,6 +78,7 @@ struct Step {
 }
 
 /// The counters of one user after a step.
+#[derive(Clone, Copy)]
 struct Usage {
     revision: i64,
     keys: i64,
@@ -117,7 +118,7 @@ impl<'a> Change<'a> {
         scope: Scope,
         now: i64,
     ) -> Self {
-        Self { database, config, scope, now, gained: Gained::default() }
+        Self { database, config, scope, now, gained: Gained::default(), usage: None }
     }
 
     /// The newest version of a key, whatever it is. A key whose time is over becomes a removal first.
@@ -146,14 +147,17 @@ impl<'a> Change<'a> {
         let length = key.len() + new.tags.len() + new.value.len();
         let size = ROW_BYTES + i64::try_from(length).unwrap_or(i64::MAX - ROW_BYTES);
         let live = old.filter(|old| !old.removed);
-        let usage = self.count(&Step {
+        let mut usage = self.count(&Step {
             keys: i64::from(live.is_none()),
             bytes: size - live.map_or(0, |old| old.size),
             removed: -i64::from(old.is_some_and(|old| old.removed)),
             history_bytes: old.map_or(0, |old| old.size),
         })?;
-        self.check_quota(&usage, live.is_none())?;
         let version = usage.revision;
+        if let Err(full) = self.check_quota(&usage, live.is_none()) {
+            usage = self.expire_some()?.ok_or(full)?;
+            self.check_quota(&usage, live.is_none())?;
+        }
         if let Some(old) = old {
             self.archive(old, version)?;
             self.database
@@ -173,7 +177,7 @@ impl<'a> Change<'a> {
                     new.tags,
                     new.value
                 ])?;
-            self.trim(old, version)?;
+            trim(self.database, self.config, self.scope.uid, old, version)?;
         } else {
             self.database
                 .prepare_cached(
@@ -193,7 +197,6 @@ impl<'a> Change<'a> {
                     new.value
                 ])?;
         }
-        self.make_room(&usage)?;
         Ok(version)
     }
 
@@ -214,8 +217,7 @@ impl<'a> Change<'a> {
                  tags = x'', value = NULL WHERE id = ?1",
             )?
             .execute(params![old.id, version, old.depth + 1, at, batch, forgotten, ROW_BYTES])?;
-        self.trim(old, version)?;
-        self.make_room(&usage)?;
+        trim(self.database, self.config, self.scope.uid, old, version)?;
         Ok(version)
     }
 
@@ -233,7 +235,8 @@ impl<'a> Change<'a> {
     fn count(&mut self, step: &Step) -> Result<Usage, rusqlite::Error> {
         self.gained.keys += step.keys;
         self.gained.bytes += step.bytes;
-        self.database
+        let usage = self
+            .database
             .prepare_cached(
                 "INSERT INTO usage VALUES (?1, 1, ?2, ?3, ?4, ?5) ON CONFLICT (uid) DO UPDATE SET
                  revision = revision + 1, keys = keys + ?2, bytes = bytes + ?3,
@@ -251,7 +254,9 @@ impl<'a> Change<'a> {
                         history_bytes: row.get(4)?,
                     })
                 },
-            )
+            )?;
+        self.usage = Some(usage);
+        Ok(usage)
     }
 
     fn check_quota(&self, usage: &Usage, is_new: bool) -> Result<(), Error> {
@@ -273,43 +278,32 @@ impl<'a> Change<'a> {
         Ok(())
     }
 
-    /// Drops the versions of a key that are too many. It lets twice as many come together first, so
-    /// that a key that changes often is not walked at every change.
-    fn trim(&self, old: &Entry, newest: i64) -> Result<(), rusqlite::Error> {
-        let kept = self.config.max_versions.max(1);
-        if old.depth + 1 < kept.saturating_mul(2) {
-            return Ok(());
-        }
-        let mut older = self
+    /// Turns keys of the user whose time is over into removals, since they must not count as keys;
+    /// gives the counters after it, or nothing if there was none.
+    fn expire_some(&mut self) -> Result<Option<Usage>, Failure> {
+        let over = self
             .database
-            .prepare_cached("SELECT version FROM history WHERE uid = ?1 AND replaced_by = ?2")?;
-        let mut version = newest;
-        for _ in 1..kept {
-            let found =
-                older.query_row(params![self.scope.uid, version], |row| row.get(0)).optional()?;
-            let Some(found) = found else { break };
-            version = found;
+            .prepare_cached(concat!(
+                "SELECT ",
+                entry_columns!(),
+                " FROM entry INDEXED BY entry_expiry WHERE uid = ?1 AND expires_at <= ?2
+                 LIMIT 256"
+            ))?
+            .query_map(params![self.scope.uid, self.now], Entry::read)?
+            .collect::<Result<Vec<_>, _>>()?;
+        for entry in &over {
+            self.remove(entry, Removal::Expired(entry.expires_at.unwrap_or(self.now)))?;
         }
-        let mut drop_older = self.database.prepare_cached(
-            "DELETE FROM history WHERE uid = ?1 AND replaced_by = ?2 RETURNING version, size",
-        )?;
-        let mut freed = 0;
-        loop {
-            let dropped: Option<(i64, i64)> = drop_older
-                .query_row(params![self.scope.uid, version], |row| Ok((row.get(0)?, row.get(1)?)))
-                .optional()?;
-            let Some((older, size)) = dropped else { break };
-            version = older;
-            freed += size;
+        if over.is_empty() {
+            return Ok(None);
         }
-        self.database
-            .prepare_cached("UPDATE entry SET depth = ?2 WHERE id = ?1")?
-            .execute(params![old.id, kept - 1])?;
-        free_history(self.database, self.scope.uid, freed)
+        Ok(Some(self.count(&Step::default())?))
     }
 
-    /// Drops the user's oldest versions and removals beyond what is kept.
-    fn make_room(&self, usage: &Usage) -> Result<(), rusqlite::Error> {
+    /// Drops the user's oldest versions and removals beyond what is kept. It comes last, because a
+    /// change may still need what it drops.
+    pub(super) fn make_room(&self) -> Result<(), rusqlite::Error> {
+        let Some(usage) = &self.usage else { return Ok(()) };
         if exceeds(usage.history_bytes, self.config.max_history_bytes) {
             prune_history(self.database, self.config, self.scope.uid)?;
         }
@@ -336,77 +330,4 @@ pub(super) fn find(
         ))?
         .query_row(params![scope.uid, scope.namespace, key], Entry::read)
         .optional()
-}
-
-/// Drops a user's oldest versions until the others are within the bound; true if some are left to
-/// drop.
-pub(super) fn prune_history(
-    database: &Connection,
-    config: &Config,
-    uid: u32,
-) -> Result<bool, rusqlite::Error> {
-    let bytes: i64 = database
-        .prepare_cached("SELECT history_bytes FROM usage WHERE uid = ?1")?
-        .query_row([uid], |row| row.get(0))?;
-    let excess = bytes - i64::try_from(config.max_history_bytes).unwrap_or(i64::MAX);
-    if excess <= 0 {
-        return Ok(false);
-    }
-    let mut oldest = database.prepare_cached(
-        "SELECT replaced_by, size FROM history WHERE uid = ?1 ORDER BY replaced_by LIMIT ?2",
-    )?;
-    let mut rows = oldest.query(params![uid, MAX_PRUNED])?;
-    let (mut last, mut freed) = (0, 0);
-    while freed < excess
-        && let Some(row) = rows.next()?
-    {
-        last = row.get(0)?;
-        freed += row.get::<_, i64>(1)?;
-    }
-    drop(rows);
-    drop_history(database, uid, last, freed)?;
-    Ok(freed < excess)
-}
-
-/// Drops a user's versions up to the one that `last` replaced, which take `bytes`.
-pub(super) fn drop_history(
-    database: &Connection,
-    uid: u32,
-    last: i64,
-    bytes: i64,
-) -> Result<(), rusqlite::Error> {
-    database
-        .prepare_cached("DELETE FROM history WHERE uid = ?1 AND replaced_by <= ?2")?
-        .execute(params![uid, last])?;
-    free_history(database, uid, bytes)
-}
-
-/// Drops a user's `count` oldest removals, but not more than a change may; what history they have
-/// goes when it is old.
-pub(super) fn prune_removals(
-    database: &Connection,
-    uid: u32,
-    count: i64,
-) -> Result<(), rusqlite::Error> {
-    let dropped = database
-        .prepare_cached(
-            "DELETE FROM entry WHERE id IN (SELECT id FROM entry
-             WHERE uid = ?1 AND batch IS NOT NULL ORDER BY batch LIMIT ?2)",
-        )?
-        .execute(params![uid, count.min(MAX_PRUNED)])?;
-    database
-        .prepare_cached("UPDATE usage SET removed = removed - ?2 WHERE uid = ?1")?
-        .execute(params![uid, i64::try_from(dropped).unwrap_or(i64::MAX)])
-        .map(drop)
-}
-
-fn free_history(database: &Connection, uid: u32, bytes: i64) -> Result<(), rusqlite::Error> {
-    database
-        .prepare_cached("UPDATE usage SET history_bytes = history_bytes - ?2 WHERE uid = ?1")?
-        .execute(params![uid, bytes])
-        .map(drop)
-}
-
-fn exceeds(number: i64, limit: u64) -> bool {
-    u64::try_from(number).is_ok_and(|number| number > limit)
 }

@@ -38,6 +38,11 @@ impl Forget {
         Ok(Self { key, glob, if_version, dry_run })
     }
 
+    /// True if it removes what a pattern matches.
+    pub(super) fn is_glob(&self) -> bool {
+        self.glob
+    }
+
     pub(super) fn apply(&self, change: &mut Change<'_>) -> Result<ForgetResponse, Failure> {
         let entries = if self.glob { self.matching(change)? } else { self.named(change)? };
         let mut first = None;
@@ -67,7 +72,7 @@ impl Forget {
         let mut found = change.database.prepare_cached(concat!(
             "SELECT ",
             entry_columns!(),
-            " FROM entry WHERE uid = ?1 AND namespace = ?2 AND key >= ?3 AND key < ?4
+            " FROM entry INDEXED BY entry_key WHERE uid = ?1 AND namespace = ?2 AND key >= ?3 AND key < ?4
              AND key GLOB ?5 AND batch IS NULL AND (expires_at IS NULL OR expires_at > ?6)
              ORDER BY key LIMIT ?7"
         ))?;

@@ -58,7 +58,7 @@ impl List {
         let range = Range::new(&self.pattern, self.after.as_deref());
         let mut select = database.prepare_cached(
             "SELECT key, version, length(value), updated_at, expires_at, tags FROM entry
-             WHERE uid = ?1 AND namespace = ?2 AND key >= ?3 AND key < ?4 AND key GLOB ?5
+             INDEXED BY entry_key WHERE uid = ?1 AND namespace = ?2 AND key >= ?3 AND key < ?4 AND key GLOB ?5
              AND batch IS NULL AND (expires_at IS NULL OR expires_at > ?6) ORDER BY key",
         )?;
         let parameters: [Value; 6] = [

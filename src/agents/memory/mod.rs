@@ -11,6 +11,7 @@ mod list;
 mod recall;
 mod remember;
 mod restore;
+mod room;
 mod schema;
 mod sweep;
 mod time;
@@ -96,6 +97,7 @@ impl Memory {
                 move |database| {
                     let mut change = Change::new(database, &config, scope, time::now());
                     let answer = work(&mut change)?;
+                    change.make_room()?;
                     Ok((answer, change.gained))
                 },
                 move |(_, gained)| gauges.add(*gained),

@@ -36,6 +36,7 @@ impl Recall {
     pub(super) fn check(at: &str, request: RecallRequest) -> Result<Self, Error> {
         fields::key(at, &request.key)?;
         let RecallRequest { key, version, default, .. } = request;
+        let default = default.map(|value| value::checked(at, "default", value)).transpose()?;
         Ok(Self { key, version, default })
     }
 

@@ -107,7 +107,8 @@ fn still_removed(change: &Change<'_>, batch: i64) -> Result<Vec<(Entry, String)>
         .prepare_cached(concat!(
             "SELECT ",
             entry_columns!(),
-            ", key FROM entry WHERE uid = ?1 AND batch = ?2 AND forgotten AND namespace = ?3"
+            ", key FROM entry INDEXED BY entry_batch
+             WHERE uid = ?1 AND batch = ?2 AND forgotten AND namespace = ?3"
         ))?
         .query_map(params![change.scope.uid, batch, change.scope.namespace], |row| {
             Ok((Entry::read(row)?, row.get(7)?))
@@ -120,7 +121,7 @@ fn stored_anew(change: &Change<'_>, batch: i64) -> Result<Vec<String>, rusqlite:
     change
         .database
         .prepare_cached(
-            "SELECT key FROM history JOIN entry ON entry.id = history.entry
+            "SELECT key FROM history INDEXED BY history_batch JOIN entry ON entry.id = history.entry
              WHERE history.uid = ?1 AND history.batch = ?2 AND history.forgotten
              AND namespace = ?3",
         )?

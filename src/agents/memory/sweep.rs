@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use rusqlite::{Connection, params};
 
-use super::change::{
-    Change, Entry, Gained, Removal, drop_history, entry_columns, prune_history, prune_removals,
-};
+use super::change::{Change, Entry, Gained, Removal, entry_columns};
 use super::config::Config;
 use super::fields::Scope;
 use super::gauges::Gauges;
+use super::room::{drop_history, prune_history, prune_removals};
 use super::time;
 use crate::storage::{Chore, Failure};
 
@@ -56,7 +55,7 @@ fn expire(database: &Connection, config: &Config, now: i64) -> Result<(Gained, b
         .prepare_cached(concat!(
             "SELECT ",
             entry_columns!(),
-            ", uid FROM entry WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2"
+            ", uid FROM entry INDEXED BY entry_expiry WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2"
         ))?
         .query_map(params![now, ROWS], |row| Ok((Entry::read(row)?, row.get(7)?)))?
         .collect::<Result<Vec<_>, _>>()?;
@@ -66,6 +65,7 @@ fn expire(database: &Connection, config: &Config, now: i64) -> Result<(Gained, b
         let scope = Scope { uid: *uid, namespace: String::new() };
         let mut change = Change::new(database, config, scope, now);
         change.remove(entry, Removal::Expired(entry.expires_at.unwrap_or(now)))?;
+        change.make_room()?;
         gained.keys += change.gained.keys;
         gained.bytes += change.gained.bytes;
     }
@@ -100,7 +100,8 @@ fn drop_old_removals(
 ) -> Result<bool, rusqlite::Error> {
     let first = database
         .prepare_cached(
-            "SELECT updated_at FROM entry WHERE uid = ?1 AND batch IS NOT NULL
+            "SELECT updated_at FROM entry INDEXED BY entry_batch
+             WHERE uid = ?1 AND batch IS NOT NULL
              ORDER BY batch LIMIT ?2",
         )?
         .query_map(params![uid, ROWS], |row| row.get(0))?

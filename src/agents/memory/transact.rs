@@ -16,6 +16,10 @@ use crate::storage::Failure;
 /// How many comparisons, and how many actions in each list, a transaction has at most.
 const MAX_ACTIONS: usize = 128;
 
+/// How many actions of a list are patterns at most: each may look at all of a user's keys, and all
+/// other writes wait for a transaction.
+const MAX_PATTERNS: usize = 1;
+
 /// A request that has been checked.
 pub(super) struct Transact {
     compare: Vec<proto::Compare>,
@@ -111,8 +115,20 @@ impl Action {
 
 fn check_list(name: &str, actions: Vec<proto::Action>) -> Result<Vec<Action>, Error> {
     check_length(name, actions.len())?;
-    let numbered = actions.into_iter().enumerate();
-    numbered.map(|(index, action)| Action::check(&format!("{name}[{index}]"), action)).collect()
+    let mut checked = Vec::with_capacity(actions.len());
+    let mut patterns = 0;
+    for (index, action) in actions.into_iter().enumerate() {
+        let action = Action::check(&format!("{name}[{index}]"), action)?;
+        patterns += usize::from(matches!(&action, Action::Forget(forget) if forget.is_glob()));
+        if patterns > MAX_PATTERNS {
+            return Err(Error::invalid(
+                format!("{name}[{index}].forget.glob"),
+                "is the second one; a list has at most one pattern, because each looks at many keys",
+            ));
+        }
+        checked.push(action);
+    }
+    Ok(checked)
 }
 
 fn check_length(name: &str, length: usize) -> Result<(), Error> {

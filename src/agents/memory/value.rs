@@ -17,9 +17,8 @@ pub(super) const MAX_INTEGER: i64 = 1 << 53;
 
 /// The bytes of a value; `at` is where it stands.
 pub(super) fn encode(at: &str, value: Option<Value>) -> Result<Vec<u8>, Error> {
-    let mut value = value.ok_or_else(|| Error::invalid(format!("{at}value"), "is missing"))?;
-    normalize(&mut value, MAX_DEPTH)
-        .map_err(|problem| Error::invalid(format!("{at}value"), problem))?;
+    let value = value.ok_or_else(|| Error::invalid(format!("{at}value"), "is missing"))?;
+    let value = checked(at, "value", value)?;
     let size = value.encoded_len();
     if size > MAX_BYTES {
         return Err(Error::invalid(
@@ -28,6 +27,13 @@ pub(super) fn encode(at: &str, value: Option<Value>) -> Result<Vec<u8>, Error> {
         ));
     }
     Ok(value.encode_to_vec())
+}
+
+/// A value as it would be stored and read again, of any size; it stands in the field `field` at `at`.
+pub(super) fn checked(at: &str, field: &str, mut value: Value) -> Result<Value, Error> {
+    normalize(&mut value, MAX_DEPTH)
+        .map_err(|problem| Error::invalid(format!("{at}{field}"), problem))?;
+    Ok(value)
 }
 
 /// The value of stored bytes.
