@@ -4,6 +4,6 @@
 
 mod executor;
 mod fixture;
+mod memory;
 mod sequential_thinking;
 mod streams;
-mod memory;

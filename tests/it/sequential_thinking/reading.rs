@@ -179,7 +179,7 @@ async fn an_export_is_complete_and_comes_in_parts() {
         page_token: token.into(),
     };
     let mermaid = alice.export(form(ExportFormat::Mermaid, "")).await.unwrap();
-    let line = r"    s1{{&quot;1. hypothesis: An #34;odd#34; #60;thought#62; #91;with#93; #96;signs#96;&quot;}}:::open";
+    let line = r"    s1{{&quot;1 hypothesis: An #34;odd#34; #60;thought#62; #91;with#93; #96;signs#96;&quot;}}:::open";
     assert!(mermaid.text.contains(&line.replace("&quot;", "\"")), "{}", mermaid.text);
 
     let filler = "ö".repeat(8000);

@@ -22,7 +22,7 @@ pub(super) fn write(whole: &Whole) -> String {
     for (node, content) in whole.steps() {
         let (open, close) = shape(node.kind);
         lines.push(format!(
-            "    s{}{open}\"{}. {}: {}\"{close}{}",
+            "    s{}{open}\"{} {}: {}\"{close}{}",
             node.id,
             node.id,
             names::kind(node.kind),
@@ -31,7 +31,11 @@ pub(super) fn write(whole: &Whole) -> String {
         ));
     }
     if !whole.texts.conclusion.is_empty() {
-        lines.push(format!("    end0([\"{}\"]):::conclusion", label(&whole.texts.conclusion)));
+        // With a word before it, no beginning can pass for a list, which Mermaid does not draw.
+        lines.push(format!(
+            "    result([\"conclusion: {}\"]):::conclusion",
+            label(&whole.texts.conclusion)
+        ));
     }
     for (node, _) in whole.steps() {
         let (id, name) = (node.id, &whole.graph.branches[node.branch].name);
@@ -51,7 +55,7 @@ pub(super) fn write(whole: &Whole) -> String {
     if !whole.texts.conclusion.is_empty()
         && let Some(head) = whole.graph.branches[0].head
     {
-        lines.push(format!("    s{head} --> end0"));
+        lines.push(format!("    s{head} --> result"));
     }
     lines.extend(CLASSES.map(|class| format!("    {class}")));
     lines.push(String::new());
