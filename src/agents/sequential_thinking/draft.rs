@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::Connection;
 
 use super::chain::{Chain, NewChain};
+use super::gauges::Gained;
 use super::graph::Graph;
 use super::steps::{self, Content};
 use crate::error::{Error, ErrorKind};
@@ -18,6 +19,8 @@ pub(super) struct Draft<'a> {
     pub(super) graph: Graph,
     pub(super) now: i64,
     added: BTreeMap<u32, Content>,
+    /// 1 if the chain begins.
+    begun: i64,
     /// True if something beside the graph was changed.
     changed: bool,
 }
@@ -26,7 +29,7 @@ impl<'a> Draft<'a> {
     /// A chain that is there.
     pub(super) fn of(database: &'a Connection, chain: Chain, now: i64) -> Result<Self, Failure> {
         let graph = steps::load(database, chain.row)?;
-        Ok(Self { database, chain, graph, now, added: BTreeMap::new(), changed: false })
+        Ok(Self { database, chain, graph, now, added: BTreeMap::new(), begun: 0, changed: false })
     }
 
     /// A chain that begins.
@@ -37,7 +40,7 @@ impl<'a> Draft<'a> {
     ) -> Result<Self, Failure> {
         let chain = Chain::begin(database, new, now)?;
         let graph = Graph::empty();
-        Ok(Self { database, chain, graph, now, added: BTreeMap::new(), changed: true })
+        Ok(Self { database, chain, graph, now, added: BTreeMap::new(), begun: 1, changed: true })
     }
 
     /// Refuses a chain that is concluded.
@@ -80,18 +83,20 @@ impl<'a> Draft<'a> {
         self.added.insert(step, content);
     }
 
-    /// Stores everything that was changed; a change that came to nothing leaves no trace.
-    pub(super) fn save(&mut self) -> Result<(), Failure> {
+    /// Stores everything that was changed and says what it adds; a change that came to nothing leaves
+    /// no trace.
+    pub(super) fn save(&mut self) -> Result<Gained, Failure> {
         let graph = &self.graph;
         if !self.changed && graph.touched_nodes.is_empty() && graph.touched_branches.is_empty() {
-            return Ok(());
+            return Ok(Gained::default());
         }
+        let steps = i64::from(self.graph.len()) - i64::from(self.chain.steps);
         self.chain.revision += 1;
         self.chain.steps = self.graph.len();
         self.chain.open = u32::try_from(self.graph.open_steps().len()).unwrap_or(u32::MAX);
         self.chain.save(self.database, self.now)?;
         steps::save(self.database, self.chain.row, self.chain.revision, &self.graph, &self.added)?;
-        Ok(())
+        Ok(Gained { chains: self.begun, steps })
     }
 
     /// What exceeds the plan, as a warning.

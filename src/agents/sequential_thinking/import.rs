@@ -9,6 +9,7 @@ use serde::de::IgnoredAny;
 
 use super::chain::NewChain;
 use super::draft::Draft;
+use super::gauges::Gained;
 use super::graph::{Branch, Graph, Node};
 use super::steps::Content;
 use super::{limits, names};
@@ -126,7 +127,12 @@ impl Imported {
         Ok(Self { new, status, conclusion: form.conclusion, graph, contents })
     }
 
-    pub(super) fn apply(self, database: &Connection, now: i64) -> Result<ImportResponse, Failure> {
+    /// Stores the chain; says what it adds.
+    pub(super) fn apply(
+        self,
+        database: &Connection,
+        now: i64,
+    ) -> Result<(ImportResponse, Gained), Failure> {
         let mut draft = Draft::begin(database, &self.new, now)?;
         draft.adopt(self.graph);
         for (step, content) in self.contents {
@@ -135,12 +141,13 @@ impl Imported {
         if self.status == ChainStatus::Concluded {
             draft.conclude(&self.conclusion)?;
         }
-        draft.save()?;
-        Ok(ImportResponse {
+        let gained = draft.save()?;
+        let answer = ImportResponse {
             chain_id: draft.chain.name.clone(),
             steps: draft.graph.len(),
             open_steps: draft.graph.open_steps(),
-        })
+        };
+        Ok((answer, gained))
     }
 }
 

@@ -8,6 +8,7 @@
 mod chain;
 mod draft;
 mod export;
+mod gauges;
 mod graph;
 mod grow;
 mod import;
@@ -38,11 +39,13 @@ use crate::storage::{Failure, Store};
 
 use chain::Chain;
 use draft::Draft;
+use gauges::{Gained, Gauges};
 use sweep::Sweep;
 
 /// The implementation of `opdbus.agent.sequential_thinking.v1.SequentialThinkingService`.
 pub struct SequentialThinking {
     store: Store,
+    gauges: Gauges,
 }
 
 /// The agent as the registry takes it.
@@ -59,8 +62,11 @@ impl SequentialThinking {
     /// # Errors
     /// The store's, if its file cannot be opened.
     pub fn open(setup: &Setup) -> Result<Self, Error> {
-        let store = Store::open(&setup.storage, &schema::SCHEMA, &setup.status, Sweep)?;
-        Ok(Self { store })
+        let gauges = Gauges::new(&setup.metrics);
+        let sweep = Sweep { gauges: gauges.clone() };
+        let store = Store::open(&setup.storage, &schema::SCHEMA, &setup.status, sweep)?;
+        gauges.add(store.read(gauges::total)?);
+        Ok(Self { store, gauges })
     }
 
     /// Makes one change of the chain `chain_id`, all of it or nothing.
@@ -75,17 +81,19 @@ impl SequentialThinking {
             let now = time::now();
             let mut draft = Draft::of(database, Chain::find(database, uid, &chain_id, now)?, now)?;
             let answer = work(&mut draft)?;
-            draft.save()?;
-            Ok(answer)
+            Ok((answer, draft.save()?))
         })
         .await
     }
 
+    /// Makes one change, which says what it adds to the store.
     async fn write<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+        work: impl FnOnce(&Connection) -> Result<(T, Gained), Failure> + Send + 'static,
     ) -> Result<T, Error> {
-        self.store.write(work, |_| {}).await
+        let gauges = self.gauges.clone();
+        let written = self.store.write(work, move |(_, gained)| gauges.add(*gained)).await;
+        written.map(|(answer, _)| answer)
     }
 
     /// What a new thought repeats, as warnings. It is found before the change, so that the comparison

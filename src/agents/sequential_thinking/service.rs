@@ -34,10 +34,10 @@ impl SequentialThinkingService for SequentialThinking {
         let new = grow::check_start(uid(context)?, request)?;
         self.write(move |database| {
             let now = time::now();
-            sweep::remove_old(database, now, sweep::STEPS)?;
+            let (removed, _) = sweep::remove_old(database, now, sweep::STEPS)?;
             let mut draft = Draft::begin(database, &new, now)?;
-            draft.save()?;
-            Ok(grow::started(&draft))
+            let gained = draft.save()?;
+            Ok((grow::started(&draft), gained + removed))
         })
         .await
     }
@@ -190,8 +190,8 @@ impl SequentialThinkingService for SequentialThinking {
             let now = time::now();
             let chain = Chain::find(database, uid, &request.chain_id, now)?;
             chain.end(database)?;
-            sweep::remove_old(database, now, sweep::STEPS)?;
-            Ok(DeleteChainResponse { steps: chain.steps })
+            let (removed, _) = sweep::remove_old(database, now, sweep::STEPS)?;
+            Ok((DeleteChainResponse { steps: chain.steps }, removed))
         })
         .await
     }
@@ -223,8 +223,7 @@ impl SequentialThinkingService for SequentialThinking {
                 None => Draft::begin(database, &numbered::new_chain(uid, &request), now)?,
             };
             let answer = numbered::apply(&mut draft, &request, warnings)?;
-            draft.save()?;
-            Ok(answer)
+            Ok((answer, draft.save()?))
         })
         .await
     }

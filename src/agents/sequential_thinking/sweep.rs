@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::gauges::{Gained, Gauges};
 use super::time;
 use crate::storage::{Chore, Failure};
 
@@ -13,28 +14,32 @@ use crate::storage::{Chore, Failure};
 pub(super) const STEPS: usize = 32;
 
 /// The sequential thinking agent's chore.
-pub(super) struct Sweep;
+pub(super) struct Sweep {
+    pub(super) gauges: Gauges,
+}
 
 impl Chore for Sweep {
-    type Done = ();
+    type Done = Gained;
 
     const EVERY: Duration = Duration::from_secs(5);
 
-    fn run(&self, database: &Connection) -> Result<((), bool), Failure> {
-        Ok(((), remove_old(database, time::now(), STEPS)?))
+    fn run(&self, database: &Connection) -> Result<(Gained, bool), Failure> {
+        Ok(remove_old(database, time::now(), STEPS)?)
     }
 
-    fn committed(&self, (): &()) {}
+    fn committed(&self, removed: &Gained) {
+        self.gauges.add(*removed);
+    }
 }
 
 /// Removes `most` steps at most of chains whose time is over, and the chains that have none left;
-/// true if there are more.
+/// gives what that took from the store, and true if there are more.
 pub(super) fn remove_old(
     database: &Connection,
     now: i64,
     most: usize,
-) -> Result<bool, rusqlite::Error> {
-    let mut left = most;
+) -> Result<(Gained, bool), rusqlite::Error> {
+    let (mut left, mut gained) = (most, Gained::default());
     while left > 0 {
         let oldest: Option<i64> = database
             .prepare_cached(
@@ -42,16 +47,22 @@ pub(super) fn remove_old(
             )?
             .query_row([time::horizon(now)], |row| row.get(0))
             .optional()?;
-        let Some(chain) = oldest else { return Ok(false) };
+        let Some(chain) = oldest else { return Ok((gained, false)) };
         let removed = remove_steps(database, chain, left)?;
+        gained.steps -= i64::try_from(removed).unwrap_or(0);
         if removed < left {
             database.prepare_cached("DELETE FROM branch WHERE chain = ?1")?.execute([chain])?;
             database.prepare_cached("DELETE FROM chain WHERE id = ?1")?.execute([chain])?;
+            gained.chains -= 1;
+        } else {
+            database
+                .prepare_cached("UPDATE chain SET steps = steps - ?2 WHERE id = ?1")?
+                .execute(params![chain, i64::try_from(removed).unwrap_or(0)])?;
         }
         // A chain without steps is work too.
         left = left.saturating_sub(removed.max(1));
     }
-    Ok(true)
+    Ok((gained, true))
 }
 
 /// Removes `most` steps at most of a chain; gives their number.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use super::limits::{MAX_AGE, MAX_CHAINS};
-use super::{Sweep, schema, sweep, time};
+use super::{Gained, Gauges, Sweep, gauges, schema, sweep, time};
 use crate::agents::Setup;
 use crate::agents::sequential_thinking::SequentialThinking;
 use crate::call::{Caller, Context, Identity, Transport};
@@ -52,7 +52,11 @@ async fn begin(agent: &SequentialThinking, thoughts: u32) -> String {
 async fn age(agent: &SequentialThinking) {
     let then = time::now() - i64::try_from(MAX_AGE.as_micros()).unwrap() - 1;
     agent
-        .write(move |database| Ok(database.execute("UPDATE chain SET updated_at = ?1", [then])?))
+        .store
+        .write(
+            move |database| Ok(database.execute("UPDATE chain SET updated_at = ?1", [then])?),
+            |_| {},
+        )
         .await
         .unwrap();
 }
@@ -60,6 +64,14 @@ async fn age(agent: &SequentialThinking) {
 fn rows(agent: &SequentialThinking, table: &str) -> i64 {
     let sql = format!("SELECT count(*) FROM {table}");
     agent.store.read(|database| Ok(database.query_row(&sql, [], |row| row.get(0))?)).unwrap()
+}
+
+/// What the gauges say; checks that they are what a count says.
+fn held(agent: &SequentialThinking) -> (i64, i64) {
+    let counted = Gained { chains: rows(agent, "chain"), steps: rows(agent, "step") };
+    assert_eq!(agent.store.read(gauges::total).unwrap(), counted);
+    assert_eq!(agent.gauges.held(), counted);
+    (counted.chains, counted.steps)
 }
 
 /// Compares the index of words with the thoughts, and checks the file.
@@ -71,7 +83,7 @@ async fn assert_whole(agent: &SequentialThinking) {
             let verdict: String =
                 database.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
             assert_eq!(verdict, "ok");
-            Ok(())
+            Ok(((), Gained::default()))
         })
         .await
         .unwrap();
@@ -110,25 +122,27 @@ async fn a_chain_whose_time_is_over_is_gone_at_once_and_later_removed() {
     // A piece at a time: the second step and the chain are left.
     agent
         .write(|database| {
-            assert!(sweep::remove_old(database, time::now(), 1)?);
-            Ok(())
+            let (removed, more) = sweep::remove_old(database, time::now(), 1)?;
+            assert!(more);
+            Ok(((), removed))
         })
         .await
         .unwrap();
-    assert_eq!((rows(&agent, "chain"), rows(&agent, "step")), (1, 1));
+    assert_eq!(held(&agent), (1, 1));
     assert_whole(&agent).await;
 
     let fresh = begin(&agent, 1).await;
-    assert_eq!((rows(&agent, "chain"), rows(&agent, "step")), (1, 1));
+    assert_eq!(held(&agent), (1, 1));
     age(&agent).await;
     agent
         .write(|database| {
-            assert!(!sweep::remove_old(database, time::now(), 4)?);
-            Ok(())
+            let (removed, more) = sweep::remove_old(database, time::now(), 4)?;
+            assert!(!more);
+            Ok(((), removed))
         })
         .await
         .unwrap();
-    assert_eq!((rows(&agent, "chain"), rows(&agent, "step")), (0, 0));
+    assert_eq!(held(&agent), (0, 0));
     let delete = DeleteChainRequest { chain_id: fresh };
     assert!(agent.delete_chain(&context(), delete).await.is_err());
     assert_whole(&agent).await;
@@ -156,7 +170,8 @@ async fn a_user_has_ten_thousand_chains_and_no_more() {
     let folder = TempDir::new().unwrap();
     let setup = setup(&folder);
     begin(&SequentialThinking::open(&setup).unwrap(), 0).await;
-    let store = Store::open(&setup.storage, &schema::SCHEMA, &setup.status, Sweep).unwrap();
+    let sweep = Sweep { gauges: Gauges::new(&setup.metrics) };
+    let store = Store::open(&setup.storage, &schema::SCHEMA, &setup.status, sweep).unwrap();
     let copies = MAX_CHAINS - 2;
     store
         .write(
@@ -201,7 +216,13 @@ async fn a_long_chain_is_gone_at_once_though_its_rows_are_removed_in_pieces() {
     assert!(agent.delete_chain(&context(), request).await.is_err());
     let search = SearchRequest { query: "thought".into(), ..Default::default() };
     assert!(agent.search(&context(), search).await.unwrap().hits.is_empty());
-    agent.write(|database| Sweep.run(database)).await.unwrap();
+    assert_eq!(held(&agent), (1, 8));
+    let sweep = Sweep { gauges: agent.gauges.clone() };
+    let left = agent.write(move |database| {
+        let (removed, left) = sweep.run(database)?;
+        Ok((left, removed))
+    });
+    assert!(!left.await.unwrap());
     assert_eq!((rows(&agent, "chain"), rows(&agent, "step"), rows(&agent, "branch")), (0, 0, 0));
     assert_whole(&agent).await;
 }
