@@ -3,6 +3,7 @@
 
 pub mod context_manager;
 pub mod memory;
+pub mod sequential_thinking;
 
 use std::sync::Arc;
 
@@ -41,5 +42,9 @@ pub const ALL: &[Installed] = &[
     Installed {
         service: "opdbus.agent.probe.v1.ProbeService",
         build: |_| Ok(crate::testing::probe()),
+    },
+    Installed {
+        service: "opdbus.agent.sequential_thinking.v1.SequentialThinkingService",
+        build: sequential_thinking::build,
     },
 ];

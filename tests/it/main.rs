@@ -24,4 +24,6 @@ mod context_manager;
 mod executor;
 mod fixture;
 mod memory;
+mod memory;
+mod sequential_thinking;
 mod streams;
