@@ -14,6 +14,7 @@ use crate::status::Status;
 use crate::storage;
 
 /// What an agent is built from.
+#[derive(Clone)]
 pub struct Setup {
     /// Where and how databases are kept.
     pub storage: storage::Config,
@@ -27,24 +28,42 @@ pub struct Setup {
 pub struct Installed {
     /// The full name of its protobuf service.
     pub service: &'static str,
+    /// When it is built.
+    pub start: Start,
     /// Builds it.
     pub build: fn(&Setup) -> Result<Arc<dyn Agent>, Error>,
+}
+
+/// When an agent is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// With the daemon, which does not start without it.
+    WithDaemon,
+    /// With its first call.
+    AtFirstCall,
 }
 
 /// Every agent of this build, sorted by service.
 pub const ALL: &[Installed] = &[
     Installed {
         service: "opdbus.agent.context_manager.v1.ContextManagerService",
+        start: Start::AtFirstCall,
         build: context_manager::build,
     },
-    Installed { service: "opdbus.agent.memory.v1.MemoryService", build: memory::build },
+    Installed {
+        service: "opdbus.agent.memory.v1.MemoryService",
+        start: Start::WithDaemon,
+        build: memory::build,
+    },
     #[cfg(feature = "testing")]
     Installed {
         service: "opdbus.agent.probe.v1.ProbeService",
+        start: Start::WithDaemon,
         build: |_| Ok(crate::testing::probe()),
     },
     Installed {
         service: "opdbus.agent.sequential_thinking.v1.SequentialThinkingService",
+        start: Start::AtFirstCall,
         build: sequential_thinking::build,
     },
 ];

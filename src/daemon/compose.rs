@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::agents;
+use crate::agents::{self, Start};
 use crate::contract::Contract;
 use crate::error::Error;
 use crate::executor::{self, Executor};
-use crate::host::Local;
+use crate::host::{Host, Local, OnDemand};
 use crate::proto::opdbus::v1::AgentsServiceAgent;
 use crate::registry::{Agents, Registry};
 use crate::status::Status;
@@ -23,7 +23,13 @@ pub fn executor(
     let contract = Contract::built_in()?;
     let registry = Arc::new(Registry::default());
     for agent in agents::ALL {
-        let host = Arc::new(Local::new((agent.build)(setup)?));
+        let host: Arc<dyn Host> = match agent.start {
+            Start::WithDaemon => Arc::new(Local::new((agent.build)(setup)?)),
+            Start::AtFirstCall => {
+                let setup = setup.clone();
+                Arc::new(OnDemand::new(move || (agent.build)(&setup)))
+            }
+        };
         registry.register(&contract, agent.service, host)?;
     }
     let own = Agents::new(&registry, Arc::clone(&setup.metrics), Arc::clone(status));

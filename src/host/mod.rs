@@ -1,12 +1,16 @@
 //! Where a call runs. Today: in this process; workers, registered processes and other machines come
 //! as further implementations of [`Host`]. A host decides nothing about whether a call may run.
 
+mod on_demand;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::call::Context;
 use crate::contract::{Agent, Operation, Running};
+
+pub use on_demand::OnDemand;
 
 /// Runs the operations of one agent, wherever that is.
 pub trait Host: Send + Sync {

@@ -95,8 +95,13 @@ impl<C: Chore> Keeper<C> {
     /// Moves what is in the log into the file, as far as no reader still needs it.
     fn checkpoint(&self) {
         let outcome = self.readers.release().and_then(|()| {
-            self.database.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+            self.database.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
+                Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
+            })
         });
+        if outcome.as_ref().is_ok_and(|(length, moved)| length == moved) {
+            self.readers.log_is_moved();
+        }
         if let Err(error) = outcome
             && !self.stopping.load(Ordering::Acquire)
         {

@@ -104,6 +104,12 @@ impl Readers {
         self.lock().release()
     }
 
+    /// Notes that all of the log is in the file: then a snapshot does not need the log, which starts
+    /// anew with the next commit whoever holds one. That commit notes its length again.
+    pub(super) fn log_is_moved(&self) {
+        self.progress.log_pages.store(0, Ordering::Relaxed);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Point> {
         // A panic in a query drops its statements; the snapshot stays what `snapshot` says.
         self.point.lock().unwrap_or_else(PoisonError::into_inner)

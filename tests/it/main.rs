@@ -8,6 +8,7 @@
 )]
 
 mod architecture;
+mod context_manager;
 mod crash;
 mod ctl;
 mod ctl_live;
@@ -20,10 +21,5 @@ mod lifecycle;
 mod memory;
 mod parity;
 mod process;
-mod context_manager;
-mod executor;
-mod fixture;
-mod memory;
-mod memory;
 mod sequential_thinking;
 mod streams;
