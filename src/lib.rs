@@ -1,4 +1,38 @@
 //! op-dbus: agents on the D-Bus system bus and on gRPC, side by side, through one executor.
+//!
+//! # A call, from end to end
+//!
+//! A client calls `org.opdbus.Memory1.Recall` on the bus, or
+//! `/opdbus.agent.memory.v1.MemoryService/Recall` on gRPC. The transport ([`transport::dbus`] or
+//! [`transport::grpc`]) finds out who calls, turns the arguments into the encoded protobuf request and
+//! hands it to the [`executor`]: find the operation, take the earlier of two deadlines, authorize, wait
+//! for a place, run, observe. It runs on a [`host`], today always an agent in this process; the adapter
+//! that `build.rs` generates decodes the request, calls the agent's method, encodes the response. The
+//! transport translates that back.
+//!
+//! # The map
+//!
+//! From the top, which may import what is below it:
+//!
+//! * [`daemon`]: start, ready, reload, drain. The only place that knows everything. [`config`]: files to
+//!   typed settings, for the daemon alone.
+//! * [`transport`]: how calls arrive. [`ctl`] and [`client`]: the command and the library on the other
+//!   side of the wire.
+//! * [`executor`], [`registry`], [`host`]: what happens to a call, what is served, where it runs.
+//! * [`agents`]: what can be done. [`storage`]: SQLite, for agents that keep something.
+//! * [`contract`] and [`proto`]: the descriptors and everything that is derived from them.
+//! * [`metrics`], [`status`], [`events`], [`call`], [`error`]: the bottom.
+//!
+//! # Invariants
+//!
+//! * The contract is protobuf. Nothing about an operation is written down a second time: D-Bus
+//!   signatures, introspection, JSON, schemas and reflection are derived from the descriptors.
+//! * Authorization, limits, deadlines, idempotency and metrics are in the executor and nowhere else. A
+//!   transport decides nothing, and never knows the other one.
+//! * An agent knows neither another agent nor how it was called. An agent that is added is one `.proto`,
+//!   one folder and one line.
+//! * Dropping a call's future cancels the call; an agent's state is then as before or as after it.
+//! * Whatever grows has a bound, the bound has a name, and who meets it is told both.
 
 pub mod agents;
 pub mod call;

@@ -28,7 +28,7 @@ pub struct Setup {
 pub struct Installed {
     /// The full name of its protobuf service.
     pub service: &'static str,
-    /// When it is built.
+    /// When it is built, unless the configuration says otherwise.
     pub start: Start,
     /// Builds it.
     pub build: fn(&Setup) -> Result<Arc<dyn Agent>, Error>,

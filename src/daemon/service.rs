@@ -60,7 +60,11 @@ impl Service {
             metrics: Arc::clone(&metrics),
             status: Arc::clone(&status),
         };
-        let executor = compose::executor(settings.executor.clone(), &setup, &status)
+        let starts = compose::Starts {
+            with_daemon: settings.agents.run_on_connection.clone(),
+            at_first_call: settings.agents.on_demand.clone(),
+        };
+        let executor = compose::executor(settings.executor.clone(), &setup, &starts)
             .map_err(|error| Failure::part("an agent cannot be built", &error, Exit::State))?;
         status.config_loaded(config.files.clone());
         reload::warn_of_missing_agents(&settings.agents, &executor, &status);

@@ -101,7 +101,7 @@ impl Service {
             metrics: Arc::new(Metrics::new().unwrap()),
             status: Arc::clone(&status),
         };
-        let executor = compose::executor(config, &setup, &status).unwrap();
+        let executor = compose::executor(config, &setup, &compose::Starts::default()).unwrap();
         Self { executor, status, folder }
     }
 }

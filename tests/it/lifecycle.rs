@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use hyper_util::rt::TokioIo;
 use nix::sys::signal::Signal;
+use op_dbus::proto::opdbus::agent::memory::v1::{RecallRequest, RecallResponse};
 use op_dbus::proto::opdbus::agent::probe::v1::{
     CountRequest, CountResponse, SleepRequest, SleepResponse,
 };
@@ -207,4 +208,21 @@ fn a_bus_that_is_not_there_ends_with_75() {
     assert_eq!(code, 75, "{error}");
     assert!(error.contains("the D-Bus transport cannot start"), "{error}");
     assert!(error.contains("/nonexistent/bus"), "{error}");
+}
+
+#[tokio::test]
+async fn the_configuration_says_when_agents_start() {
+    let daemon = Daemon::start(
+        "[agents]\nrun_on_connection = [\"context_manager\"]\non_demand = [\"memory\"]\n",
+    );
+    let database = |name: &str| daemon.folder.path().join("state").join(name);
+    assert!(database("context_manager.db").exists());
+    assert!(!database("memory.db").exists());
+    assert!(!database("sequential_thinking.db").exists());
+    let recall = RecallRequest { key: "absent".into(), ..RecallRequest::default() };
+    let path = "/opdbus.agent.memory.v1.MemoryService/Recall";
+    let client = crate::grpc::Client::unix(&daemon.grpc_socket()).await;
+    let outcome = client.call::<_, RecallResponse>(path, recall).await;
+    assert_eq!(outcome.unwrap_err().code(), Code::NotFound);
+    assert!(database("memory.db").exists());
 }
