@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use prost_build::{Config, Method, Service, ServiceGenerator};
-use prost_reflect::{DescriptorPool, ExtensionDescriptor};
+use prost_reflect::prost::Message as _;
+use prost_reflect::{DescriptorPool, DynamicMessage, ExtensionDescriptor, Value};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
@@ -25,10 +26,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut compiler = protox::Compiler::new(&roots)?;
     compiler.include_source_info(true).include_imports(true).open_files(&files)?;
-    // As bytes, because prost_types drops the custom options and with them half of the contract.
-    fs::write(out.join("contract.bin"), compiler.encode_file_descriptor_set())?;
-
     let pool = compiler.descriptor_pool();
+    // As bytes, because prost_types drops the custom options and with them half of the contract.
+    let contract = documentation_only(&pool, &compiler.encode_file_descriptor_set())?;
+    fs::write(out.join("contract.bin"), contract)?;
+
     let agent = pool
         .get_extension_by_name("opdbus.v1.agent")
         .ok_or("proto/opdbus/v1/options.proto does not define opdbus.v1.agent")?;
@@ -39,6 +41,34 @@ fn main() -> Result<(), Box<dyn Error>> {
         .include_file("contract.rs")
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
+}
+
+/// Drops from an encoded `FileDescriptorSet` where in its file each element stands, but for the
+/// comments. They are all that the daemon reads of it, and the rest is most of the set.
+fn documentation_only(pool: &DescriptorPool, set: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
+    let descriptor = pool
+        .get_message_by_name("google.protobuf.FileDescriptorSet")
+        .ok_or("descriptor.proto is not part of the contract")?;
+    let mut set = DynamicMessage::decode(descriptor, set)?;
+    for file in set.get_field_by_name_mut("file").and_then(Value::as_list_mut).into_iter().flatten()
+    {
+        let locations = file
+            .as_message_mut()
+            .and_then(|file| file.get_field_by_name_mut("source_code_info"))
+            .and_then(Value::as_message_mut)
+            .and_then(|info| info.get_field_by_name_mut("location"))
+            .and_then(Value::as_list_mut)
+            .ok_or("a file without source information")?;
+        locations.retain(|location| {
+            location
+                .as_message()
+                .is_some_and(|location| location.has_field_by_name("leading_comments"))
+        });
+        for location in locations.iter_mut().filter_map(Value::as_message_mut) {
+            location.clear_field_by_name("span");
+        }
+    }
+    Ok(set.encode_to_vec())
 }
 
 /// Lists the `.proto` files below `folder`, relative to `root`.

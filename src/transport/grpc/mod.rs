@@ -95,7 +95,7 @@ pub async fn start(
         phase.clone(),
         config.max_request_bytes,
         config.max_response_bytes,
-    )?;
+    );
     // Looking up a group may ask a directory service, so it must not hold up the runtime.
     let bound = tokio::task::spawn_blocking({
         let runtime = tokio::runtime::Handle::current();

@@ -46,17 +46,14 @@ pub(super) struct Peer {
 
 impl Service {
     /// Answers with what `executor` says.
-    ///
-    /// # Errors
-    /// `Internal` if the descriptors cannot be read.
     pub(super) fn new(
         executor: Arc<Executor>,
         phase: watch::Sender<Phase>,
         max_request_bytes: usize,
         max_response_bytes: usize,
-    ) -> Result<Self, Error> {
-        let standard = Standard::new(Arc::clone(executor.registry()), phase)?;
-        Ok(Self { executor, standard, max_request_bytes, max_response_bytes })
+    ) -> Self {
+        let standard = Standard::new(Arc::clone(executor.registry()), phase);
+        Self { executor, standard, max_request_bytes, max_response_bytes }
     }
 
     /// Answers one request.

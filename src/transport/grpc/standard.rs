@@ -1,9 +1,9 @@
 //! The standard services beside the agents: health, and reflection in both its versions. What
-//! reflection tells is derived from the registry anew whenever that has changed.
+//! reflection tells is derived from the registry when it is asked for, and anew whenever that has changed.
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use http::{Request, Response};
 use tokio::sync::watch;
 use tonic::service::Routes;
@@ -23,27 +23,29 @@ use crate::registry::{Registry, Snapshot};
 const PREFIXES: [&str; 3] =
     ["/grpc.health.v1.Health/", "/grpc.reflection.v1.", "/grpc.reflection.v1alpha."];
 
+/// What the path of health begins with.
+const HEALTH: &str = PREFIXES[0];
+
 /// The standard services.
 pub(super) struct Standard {
     registry: Arc<Registry>,
-    phase: watch::Sender<Phase>,
-    current: ArcSwap<Current>,
+    health: Routes,
+    /// Built when it is first asked for: few clients do, and it holds the contract twice.
+    reflection: ArcSwapOption<Reflection>,
 }
 
-/// The services, and the registry's state that reflection was built from.
-struct Current {
+/// Reflection, and the registry's state that it was built from.
+struct Reflection {
     snapshot: Arc<Snapshot>,
     routes: Routes,
 }
 
 impl Standard {
     /// The standard services for what `registry` holds.
-    ///
-    /// # Errors
-    /// `Internal` if a descriptor set cannot be read.
-    pub(super) fn new(registry: Arc<Registry>, phase: watch::Sender<Phase>) -> Result<Self, Error> {
-        let current = Current::new(&registry, &phase)?;
-        Ok(Self { registry, phase, current: ArcSwap::from_pointee(current) })
+    pub(super) fn new(registry: Arc<Registry>, phase: watch::Sender<Phase>) -> Self {
+        let health = HealthService::new(Arc::clone(&registry), phase);
+        let health = Routes::new(HealthServer::new(health)).prepare();
+        Self { registry, health, reflection: ArcSwapOption::empty() }
     }
 
     /// True if `path` is one of a standard service.
@@ -57,7 +59,7 @@ impl Standard {
         B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let routes = match self.routes() {
+        let routes = match self.routes(request.uri().path()) {
             Ok(routes) => routes,
             Err(error) => return Refusal::from(error).into_response(),
         };
@@ -67,28 +69,29 @@ impl Standard {
         }
     }
 
-    fn routes(&self) -> Result<Routes, Error> {
-        let current = self.current.load();
-        if Arc::ptr_eq(&current.snapshot, &self.registry.snapshot()) {
+    fn routes(&self, path: &str) -> Result<Routes, Error> {
+        if path.starts_with(HEALTH) {
+            return Ok(self.health.clone());
+        }
+        let snapshot = self.registry.snapshot();
+        if let Some(current) = &*self.reflection.load()
+            && Arc::ptr_eq(&current.snapshot, &snapshot)
+        {
             return Ok(current.routes.clone());
         }
-        let next = Current::new(&self.registry, &self.phase)?;
+        let next = Reflection::new(snapshot)?;
         let routes = next.routes.clone();
-        self.current.store(Arc::new(next));
+        self.reflection.store(Some(Arc::new(next)));
         Ok(routes)
     }
 }
 
-impl Current {
-    fn new(registry: &Arc<Registry>, phase: &watch::Sender<Phase>) -> Result<Self, Error> {
-        let snapshot = registry.snapshot();
+impl Reflection {
+    fn new(snapshot: Arc<Snapshot>) -> Result<Self, Error> {
         let fault = |error| Error::internal(format!("reflection cannot be served: {error}"));
         let v1 = builder(&snapshot).build_v1().map_err(fault)?;
         let v1alpha = builder(&snapshot).build_v1alpha().map_err(fault)?;
-        let health = HealthService::new(Arc::clone(registry), phase.clone());
-        let routes =
-            Routes::new(HealthServer::new(health)).add_service(v1).add_service(v1alpha).prepare();
-        Ok(Self { snapshot, routes })
+        Ok(Self { snapshot, routes: Routes::new(v1).add_service(v1alpha).prepare() })
     }
 }
 
