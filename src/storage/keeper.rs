@@ -22,6 +22,9 @@ use crate::error::Error;
 /// How long after the start the whole file is checked: not while the service starts.
 const CHECK_AFTER: Duration = Duration::from_millis(500);
 
+/// How long after a checkpoint that left something in the log the next one comes.
+const CHECKPOINT_PAUSE: Duration = Duration::from_millis(500);
+
 /// After so many of SQLite's steps a check asks whether it should stop.
 const STEPS_BETWEEN_LOOKS: i32 = 10_000;
 
@@ -71,7 +74,10 @@ impl<C: Chore> Keeper<C> {
         let mut check_at = Some(started + CHECK_AFTER);
         let mut chore_at = started + C::EVERY;
         loop {
-            let next = check_at.map_or(chore_at, |check| check.min(chore_at));
+            let mut next = check_at.map_or(chore_at, |check| check.min(chore_at));
+            if self.readers.log_is_long() {
+                next = next.min(Instant::now() + CHECKPOINT_PAUSE);
+            }
             let woken = self.wakes.recv_timeout(next.saturating_duration_since(Instant::now()));
             if self.stopping.load(Ordering::Acquire) {
                 return;
@@ -79,6 +85,8 @@ impl<C: Chore> Keeper<C> {
             match woken {
                 Ok(()) => self.checkpoint(),
                 Err(RecvTimeoutError::Disconnected) => return,
+                // What was written since the last time, or a reader still needed then.
+                Err(RecvTimeoutError::Timeout) if self.readers.log_is_long() => self.checkpoint(),
                 Err(RecvTimeoutError::Timeout) => {}
             }
             let now = Instant::now();

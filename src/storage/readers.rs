@@ -92,8 +92,7 @@ impl Readers {
         point.begin(self.progress.commits.load(Ordering::Acquire))?;
         let outcome = query(&point.database);
         // A log can start anew only while nobody holds a snapshot of it, so a long one is let go.
-        let is_long = self.progress.log_pages.load(Ordering::Relaxed) >= LOG_PAGES;
-        if is_long || outcome.is_err() {
+        if self.log_is_long() || outcome.is_err() {
             point.release()?;
         }
         outcome
@@ -108,6 +107,11 @@ impl Readers {
     /// anew with the next commit whoever holds one. That commit notes its length again.
     pub(super) fn log_is_moved(&self) {
         self.progress.log_pages.store(0, Ordering::Relaxed);
+    }
+
+    /// True if the log holds enough that it is worth moving.
+    pub(super) fn log_is_long(&self) -> bool {
+        self.progress.log_pages.load(Ordering::Relaxed) >= LOG_PAGES
     }
 
     fn lock(&self) -> MutexGuard<'_, Point> {
