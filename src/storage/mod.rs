@@ -10,6 +10,7 @@ mod failure;
 mod keeper;
 mod open;
 mod readers;
+pub mod time;
 mod writer;
 
 use std::fs::File;

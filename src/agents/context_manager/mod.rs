@@ -18,7 +18,6 @@ mod search;
 mod service;
 mod sweep;
 mod tables;
-mod time;
 mod transfer;
 
 use std::sync::Arc;
@@ -31,7 +30,7 @@ use crate::call::Context;
 use crate::contract::Agent;
 use crate::error::{Error, ErrorKind};
 use crate::proto::opdbus::agent::context_manager::v1::ContextManagerServiceAgent;
-use crate::storage::{Failure, Store};
+use crate::storage::{Failure, Store, time};
 
 pub use config::Config;
 

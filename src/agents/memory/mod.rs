@@ -14,7 +14,6 @@ mod restore;
 mod room;
 mod schema;
 mod sweep;
-mod time;
 mod transact;
 mod value;
 
@@ -30,7 +29,7 @@ use crate::proto::opdbus::agent::memory::v1::{
     MemoryServiceAgent, RecallRequest, RecallResponse, RememberRequest, RememberResponse,
     RestoreRequest, RestoreResponse, TransactRequest, TransactResponse,
 };
-use crate::storage::{Failure, Store};
+use crate::storage::{Failure, Store, time};
 
 pub use config::Config;
 

@@ -1,35 +1,15 @@
-//! Times as they are stored: microseconds since the epoch, by the wall clock. Nothing here waits.
-
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use prost_types::Timestamp;
+//! When chains end: their times beside the ones that every store has.
 
 use super::limits::MAX_AGE;
-
-const MICROS: i64 = 1_000_000;
-
-/// Now.
-pub(super) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
-}
-
-/// A stored time as the contract has it.
-pub(super) fn timestamp(micros: i64) -> Timestamp {
-    let nanos = i32::try_from(micros.rem_euclid(MICROS) * 1000).unwrap_or(0);
-    Timestamp { seconds: micros.div_euclid(MICROS), nanos }
-}
+use crate::storage::time::micros;
+pub(super) use crate::storage::time::{now, timestamp};
 
 /// Chains that were last changed before this moment are gone.
 pub(super) fn horizon(now: i64) -> i64 {
-    now.saturating_sub(max_age())
+    now.saturating_sub(micros(MAX_AGE))
 }
 
 /// When a chain that was last changed at `updated_at` will be gone.
 pub(super) fn expiry(updated_at: i64) -> i64 {
-    updated_at.saturating_add(max_age())
-}
-
-fn max_age() -> i64 {
-    i64::try_from(MAX_AGE.as_micros()).unwrap_or(i64::MAX)
+    updated_at.saturating_add(micros(MAX_AGE))
 }

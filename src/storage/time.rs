@@ -12,24 +12,30 @@ const MAX_TTL: Duration = Duration::from_secs(100 * 31_557_600);
 const MICROS: i64 = 1_000_000;
 
 /// Now.
-pub(super) fn now() -> i64 {
+#[must_use]
+pub fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// A stored time as the contract has it.
-pub(super) fn timestamp(micros: i64) -> Timestamp {
+#[must_use]
+pub fn timestamp(micros: i64) -> Timestamp {
     let nanos = i32::try_from(micros.rem_euclid(MICROS) * 1000).unwrap_or(0);
     Timestamp { seconds: micros.div_euclid(MICROS), nanos }
 }
 
 /// A duration in microseconds.
-pub(super) fn micros(duration: Duration) -> i64 {
+#[must_use]
+pub fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// A time to live in microseconds, rounded up; `at` is where the field stands.
-pub(super) fn ttl(at: &str, ttl: Option<prost_types::Duration>) -> Result<Option<i64>, Error> {
+///
+/// # Errors
+/// `InvalidArgument` naming `ttl` if it is not more than 0 and at most 100 years.
+pub fn ttl(at: &str, ttl: Option<prost_types::Duration>) -> Result<Option<i64>, Error> {
     let Some(ttl) = ttl else { return Ok(None) };
     let invalid =
         || Error::invalid(format!("{at}ttl"), "must be more than 0 and at most 100 years");
