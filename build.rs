@@ -134,6 +134,19 @@ fn write_trait(service: &Service, code: &mut String) {
             ),
         );
     }
+    line(
+        code,
+        1,
+        "/// Drops what is kept for a session that has ended; by default there is nothing.",
+    );
+    line(code, 1, "fn session_ended(&self, session: &crate::call::SessionScope)");
+    line(
+        code,
+        2,
+        "-> impl ::core::future::Future<Output = ::core::result::Result<(), crate::error::Error>> + Send {",
+    );
+    line(code, 2, "let _ = session; ::core::future::ready(Ok(()))");
+    line(code, 1, "}");
     line(code, 0, "}");
 }
 
@@ -189,6 +202,11 @@ fn write_adapter(service: &Service, full_name: &str, code: &mut String) {
         "_ => { drop((context, requests, replies)); crate::contract::wrong_shape(self.service(), operation) }",
     );
     line(code, 2, "}");
+    line(code, 1, "}");
+
+    line(code, 1, "fn session_ended<'a>(&'a self, session: &'a crate::call::SessionScope)");
+    line(code, 2, "-> crate::contract::Running<'a, ()> {");
+    line(code, 2, "::std::boxed::Box::pin(self.0.session_ended(session))");
     line(code, 1, "}");
     line(code, 0, "}");
 }

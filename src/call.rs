@@ -83,6 +83,30 @@ impl fmt::Display for Caller {
     }
 }
 
+/// What becomes of a call that may outlive its client when the client goes away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDisconnect {
+    /// It goes on.
+    Continue,
+    /// It is cancelled.
+    Cancel,
+}
+
+/// A session as agents know it: what they keep for one only is found by these two.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SessionScope {
+    /// The user whose session it is.
+    pub uid: u32,
+    /// Its id, which is the user's own: two users may have the same.
+    pub id: Arc<str>,
+}
+
+/// Hears how far a call is.
+pub trait Reporter: fmt::Debug + Send + Sync {
+    /// So much of so much is done, counted in `unit`s.
+    fn progress(&self, done: u64, total: u64, unit: &'static str);
+}
+
 /// What belongs to a call but not to its request. The transports build it, the executor completes
 /// it, agents read it.
 #[derive(Clone, Debug)]
@@ -102,6 +126,14 @@ pub struct Context {
     pub request_id: Option<Box<str>>,
     /// The W3C `traceparent`, if the client sent a valid one.
     pub traceparent: Option<Box<str>>,
+    /// The id of the session that the client names. Before an agent sees the context, the executor
+    /// has checked that it is a session of the caller's.
+    pub session: Option<Arc<str>>,
+    /// What becomes of the call, should it be a task, when its client goes away; `None`: it goes on,
+    /// unless it only waits.
+    pub on_disconnect: Option<OnDisconnect>,
+    /// Who hears how far the call is. Set by the executor for tasks.
+    pub reporter: Option<Arc<dyn Reporter>>,
 }
 
 impl Context {
@@ -116,6 +148,23 @@ impl Context {
             received: Instant::now(),
             request_id: None,
             traceparent: None,
+            session: None,
+            on_disconnect: None,
+            reporter: None,
+        }
+    }
+
+    /// The session that the call belongs to, as agents know it.
+    #[must_use]
+    pub fn session_scope(&self) -> Option<SessionScope> {
+        Some(SessionScope { uid: self.caller.uid()?, id: Arc::clone(self.session.as_ref()?) })
+    }
+
+    /// Says that `done` of `total` is done, counted in `unit`s. Only for work whose whole is known;
+    /// nobody may be listening.
+    pub fn progress(&self, done: u64, total: u64, unit: &'static str) {
+        if let Some(reporter) = &self.reporter {
+            reporter.progress(done, total, unit);
         }
     }
 }

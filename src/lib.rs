@@ -50,6 +50,7 @@ pub mod proto;
 pub mod registry;
 pub mod status;
 pub mod storage;
+pub mod task;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod transport;

@@ -2,16 +2,18 @@
 //! messages. It knows no particular agent.
 
 use std::fmt;
-use std::future::{Future, ready};
+use std::future::{Future, poll_fn, ready};
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{self, Poll};
 
 use bytes::Bytes;
 use prost::Message;
 use tokio::sync::mpsc;
 
-use crate::call::Context;
-use crate::error::{Error, ErrorKind};
+use crate::call::{Context, SessionScope};
+use crate::error::Error;
 
 /// A call that runs. Dropping it cancels the call.
 pub type Running<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
@@ -40,6 +42,9 @@ pub trait Agent: Send + Sync {
         requests: RawRequests,
         replies: RawReplies,
     ) -> Running<'a, ()>;
+
+    /// Drops what is kept for a session that has ended.
+    fn session_ended<'a>(&'a self, session: &'a SessionScope) -> Running<'a, ()>;
 }
 
 /// Decodes a request.
@@ -66,17 +71,44 @@ pub fn wrong_shape<T: Send + 'static>(service: &str, operation: usize) -> Runnin
     Box::pin(ready(Err(Error::internal(message))))
 }
 
-/// The requests of a client stream, still encoded.
-#[derive(Debug)]
-pub struct RawRequests(mpsc::Receiver<Result<Bytes, Error>>);
+/// Notices when an agent waits for its client.
+pub trait InputWatch: Send + Sync {
+    /// The agent begins (`true`) or ceases (`false`) to wait for the next request.
+    fn waits_for_input(&self, waits: bool);
+}
+
+/// The requests of a call with streams, still encoded.
+pub struct RawRequests {
+    source: Source,
+    watch: Option<Arc<dyn InputWatch>>,
+}
+
+enum Source {
+    /// The one request of an operation that takes one.
+    One(Option<Bytes>),
+    Many(mpsc::Receiver<Result<Bytes, Error>>),
+}
 
 impl RawRequests {
+    /// A stream of the one message `request`.
+    #[must_use]
+    pub fn one(request: Bytes) -> Self {
+        Self { source: Source::One(Some(request)), watch: None }
+    }
+
     /// A stream that holds at most `capacity` messages which the agent has not taken yet. The sender
     /// ends the stream by being dropped, and breaks it by sending an error.
     #[must_use]
     pub fn bounded(capacity: usize) -> (mpsc::Sender<Result<Bytes, Error>>, Self) {
         let (sender, receiver) = mpsc::channel(capacity);
-        (sender, Self(receiver))
+        (sender, Self { source: Source::Many(receiver), watch: None })
+    }
+
+    /// The same stream; `watch` hears when the agent waits for more of it.
+    #[must_use]
+    pub fn watched(mut self, watch: Arc<dyn InputWatch>) -> Self {
+        self.watch = Some(watch);
+        self
     }
 
     /// The same stream, decoded.
@@ -89,15 +121,56 @@ impl RawRequests {
     ///
     /// # Errors
     /// `InvalidArgument` if there is none, if it cannot be decoded or if a second follows.
-    pub async fn only<T: Message + Default>(self) -> Result<T, Error> {
-        let mut requests = self.decoded::<T>();
-        let Some(request) = requests.next().await? else {
+    pub async fn only<T: Message + Default>(mut self) -> Result<T, Error> {
+        let Some(request) = self.next().await.transpose()? else {
             return Err(Error::invalid("request", "is missing"));
         };
-        if requests.next().await?.is_some() {
+        if self.next().await.transpose()?.is_some() {
             return Err(Error::invalid("request", "this operation takes one message"));
         }
-        Ok(request)
+        decode(request)
+    }
+
+    /// The next request, still encoded; `None` when the client has sent all.
+    ///
+    /// # Cancel safety
+    /// A message is either returned or still in the stream.
+    pub async fn next(&mut self) -> Option<Result<Bytes, Error>> {
+        let receiver = match &mut self.source {
+            Source::One(request) => return request.take().map(Ok),
+            Source::Many(receiver) => receiver,
+        };
+        match (receiver.try_recv(), &self.watch) {
+            (Ok(request), _) => Some(request),
+            (Err(mpsc::error::TryRecvError::Disconnected), _) => None,
+            (Err(mpsc::error::TryRecvError::Empty), None) => receiver.recv().await,
+            (Err(mpsc::error::TryRecvError::Empty), Some(watch)) => {
+                let _waiting = Waiting::begin(&**watch);
+                receiver.recv().await
+            }
+        }
+    }
+}
+
+impl fmt::Debug for RawRequests {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawRequests").finish_non_exhaustive()
+    }
+}
+
+/// One wait for input; it ends when this is dropped.
+struct Waiting<'a>(&'a dyn InputWatch);
+
+impl<'a> Waiting<'a> {
+    fn begin(watch: &'a dyn InputWatch) -> Self {
+        watch.waits_for_input(true);
+        Self(watch)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waits_for_input(false);
     }
 }
 
@@ -117,7 +190,7 @@ impl<T: Message + Default> Requests<T> {
     /// # Cancel safety
     /// A message is either returned or still in the stream.
     pub async fn next(&mut self) -> Result<Option<T>, Error> {
-        match self.raw.0.recv().await {
+        match self.raw.next().await {
             Some(Ok(bytes)) => decode(bytes).map(Some),
             Some(Err(error)) => Err(error),
             None => Ok(None),
@@ -131,23 +204,54 @@ impl<T> fmt::Debug for Requests<T> {
     }
 }
 
-/// The replies of a server stream, still to be encoded.
-#[derive(Clone, Debug)]
-pub struct RawReplies(mpsc::Sender<Bytes>);
+/// Where the replies of a stream go.
+pub trait ReplySink: Send + Sync {
+    /// Takes the reply out of `reply` as soon as there is room for it.
+    ///
+    /// # Errors
+    /// `Cancelled` if nobody will ever read it.
+    fn poll_take(
+        &self,
+        context: &mut task::Context<'_>,
+        reply: &mut Option<Bytes>,
+    ) -> Poll<Result<(), Error>>;
+}
+
+/// The replies of a call with streams, still encoded.
+#[derive(Clone)]
+pub struct RawReplies(Arc<dyn ReplySink>);
 
 impl RawReplies {
-    /// A stream that holds at most `capacity` messages which the client has not taken yet; an agent
-    /// that is faster waits.
+    /// Replies that go into `sink`.
     #[must_use]
-    pub fn bounded(capacity: usize) -> (Self, mpsc::Receiver<Bytes>) {
-        let (sender, receiver) = mpsc::channel(capacity);
-        (Self(sender), receiver)
+    pub fn new(sink: Arc<dyn ReplySink>) -> Self {
+        Self(sink)
     }
 
     /// The same stream for messages.
     #[must_use]
     pub fn encoding<T>(self) -> Replies<T> {
         Replies { raw: self, message: PhantomData }
+    }
+
+    /// Sends a reply that is encoded already, waiting for room.
+    ///
+    /// # Errors
+    /// `Cancelled` if nobody will ever read it.
+    ///
+    /// # Cancel safety
+    /// Not sent if dropped while waiting.
+    pub async fn send(&self, reply: Bytes) -> Result<(), Error> {
+        // An agent that is never made to wait must still let others run.
+        tokio::task::consume_budget().await;
+        let mut reply = Some(reply);
+        poll_fn(|context| self.0.poll_take(context, &mut reply)).await
+    }
+}
+
+impl fmt::Debug for RawReplies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawReplies").finish_non_exhaustive()
     }
 }
 
@@ -161,16 +265,12 @@ impl<T: Message> Replies<T> {
     /// Sends a reply, waiting for room.
     ///
     /// # Errors
-    /// `Cancelled` if nobody reads any more.
+    /// `Cancelled` if nobody will ever read it.
     ///
     /// # Cancel safety
     /// Not sent if dropped while waiting.
     pub async fn send(&self, reply: T) -> Result<(), Error> {
-        self.raw
-            .0
-            .send(encode(&reply)?)
-            .await
-            .map_err(|_| Error::new(ErrorKind::Cancelled, "nobody reads the replies any more"))
+        self.raw.send(encode(&reply)?).await
     }
 }
 

@@ -11,7 +11,8 @@ mod schema;
 mod service;
 
 pub use agent::{
-    Agent, RawReplies, RawRequests, Replies, Requests, Running, decode, encode, wrong_shape,
+    Agent, InputWatch, RawReplies, RawRequests, Replies, ReplySink, Requests, Running, decode,
+    encode, wrong_shape,
 };
 pub use dbus::{Argument, MANAGER_PATH, MethodShape, interface_name, object_path, signature};
 pub use introspect::{interface_xml, method_xml};

@@ -41,6 +41,8 @@ pub struct Service {
     pub host: crate::proto::opdbus::v1::Host,
     /// True for op-dbus's own services.
     pub manager: bool,
+    /// True for a foreign contract, which is served by calling agents.
+    pub gateway: bool,
     /// The object on the bus.
     pub object_path: String,
     /// The interface on the bus.
@@ -91,6 +93,13 @@ pub struct Operation {
     pub client_streaming: bool,
     /// True if responses are a stream.
     pub server_streaming: bool,
+    /// True if it does little but wait: it takes no place and ends with its client.
+    pub waits: bool,
+    /// True if a slow reader misses messages rather than holding up the work.
+    pub lossy: bool,
+    /// True if calling it as a stream or on request makes a task that is kept: it belongs to an agent
+    /// and is no mere view.
+    pub is_agents: bool,
     /// How it looks on D-Bus.
     pub shape: MethodShape,
 }
@@ -131,6 +140,14 @@ impl Contract {
             .iter()
             .find(|service| service.full_name == name)
             .ok_or_else(|| Error::internal(format!("the contract has no service {name}")))
+    }
+}
+
+impl Operation {
+    /// True if requests, responses or both are a stream.
+    #[must_use]
+    pub fn is_streaming(&self) -> bool {
+        self.client_streaming || self.server_streaming
     }
 }
 
@@ -198,7 +215,7 @@ impl Reader {
         let operations = descriptor
             .methods()
             .enumerate()
-            .map(|(index, method)| self.operation(index, &method, &agent.id, &docs).map(Arc::new))
+            .map(|(index, method)| self.operation(index, &method, &agent, &docs).map(Arc::new))
             .collect::<Result<Vec<_>, Error>>()?;
         let text = docs.at(descriptor.path()).to_owned();
         Ok(Some(Service {
@@ -209,6 +226,7 @@ impl Reader {
             activation: agent.activation(),
             host: agent.host(),
             manager: agent.manager,
+            gateway: agent.gateway,
             object_path: dbus::object_path(&agent.id, agent.manager),
             interface: dbus::interface_name(descriptor.full_name()),
             operations,
@@ -220,7 +238,7 @@ impl Reader {
         &self,
         index: usize,
         method: &MethodDescriptor,
-        agent: &str,
+        agent: &AgentOptions,
         docs: &Docs,
     ) -> Result<Operation, Error> {
         let options: OperationOptions = read_option(&method.options(), &self.operation)?;
@@ -232,7 +250,7 @@ impl Reader {
         Ok(Operation {
             index,
             name: method.name().to_owned(),
-            agent: agent.to_owned(),
+            agent: agent.id.clone(),
             grpc_path: format!("/{}/{}", method.parent_service().full_name(), method.name()),
             docs: docs.at(method.path()).to_owned(),
             risk,
@@ -255,6 +273,9 @@ impl Reader {
             output: method.output(),
             client_streaming: method.is_client_streaming(),
             server_streaming: method.is_server_streaming(),
+            waits: options.waits || agent.gateway,
+            lossy: options.lossy,
+            is_agents: !agent.manager && !agent.gateway,
         })
     }
 }

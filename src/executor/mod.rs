@@ -7,7 +7,9 @@ mod admit;
 mod observe;
 mod repeats;
 mod routes;
+mod start;
 
+use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,16 +19,20 @@ use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use tokio::sync::Notify;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
 use crate::call::Context;
-use crate::contract::{json_to_message, message_to_json};
+use crate::contract::{Running, json_to_message, message_to_json};
 use crate::error::{Error, ErrorKind};
 use crate::metrics::{Metrics, Rejection, Stage};
 use crate::registry::Registry;
+use crate::task::{self, Tasks};
 
 pub use access::Policy;
 pub use routes::{Route, Routes, Served};
+
+pub use start::Input;
 
 use observe::Observation;
 use repeats::Repeats;
@@ -50,6 +56,8 @@ pub struct Config {
     pub request_id_ttl: Duration,
     /// How many such results are kept (`[executor] request_id_max`).
     pub request_id_max: usize,
+    /// The tasks.
+    pub tasks: task::Config,
 }
 
 impl Default for Config {
@@ -63,6 +71,7 @@ impl Default for Config {
             policy: Policy::AllowLocal,
             request_id_ttl: Duration::from_secs(600),
             request_id_max: 4096,
+            tasks: task::Config::default(),
         }
     }
 }
@@ -74,6 +83,7 @@ pub struct Executor {
     metrics: Arc<Metrics>,
     routes: ArcSwap<Routes>,
     repeats: Repeats,
+    tasks: Arc<Tasks>,
     draining: AtomicBool,
     next_call: AtomicU64,
     ended: Notify,
@@ -87,6 +97,7 @@ impl Executor {
         let routes = Routes::new(&registry.snapshot(), &config, &metrics);
         Arc::new(Self {
             repeats: Repeats::default(),
+            tasks: Arc::default(),
             config: ArcSwap::from_pointee(config),
             registry,
             metrics,
@@ -125,6 +136,12 @@ impl Executor {
         &self.metrics
     }
 
+    /// The tasks that the executor has started.
+    #[must_use]
+    pub fn tasks(&self) -> &Arc<Tasks> {
+        &self.tasks
+    }
+
     /// The operation at a gRPC path.
     ///
     /// # Errors
@@ -146,7 +163,8 @@ impl Executor {
         self.metrics.rejected(rejection);
     }
 
-    /// Runs one call with a request and a response, both encoded.
+    /// Runs one call with a request and a response, both encoded. For operations with streams there is
+    /// [`Executor::start`].
     ///
     /// # Errors
     /// What the agent says, or why the call was not let through; see [`ErrorKind`].
@@ -240,23 +258,39 @@ impl Executor {
         mut context: Context,
         request: Bytes,
     ) -> Result<Bytes, Error> {
+        if route.operation.is_streaming() {
+            return Err(needs_stream(route));
+        }
         let config = self.config.load_full();
-        let timeout = context.timeout.unwrap_or(config.default_timeout).min(config.max_timeout);
-        context.deadline = Some(context.received + timeout);
+        self.let_in(&config, route, &context)?;
+        context.deadline = deadline(route, &context, config.default_timeout, config.max_timeout);
+        match context.request_id.take() {
+            None => self.run_in_time(route, &context, self.unary(route, &context, request)).await,
+            Some(id) => self.run_once(id, &config, route, context, request).await,
+        }
+    }
 
+    /// What every call must pass before anything is done for it.
+    fn let_in(&self, config: &Config, route: &Route, context: &Context) -> Result<(), Error> {
         if self.draining.load(Ordering::Acquire) {
             self.reject(Rejection::Draining);
             return Err(Error::new(ErrorKind::Unavailable, "the service is stopping"));
         }
         let start = Instant::now();
         self.metrics.stage(Stage::Lookup, start - context.received);
-        self.authorize(&config, route, &context)?;
+        self.authorize(config, route, context)?;
         self.metrics.stage(Stage::Authorize, start.elapsed());
+        Ok(())
+    }
 
-        match context.request_id.take() {
-            None => self.run_in_time(route, &context, request).await,
-            Some(id) => self.run_once(id, &config, route, context, request).await,
-        }
+    /// The work of a call with one request and one response.
+    fn unary<'a>(
+        &self,
+        route: &'a Route,
+        context: &'a Context,
+        request: Bytes,
+    ) -> Running<'a, Bytes> {
+        route.host.call(&route.operation, context, request)
     }
 
     fn authorize(&self, config: &Config, route: &Route, context: &Context) -> Result<(), Error> {
@@ -284,7 +318,10 @@ impl Executor {
         let payload = request.clone();
         let mut work = context;
         work.deadline = Some(work.received + config.max_timeout);
-        let work = async move { executor.run_in_time(&called, &work, payload).await };
+        let work = async move {
+            let running = executor.unary(&called, &work, payload);
+            executor.run_in_time(&called, &work, running).await
+        };
         let result = self.repeats.run(key, config, route, request, work);
         match deadline {
             Some(deadline) => timeout_at(deadline, result).await.unwrap_or_else(|_| {
@@ -298,15 +335,15 @@ impl Executor {
     }
 
     /// Admits a call and runs it, both before the deadline.
-    async fn run_in_time(
+    async fn run_in_time<T>(
         &self,
         route: &Route,
         context: &Context,
-        request: Bytes,
-    ) -> Result<Bytes, Error> {
+        work: Running<'_, T>,
+    ) -> Result<T, Error> {
         let start = Instant::now();
-        let deadline = context.deadline.unwrap_or(start);
-        let Ok(admitted) = timeout_at(deadline, self.admit(route)).await else {
+        let deadline = context.deadline;
+        let Ok(admitted) = before(deadline, self.admit(route)).await else {
             self.reject(Rejection::Deadline);
             return Err(Error::new(
                 ErrorKind::DeadlineExceeded,
@@ -316,8 +353,7 @@ impl Executor {
         let _place = admitted?;
         let admitted_at = Instant::now();
         self.metrics.stage(Stage::Admit, admitted_at - start);
-        let work = AssertUnwindSafe(route.host.call(&route.operation, context, request));
-        let outcome = timeout_at(deadline, work.catch_unwind()).await;
+        let outcome = before(deadline, AssertUnwindSafe(work).catch_unwind()).await;
         self.metrics.stage(Stage::Run, admitted_at.elapsed());
         match outcome {
             Ok(Ok(result)) => result,
@@ -336,8 +372,11 @@ impl Executor {
 
     /// Waits for a place in the agent and then in the service, so that calls that wait for a busy
     /// agent hold no place that others could use.
-    async fn admit<'a>(&'a self, route: &'a Route) -> Result<admit::Places<'a>, Error> {
-        admit::enter(&route.gates, &self.metrics).await
+    async fn admit<'a>(&'a self, route: &'a Route) -> Result<Option<admit::Places<'a>>, Error> {
+        if route.operation.waits {
+            return Ok(None);
+        }
+        admit::enter(&route.gates, &self.metrics).await.map(Some)
     }
 
     fn count_unknown(&self, error: &Error) {
@@ -346,4 +385,40 @@ impl Executor {
             false => Rejection::UnknownOperation,
         });
     }
+}
+
+/// When a call is to be over: at the client's time or `default`, but no later than `longest`. One that
+/// only waits has no end but its client's.
+fn deadline(
+    route: &Route,
+    context: &Context,
+    default: Duration,
+    longest: Duration,
+) -> Option<Instant> {
+    let timeout = match context.timeout {
+        None if route.operation.waits => return None,
+        None => default.min(longest),
+        Some(timeout) if route.operation.waits => timeout,
+        Some(timeout) => timeout.min(longest),
+    };
+    context.received.checked_add(timeout)
+}
+
+/// Waits for `work`, but not beyond `deadline`.
+async fn before<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> Result<T, Elapsed> {
+    match deadline {
+        Some(deadline) => timeout_at(deadline, work).await,
+        None => Ok(work.await),
+    }
+}
+
+fn needs_stream(route: &Route) -> Error {
+    let operation = &route.operation;
+    Error::new(
+        ErrorKind::InvalidArgument,
+        format!(
+            "{}.{} is a stream: call it as one, or start it as a task with calls.StartCall",
+            operation.agent, operation.name
+        ),
+    )
 }

@@ -11,9 +11,9 @@ use crate::error::{Error, ErrorKind};
 
 /// One call that is being observed. Dropping it before [`Observation::end`] means that the client
 /// gave the call up.
-pub(super) struct Observation<'a> {
-    executor: &'a Executor,
-    route: &'a Route,
+pub(super) struct Observation {
+    executor: Arc<Executor>,
+    route: Arc<Route>,
     /// The number of the call since the start, for the log.
     id: u64,
     caller: Arc<Caller>,
@@ -23,12 +23,12 @@ pub(super) struct Observation<'a> {
     ended: bool,
 }
 
-impl<'a> Observation<'a> {
-    pub(super) fn start(executor: &'a Executor, route: &'a Route, context: &Context) -> Self {
+impl Observation {
+    pub(super) fn start(executor: &Arc<Executor>, route: &Arc<Route>, context: &Context) -> Self {
         route.metrics.arrived(context.transport);
         Self {
-            executor,
-            route,
+            executor: Arc::clone(executor),
+            route: Arc::clone(route),
             id: executor.next_call.fetch_add(1, Ordering::Relaxed),
             caller: Arc::clone(&context.caller),
             transport: context.transport,
@@ -77,7 +77,7 @@ impl<'a> Observation<'a> {
     }
 }
 
-impl Drop for Observation<'_> {
+impl Drop for Observation {
     fn drop(&mut self) {
         if !self.ended {
             self.record(Some((ErrorKind::Cancelled, "the client gave the call up")));

@@ -78,10 +78,9 @@ impl Routes {
     }
 
     pub(super) fn path(&self, path: &str) -> Result<Arc<Route>, Error> {
-        let route = self.by_path.get(path).ok_or_else(|| {
+        self.by_path.get(path).cloned().ok_or_else(|| {
             Error::new(ErrorKind::UnknownOperation, format!("there is no operation at {path}"))
-        })?;
-        unary(route)
+        })
     }
 
     pub(super) fn named(&self, agent: &str, operation: &str) -> Result<Arc<Route>, Error> {
@@ -94,21 +93,6 @@ impl Routes {
             )
         })?;
         let index = served.service.operation(operation)?.index;
-        unary(&served.routes[index])
+        Ok(Arc::clone(&served.routes[index]))
     }
-}
-
-/// The route, if its operation has one request and one response.
-fn unary(route: &Arc<Route>) -> Result<Arc<Route>, Error> {
-    let operation = &route.operation;
-    if operation.client_streaming || operation.server_streaming {
-        return Err(Error::new(
-            ErrorKind::UnknownOperation,
-            format!(
-                "{}.{} is a stream, which this release does not serve",
-                operation.agent, operation.name
-            ),
-        ));
-    }
-    Ok(Arc::clone(route))
 }

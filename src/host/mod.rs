@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::call::Context;
-use crate::contract::{Agent, Operation, Running};
+use crate::call::{Context, SessionScope};
+use crate::contract::{Agent, Operation, RawReplies, RawRequests, Running};
 
 pub use on_demand::OnDemand;
 
@@ -21,6 +21,18 @@ pub trait Host: Send + Sync {
         context: &'a Context,
         request: Bytes,
     ) -> Running<'a, Bytes>;
+
+    /// Runs an operation with a stream on one side or both. Dropping the future cancels it.
+    fn stream<'a>(
+        &'a self,
+        operation: &'a Operation,
+        context: &'a Context,
+        requests: RawRequests,
+        replies: RawReplies,
+    ) -> Running<'a, ()>;
+
+    /// Drops what is kept for a session that has ended.
+    fn session_ended<'a>(&'a self, session: &'a SessionScope) -> Running<'a, ()>;
 }
 
 /// An agent in this process.
@@ -42,5 +54,19 @@ impl Host for Local {
         request: Bytes,
     ) -> Running<'a, Bytes> {
         self.0.call(operation.index, context, request)
+    }
+
+    fn stream<'a>(
+        &'a self,
+        operation: &'a Operation,
+        context: &'a Context,
+        requests: RawRequests,
+        replies: RawReplies,
+    ) -> Running<'a, ()> {
+        self.0.stream(operation.index, context, requests, replies)
+    }
+
+    fn session_ended<'a>(&'a self, session: &'a SessionScope) -> Running<'a, ()> {
+        self.0.session_ended(session)
     }
 }

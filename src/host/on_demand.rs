@@ -7,8 +7,8 @@ use tokio::sync::OnceCell;
 use tokio::task::spawn_blocking;
 
 use super::Host;
-use crate::call::Context;
-use crate::contract::{Agent, Operation, Running};
+use crate::call::{Context, SessionScope};
+use crate::contract::{Agent, Operation, RawReplies, RawRequests, Running};
 use crate::error::Error;
 
 /// Builds an agent.
@@ -50,6 +50,28 @@ impl Host for OnDemand {
         Box::pin(async move {
             let agent = self.agent(&operation.agent).await?;
             agent.call(operation.index, context, request).await
+        })
+    }
+
+    fn stream<'a>(
+        &'a self,
+        operation: &'a Operation,
+        context: &'a Context,
+        requests: RawRequests,
+        replies: RawReplies,
+    ) -> Running<'a, ()> {
+        Box::pin(async move {
+            let agent = self.agent(&operation.agent).await?;
+            agent.stream(operation.index, context, requests, replies).await
+        })
+    }
+
+    fn session_ended<'a>(&'a self, session: &'a SessionScope) -> Running<'a, ()> {
+        Box::pin(async move {
+            match self.agent.get() {
+                Some(agent) => agent.session_ended(session).await,
+                None => Ok(()),
+            }
         })
     }
 }

@@ -90,7 +90,7 @@ impl Snapshot {
     #[must_use]
     pub fn agents(&self) -> Vec<Arc<Service>> {
         let mut services = self.services();
-        services.retain(|service| !service.manager);
+        services.retain(|service| !service.manager && !service.gateway);
         services
     }
 

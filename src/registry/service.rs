@@ -4,14 +4,14 @@ use std::sync::{Arc, Weak};
 
 use super::{Registry, Snapshot};
 use crate::call::Context;
-use crate::contract::{Idempotency, Operation, Service, message_schema};
+use crate::contract::{Idempotency, Operation, Replies, Service, message_schema};
 use crate::error::{Error, ErrorKind};
 use crate::metrics::Metrics;
 use crate::proto::opdbus::v1::{
     AgentSummary, AgentsService, CallJsonRequest, CallJsonResponse, DescribeAgentRequest,
     DescribeAgentResponse, GetMetricsRequest, GetMetricsResponse, GetStatusRequest,
     GetStatusResponse, ListAgentsRequest, ListAgentsResponse, OperationDescription, PingRequest,
-    PingResponse,
+    PingResponse, WatchAgentsRequest, WatchAgentsResponse,
 };
 use crate::status::Status;
 
@@ -71,6 +71,16 @@ impl AgentsService for Agents {
         })
     }
 
+    async fn watch_agents(
+        &self,
+        _context: &Context,
+        _request: WatchAgentsRequest,
+        _replies: Replies<WatchAgentsResponse>,
+    ) -> Result<(), Error> {
+        // Comes with the states of agents, later in this series.
+        Err(Error::new(ErrorKind::Unavailable, "the states of agents are not watched yet"))
+    }
+
     async fn call_json(
         &self,
         _context: &Context,
@@ -123,6 +133,8 @@ fn summary(service: &Service) -> AgentSummary {
         activation: service.activation.into(),
         host: service.host.into(),
         operations: service.operations.iter().map(|operation| operation.name.clone()).collect(),
+        state: 0,
+        state_reason: String::new(),
     }
 }
 

@@ -16,11 +16,22 @@ const NAMES_FOR_NOTHING: [&str; 8] =
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("bin", &["ctl", "daemon"]),
     ("daemon", EVERYTHING_BELOW_DAEMON),
-    ("config", &["error", "executor", "storage", "transport::dbus", "transport::grpc"]),
+    (
+        "config",
+        &["error", "executor", "session", "storage", "task", "transport::dbus", "transport::grpc"],
+    ),
     ("transport", &[]),
     ("transport::dbus", BELOW_TRANSPORT),
     ("transport::grpc", BELOW_TRANSPORT),
-    ("executor", &["call", "contract", "error", "events", "host", "metrics", "proto", "registry"]),
+    (
+        "executor",
+        &[
+            "call", "contract", "error", "events", "host", "metrics", "proto", "registry",
+            "session", "task",
+        ],
+    ),
+    ("session", BELOW_SESSION),
+    ("task", BELOW_TASK),
     ("registry", &["call", "contract", "error", "events", "host", "metrics", "proto", "status"]),
     ("host", &["agents", "call", "contract", "error", "events", "metrics", "process"]),
     // For each agent further down: itself, and what is listed here.
@@ -53,13 +64,23 @@ const EVERYTHING_BELOW_DAEMON: &[&str] = &[
     "process",
     "proto",
     "registry",
+    "session",
     "status",
     "storage",
+    "task",
     "transport::dbus",
     "transport::grpc",
 ];
-const BELOW_TRANSPORT: &[&str] =
-    &["call", "contract", "error", "events", "executor", "metrics", "proto", "registry", "status"];
+const BELOW_TRANSPORT: &[&str] = &[
+    "call", "contract", "error", "events", "executor", "metrics", "proto", "registry", "session",
+    "status", "task",
+];
+const BELOW_SESSION: &[&str] = &[
+    "call", "contract", "error", "events", "host", "metrics", "proto", "registry", "status",
+    "storage",
+];
+const BELOW_TASK: &[&str] =
+    &["call", "contract", "error", "events", "metrics", "proto", "status", "storage"];
 const BELOW_AGENTS: &[&str] = &[
     "call", "contract", "error", "events", "metrics", "process", "proto", "status", "storage",
     "testing",

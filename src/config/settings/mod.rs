@@ -13,6 +13,7 @@ use super::problem::Problems;
 use super::read::Source;
 use crate::executor::{self, Policy};
 use crate::storage::{self, Durability};
+use crate::task;
 use crate::transport::{dbus, grpc};
 
 mod checker;
@@ -226,6 +227,7 @@ fn executor(c: &mut Checker<'_>, keys: &keys::executor::Section) -> executor::Co
         ),
         request_id_ttl: c.millis(&keys.request_id_ttl_ms, timeouts),
         request_id_max: c.size(&keys.request_id_max, 1..=1_000_000, "results"),
+        tasks: task::Config::default(),
     };
     c.not_above(&keys.default_timeout_ms, &keys.max_timeout_ms);
     c.not_above(&keys.max_in_flight_per_agent, &keys.max_in_flight);

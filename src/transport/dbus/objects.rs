@@ -57,7 +57,7 @@ impl Table {
         for path in ["/", MANAGER_PATH] {
             insert(&mut objects, path);
         }
-        for served in routes.services() {
+        for served in routes.services().filter(|served| !served.service.gateway) {
             let service = &served.service;
             match methods(service, &served.routes, previous) {
                 Ok(methods) => insert(&mut objects, &service.object_path)

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use op_dbus::call::{Context, Transport};
-use op_dbus::contract::{Contract, Operation, Running as Call};
+use op_dbus::call::{Context, SessionScope, Transport};
+use op_dbus::contract::{Contract, Operation, RawReplies, RawRequests, Running as Call};
 use op_dbus::error::ErrorKind;
 use op_dbus::executor::{self, Executor};
 use op_dbus::host::Host;
@@ -215,6 +215,20 @@ impl Host for Listening {
     ) -> Call<'a, Bytes> {
         self.0.lock().unwrap().push(context.clone());
         Box::pin(async move { Ok(request) })
+    }
+
+    fn stream<'a>(
+        &'a self,
+        operation: &'a Operation,
+        _: &'a Context,
+        _: RawRequests,
+        _: RawReplies,
+    ) -> Call<'a, ()> {
+        op_dbus::contract::wrong_shape("a service of unary calls", operation.index)
+    }
+
+    fn session_ended<'a>(&'a self, _: &'a SessionScope) -> Call<'a, ()> {
+        Box::pin(std::future::ready(Ok(())))
     }
 }
 
