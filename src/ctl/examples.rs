@@ -171,9 +171,9 @@ fn quoted(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use prost_reflect::MessageDescriptor;
-
     use std::path::PathBuf;
+
+    use prost_reflect::MessageDescriptor;
 
     use super::*;
     use crate::contract::{Contract, json_to_message, message_schema};
