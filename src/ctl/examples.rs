@@ -225,8 +225,8 @@ mod tests {
     }
 
     /// False for the members of a oneof that are not its first.
-    fn is_first_choice(message: &MessageDescriptor, json_name: &str) -> bool {
-        let field = message.get_field_by_json_name(json_name).unwrap();
+    fn is_first_choice(message: &MessageDescriptor, name: &str) -> bool {
+        let field = message.get_field_by_name(name).unwrap();
         let first = field.containing_oneof().and_then(|choice| choice.fields().next());
         first.is_none_or(|first| first.number() == field.number())
     }
