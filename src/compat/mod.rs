@@ -1,0 +1,7 @@
+//! Foreign contracts, served by calling op-dbus's own agents through the executor, so that clients of
+//! the systems that op-dbus replaces run unmodified. What an operation does is not decided here.
+
+mod inner;
+pub mod op_chat;
+
+use inner::Inner;
