@@ -2,6 +2,7 @@
 //! belong to the kind. It knows nothing of D-Bus or gRPC; each transport maps the kinds in its own
 //! exhaustive table.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -125,7 +126,7 @@ pub struct Error(Box<Inner>);
 struct Inner {
     kind: ErrorKind,
     message: String,
-    facts: Vec<(&'static str, String)>,
+    facts: Vec<(Cow<'static, str>, String)>,
     retry_after: Option<Duration>,
 }
 
@@ -165,8 +166,12 @@ impl Error {
 
     /// Adds a fact for programs: it travels in `ErrorInfo.metadata` on gRPC and in the text on D-Bus.
     #[must_use]
-    pub fn with_fact(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.0.facts.push((name, value.into()));
+    pub fn with_fact(
+        mut self,
+        name: impl Into<Cow<'static, str>>,
+        value: impl Into<String>,
+    ) -> Self {
+        self.0.facts.push((name.into(), value.into()));
         self
     }
 
@@ -191,7 +196,7 @@ impl Error {
 
     /// The facts for programs, in the order in which they were added.
     #[must_use]
-    pub fn facts(&self) -> &[(&'static str, String)] {
+    pub fn facts(&self) -> &[(Cow<'static, str>, String)] {
         &self.0.facts
     }
 

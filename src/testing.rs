@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::call::Context;
 use crate::contract::{Agent, Replies, Requests};
 use crate::error::{Error, ErrorKind};
 use crate::proto::opdbus::agent::probe::v1::{
     ChatRequest, ChatResponse, CountRequest, CountResponse, EchoRequest, EchoResponse, FailRequest,
-    FailResponse, FillRequest, FillResponse, GenerateRequest, GenerateResponse, ProbeService,
-    ProbeServiceAgent, SleepRequest, SleepResponse, SumRequest, SumResponse,
+    FailResponse, FillRequest, FillResponse, GenerateRequest, GenerateResponse, PaceRequest,
+    PaceResponse, ProbeService, ProbeServiceAgent, SleepRequest, SleepResponse, SumRequest,
+    SumResponse,
 };
 
 /// The agent's counters.
@@ -118,6 +121,29 @@ impl ProbeService for Probe {
     ) -> Result<(), Error> {
         while let Some(request) = requests.next().await? {
             replies.send(ChatResponse { text: request.text }).await?;
+        }
+        Ok(())
+    }
+
+    async fn pace(
+        &self,
+        context: &Context,
+        request: PaceRequest,
+        replies: Replies<PaceResponse>,
+    ) -> Result<(), Error> {
+        let pause = Duration::try_from(request.interval.unwrap_or_default())
+            .map_err(|error| Error::invalid("interval", error))?;
+        let filler = Bytes::from(vec![0; request.size_bytes as usize]);
+        for number in 1..=request.count {
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+            if number == request.fail_at {
+                let text = format!("asked to fail at {number}");
+                return Err(Error::new(ErrorKind::BackendFailed, text).with_fact("origin", "probe"));
+            }
+            replies.send(PaceResponse { number, filler: filler.clone() }).await?;
+            context.progress(number.into(), request.count.into(), "messages");
         }
         Ok(())
     }

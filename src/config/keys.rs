@@ -130,6 +130,16 @@ sections! {
         request_id_max: i64 = 4096,
         policy: String = "allow-local".to_owned(),
     }
+    tasks {
+        max_running: i64 = 8192,
+        max_running_per_caller: i64 = 2048,
+        max_runtime_ms: i64 = 3_600_000,
+        ring_messages: i64 = 1024,
+        ring_bytes: i64 = 1_048_576,
+        memory_bytes: i64 = 268_435_456,
+        keep_ms: i64 = 3_600_000,
+        keep_max: i64 = 4096,
+    }
     storage {
         path: String = "/var/lib/op-dbus".to_owned(),
         durability: String = "full".to_owned(),

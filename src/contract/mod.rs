@@ -5,6 +5,7 @@ mod agent;
 mod dbus;
 mod docs;
 mod exact;
+mod failure;
 mod introspect;
 mod json;
 mod schema;

@@ -7,8 +7,9 @@ use crate::contract::Contract;
 use crate::error::Error;
 use crate::executor::{self, Executor};
 use crate::host::{Host, Local, OnDemand};
-use crate::proto::opdbus::v1::AgentsServiceAgent;
+use crate::proto::opdbus::v1::{AgentsServiceAgent, TasksServiceAgent};
 use crate::registry::{Agents, Registry};
+use crate::task::{self, Tasks};
 
 /// Which agents the configuration has started at another time than the build, by id.
 #[derive(Clone, Debug, Default)]
@@ -30,7 +31,7 @@ impl Starts {
     }
 }
 
-/// The executor with every agent of this build and op-dbus's own service.
+/// The executor with every agent of this build and op-dbus's own services.
 ///
 /// # Errors
 /// An agent's error if it cannot be built, as when its database cannot be opened.
@@ -55,5 +56,10 @@ pub fn executor(
     let own = Agents::new(&registry, Arc::clone(&setup.metrics), Arc::clone(&setup.status));
     let host = Arc::new(Local::new(Arc::new(AgentsServiceAgent(Arc::new(own)))));
     registry.register(&contract, "opdbus.v1.AgentsService", host)?;
-    Ok(Executor::new(config, registry, Arc::clone(&setup.metrics)))
+    let tasks =
+        Tasks::open(config.tasks.clone(), &setup.storage, &contract, &setup.metrics, &setup.status);
+    let own = task::Service::new(Arc::clone(&tasks));
+    let host = Arc::new(Local::new(Arc::new(TasksServiceAgent(Arc::new(own)))));
+    registry.register(&contract, "opdbus.v1.TasksService", host)?;
+    Ok(Executor::new(config, registry, Arc::clone(&setup.metrics), tasks))
 }

@@ -26,6 +26,9 @@ const STOP_MARGIN: Duration = Duration::from_secs(5);
 /// not delay the end by the whole grace.
 const GOODBYE: Duration = Duration::from_secs(2);
 
+/// How long tasks that are cancelled after the grace may take to end and to be written.
+const LAST_TASKS: Duration = Duration::from_secs(2);
+
 /// The running service.
 pub(super) struct Service {
     pub(super) args: Args,
@@ -154,6 +157,8 @@ impl Service {
         };
         let dbus = async {
             let drained = tokio::time::timeout(grace, executor.idle()).await.is_ok();
+            // While clients can still hear of it.
+            executor.tasks().stop(LAST_TASKS).await;
             if let Some(dbus) = self.dbus {
                 dbus.stop().await;
             }

@@ -8,6 +8,7 @@ mod observe;
 mod repeats;
 mod routes;
 mod start;
+mod started;
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -36,6 +37,7 @@ pub use start::Input;
 
 use observe::Observation;
 use repeats::Repeats;
+use started::Started;
 
 /// The executor's settings.
 #[derive(Clone, Debug)]
@@ -83,6 +85,7 @@ pub struct Executor {
     metrics: Arc<Metrics>,
     routes: ArcSwap<Routes>,
     repeats: Repeats,
+    started: Started,
     tasks: Arc<Tasks>,
     draining: AtomicBool,
     next_call: AtomicU64,
@@ -93,11 +96,17 @@ impl Executor {
     /// An executor for the services that `registry` holds now; after a registration,
     /// [`Executor::refresh`] takes it up.
     #[must_use]
-    pub fn new(config: Config, registry: Arc<Registry>, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub fn new(
+        config: Config,
+        registry: Arc<Registry>,
+        metrics: Arc<Metrics>,
+        tasks: Arc<Tasks>,
+    ) -> Arc<Self> {
         let routes = Routes::new(&registry.snapshot(), &config, &metrics);
         Arc::new(Self {
             repeats: Repeats::default(),
-            tasks: Arc::default(),
+            started: Started::default(),
+            tasks,
             config: ArcSwap::from_pointee(config),
             registry,
             metrics,
@@ -111,6 +120,7 @@ impl Executor {
     /// Puts a new configuration in force. Calls that run or wait keep the limits they came under.
     pub fn reconfigure(&self, config: Config) {
         self.routes.store(Arc::new(Routes::new(&self.registry.snapshot(), &config, &self.metrics)));
+        self.tasks.reconfigure(config.tasks.clone());
         self.config.store(Arc::new(config));
     }
 
@@ -207,9 +217,10 @@ impl Executor {
         message_to_json(&route.operation.output, &response)
     }
 
-    /// Refuses every call from now on; those that run go on.
+    /// Refuses every call from now on; those that run go on, but for those that only wait.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
+        self.tasks.drain();
     }
 
     /// Resolves when no call runs or waits. Only after [`Executor::drain`]: while new calls come there
@@ -229,7 +240,9 @@ impl Executor {
     pub async fn is_alive(self: &Arc<Self>) -> bool {
         let executor = Arc::clone(self);
         tokio::spawn(async move {
-            executor.repeats.sweep(&executor.config.load());
+            let config = executor.config.load_full();
+            executor.repeats.sweep(&config);
+            executor.started.sweep(&config);
         })
         .await
         .is_ok()

@@ -136,7 +136,7 @@ fn had_no_effect(error: &Error) -> bool {
 
 /// Checks that a repeated id comes with the same request. Two encodings of one message differ in
 /// order and defaults (D-Bus and gRPC encode apart), so the messages are compared, not the bytes.
-fn same_request(route: &Route, first: &Bytes, second: &Bytes) -> Result<(), Error> {
+pub(super) fn same_request(route: &Route, first: &Bytes, second: &Bytes) -> Result<(), Error> {
     let decode =
         |bytes: &Bytes| DynamicMessage::decode(route.operation.input.clone(), bytes.clone());
     let same = first == second

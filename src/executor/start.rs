@@ -6,11 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::observe::Observation;
-use super::{Executor, Route, deadline};
+use super::{Config, Executor, Route, deadline, repeats};
 use crate::call::Context;
 use crate::contract::{RawReplies, RawRequests};
-use crate::error::{Error, ErrorKind};
-use crate::task::Task;
+use crate::error::Error;
+use crate::task::{End, Reading, Subscription, Task};
 
 /// What a call is given.
 #[derive(Debug)]
@@ -23,7 +23,8 @@ pub enum Input {
 
 impl Executor {
     /// Starts a call that runs on its own and gives the task that it is. Its responses are read with
-    /// [`Task::read`]; a call with a single response gives it as its only message.
+    /// [`Task::read`]; a call with a single response gives it as its only message. If the context bears
+    /// the request id of an earlier call, nothing is started and that one's task is given.
     ///
     /// # Errors
     /// Why the call was not let through. What the agent says is told by the task.
@@ -33,32 +34,98 @@ impl Executor {
     pub async fn start(
         self: &Arc<Self>,
         route: &Arc<Route>,
-        mut context: Context,
+        context: Context,
         input: Input,
     ) -> Result<Arc<Task>, Error> {
+        let (task, work) = self.open(route, context, input)?;
+        if let Some(work) = work {
+            tokio::spawn(work.run());
+        }
+        Ok(task)
+    }
+
+    /// As [`Executor::start`], for a client that reads the responses as they come: since it reads from
+    /// before the work begins, it misses none.
+    ///
+    /// # Errors
+    /// As [`Executor::start`].
+    ///
+    /// # Cancel safety
+    /// Not started if dropped.
+    pub async fn start_reading(
+        self: &Arc<Self>,
+        route: &Arc<Route>,
+        context: Context,
+        input: Input,
+    ) -> Result<Subscription, Error> {
+        let (task, work) = self.open(route, context, input)?;
+        let reader = task.read(Reading { is_client: true, ..Reading::default() })?;
+        if let Some(work) = work {
+            tokio::spawn(work.run());
+        }
+        Ok(reader)
+    }
+
+    /// The task of a call, and the work that is to be started, unless it was started before.
+    fn open(
+        self: &Arc<Self>,
+        route: &Arc<Route>,
+        mut context: Context,
+        input: Input,
+    ) -> Result<(Arc<Task>, Option<Work>), Error> {
         let observation = Observation::start(self, route, &context);
         let config = self.config.load_full();
         let opened = self
             .let_in(&config, route, &context)
-            .and_then(|()| self.tasks.open(&config.tasks, &route.operation, &context));
-        let task = match opened {
-            Ok(task) => task,
+            .and_then(|()| self.open_once(&config, route, &mut context, &input));
+        let (task, is_first) = match opened {
+            Ok(opened) => opened,
             Err(error) => {
                 observation.end(Some(&error));
                 return Err(error);
             }
         };
-        let longest = config.tasks.max_runtime;
-        context.deadline = deadline(route, &context, longest, longest);
+        if !is_first {
+            observation.end(None);
+            return Ok((task, None));
+        }
         context.reporter = Some(Arc::clone(&task) as _);
         let work = Work {
             executor: Arc::clone(self),
             route: Arc::clone(route),
             task: Arc::clone(&task),
             context,
+            input,
+            observation,
         };
-        tokio::spawn(work.run(input, observation));
-        Ok(task)
+        Ok((task, Some(work)))
+    }
+
+    fn open_once(
+        &self,
+        config: &Config,
+        route: &Route,
+        context: &mut Context,
+        input: &Input,
+    ) -> Result<(Arc<Task>, bool), Error> {
+        let operation = &route.operation;
+        if !operation.is_agents && !operation.is_streaming() {
+            let (agent, name) = (&operation.agent, &operation.name);
+            let problem = format!("{agent}.{name} is no agent's, so it cannot become a task");
+            return Err(Error::invalid("operation", problem));
+        }
+        let longest = config.tasks.max_runtime;
+        context.deadline = deadline(route, context, longest, longest);
+        let request_id = context.request_id.take().filter(|_| operation.is_agents);
+        let start =
+            || self.tasks.start(operation, context, route.metrics.stream(context.transport));
+        match request_id {
+            None => Ok((start()?, true)),
+            Some(id) => {
+                let key = repeats::Key::new(id, &context.caller, route);
+                self.started.once(key, config, route, input, start)
+            }
+        }
     }
 }
 
@@ -68,37 +135,47 @@ struct Work {
     route: Arc<Route>,
     task: Arc<Task>,
     context: Context,
+    input: Input,
+    observation: Observation,
 }
 
 impl Work {
-    async fn run(self, input: Input, observation: Observation) {
-        let outcome = tokio::select! {
+    async fn run(self) {
+        let Self { executor, route, task, context, input, observation } = self;
+        let work = work(&executor, &route, &task, &context, input);
+        let end = tokio::select! {
             biased;
-            () = self.task.cancelled() => {
-                Err(Error::new(ErrorKind::Cancelled, "the task was cancelled"))
-            }
-            outcome = self.work(input) => outcome,
+            cause = task.cancelled() => End::Cancelled(cause),
+            outcome = work => outcome.map_or_else(End::Failed, |()| End::Completed),
         };
-        observation.end(outcome.as_ref().err());
-        self.task.end(outcome);
-    }
-
-    async fn work(&self, input: Input) -> Result<(), Error> {
-        let Self { executor, route, task, context } = self;
-        let running = Box::pin(async move {
-            task.begin();
-            let operation = &route.operation;
-            let replies = RawReplies::new(Arc::clone(task) as _);
-            let requests = match input {
-                Input::One(request) if !operation.is_streaming() => {
-                    let response = route.host.call(operation, context, request).await?;
-                    return replies.send(response).await;
-                }
-                Input::One(request) => RawRequests::one(request),
-                Input::Many(requests) => requests.watched(Arc::clone(task) as _),
-            };
-            route.host.stream(operation, context, requests, replies).await
+        observation.end(match &end {
+            End::Completed => None,
+            End::Failed(error) | End::Cancelled(error) => Some(error),
         });
-        executor.run_in_time(route, context, running).await
+        executor.tasks.end(&task, end);
     }
+}
+
+async fn work(
+    executor: &Executor,
+    route: &Route,
+    task: &Arc<Task>,
+    context: &Context,
+    input: Input,
+) -> Result<(), Error> {
+    let running = Box::pin(async move {
+        task.begin();
+        let operation = &route.operation;
+        let replies = RawReplies::new(Arc::clone(task) as _);
+        let requests = match input {
+            Input::One(request) if !operation.is_streaming() => {
+                let response = route.host.call(operation, context, request).await?;
+                return replies.send(response).await;
+            }
+            Input::One(request) => RawRequests::one(request),
+            Input::Many(requests) => requests.watched(Arc::clone(task) as _),
+        };
+        route.host.stream(operation, context, requests, replies).await
+    });
+    executor.run_in_time(route, context, running).await
 }

@@ -17,7 +17,7 @@ use crate::call::Transport;
 use crate::error::Error;
 
 pub use names::{REJECTIONS, Rejection, Stage};
-pub use operation::OperationMetrics;
+pub use operation::{OperationMetrics, StreamMetrics};
 
 /// Upper bounds of the duration buckets, in seconds: a call in this process takes some ten
 /// microseconds, one durable write some hundred, a build minutes.
@@ -40,6 +40,10 @@ pub struct Metrics {
     dbus_reconnects: IntCounter,
     transport_up: [IntGauge; Transport::ALL.len()],
     store: IntGaugeVec,
+    stream_messages: IntCounterVec,
+    stream_bytes: IntCounterVec,
+    tasks: IntGaugeVec,
+    tasks_kept: IntGauge,
 }
 
 impl Metrics {
@@ -95,6 +99,23 @@ impl Metrics {
                 "What the agents' stores hold, by agent and quantity.",
                 &["agent", "quantity"],
             )?,
+            stream_messages: add.counters(
+                "opdbus_stream_messages_total",
+                "Messages that streams and other tasks have given.",
+                &["agent", "operation", "transport"],
+            )?,
+            stream_bytes: add.counters(
+                "opdbus_stream_bytes_total",
+                "Bytes of these messages.",
+                &["agent", "operation", "transport"],
+            )?,
+            tasks: add.gauges(
+                "opdbus_tasks",
+                "Tasks that have not ended, by state.",
+                &["state"],
+            )?,
+            tasks_kept: add
+                .gauge("opdbus_tasks_kept", "Tasks that have ended and can still be read.")?,
             registry,
         };
         Ok(metrics)
@@ -142,6 +163,18 @@ impl Metrics {
     #[must_use]
     pub fn store(&self, agent: &str, quantity: &str) -> IntGauge {
         self.store.with_label_values(&[agent, quantity])
+    }
+
+    /// The gauge of tasks in a state that is not final, as `working`.
+    #[must_use]
+    pub fn tasks(&self, state: &str) -> IntGauge {
+        self.tasks.with_label_values(&[state])
+    }
+
+    /// The gauge of tasks that have ended and are kept.
+    #[must_use]
+    pub fn tasks_kept(&self) -> &IntGauge {
+        &self.tasks_kept
     }
 
     /// All metrics in the Prometheus text format, version 0.0.4.

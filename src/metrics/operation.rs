@@ -22,6 +22,8 @@ pub struct OperationMetrics {
     durations: HistogramVec,
     in_flight: IntGaugeVec,
     running: Arc<AtomicI64>,
+    stream_messages: IntCounterVec,
+    stream_bytes: IntCounterVec,
     transports: [TransportHandles; Transport::ALL.len()],
 }
 
@@ -32,6 +34,22 @@ struct TransportHandles {
     calls: [OnceLock<IntCounter>; OUTCOMES],
     duration: OnceLock<Histogram>,
     in_flight: OnceLock<IntGauge>,
+    stream: OnceLock<StreamMetrics>,
+}
+
+/// The counters of one operation's messages on one transport.
+#[derive(Clone)]
+pub struct StreamMetrics {
+    messages: IntCounter,
+    bytes: IntCounter,
+}
+
+impl StreamMetrics {
+    /// Counts a message of `bytes` bytes.
+    pub fn message(&self, bytes: usize) {
+        self.messages.inc();
+        self.bytes.inc_by(bytes as u64);
+    }
 }
 
 impl OperationMetrics {
@@ -43,6 +61,8 @@ impl OperationMetrics {
             durations: metrics.call_duration.clone(),
             in_flight: metrics.in_flight.clone(),
             running: Arc::clone(&metrics.running),
+            stream_messages: metrics.stream_messages.clone(),
+            stream_bytes: metrics.stream_bytes.clone(),
             transports: Default::default(),
         }
     }
@@ -64,6 +84,17 @@ impl OperationMetrics {
             .duration
             .get_or_init(|| self.durations.with_label_values(&self.labels(transport)))
             .observe(time.as_secs_f64());
+    }
+
+    /// The counters of its messages.
+    #[must_use]
+    pub fn stream(&self, transport: Transport) -> StreamMetrics {
+        let labels = self.labels(transport);
+        let make = || StreamMetrics {
+            messages: self.stream_messages.with_label_values(&labels),
+            bytes: self.stream_bytes.with_label_values(&labels),
+        };
+        self.transports[transport.index()].stream.get_or_init(make).clone()
     }
 
     fn in_flight(&self, transport: Transport) -> &IntGauge {

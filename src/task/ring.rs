@@ -14,6 +14,11 @@ pub struct Bounds {
     pub bytes: usize,
 }
 
+impl Bounds {
+    /// So much that the newest message is kept and no other.
+    pub(super) const NEWEST: Self = Self { messages: 1, bytes: 0 };
+}
+
 /// One message of a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
@@ -28,23 +33,32 @@ pub struct Message {
 /// The messages.
 #[derive(Debug)]
 pub(super) struct Ring {
-    kept: VecDeque<Message>,
-    bytes_kept: usize,
+    loaded: VecDeque<Message>,
+    bytes_loaded: usize,
+    /// The number of the oldest message that is kept, be it here or on disk.
+    first: u64,
     /// The number that the next message gets.
     next: u64,
     /// The bytes of all messages so far.
     total: u64,
-    bounds: Bounds,
+}
+
+impl Default for Ring {
+    fn default() -> Self {
+        Self::on_disk(1, 1, 0)
+    }
 }
 
 impl Ring {
-    pub(super) fn new(bounds: Bounds) -> Self {
-        Self { kept: VecDeque::new(), bytes_kept: 0, next: 1, total: 0, bounds }
+    /// A ring whose messages from `first` on are on disk; `next` and `total` as for [`Ring::next`] and
+    /// [`Ring::total`].
+    pub(super) fn on_disk(first: u64, next: u64, total: u64) -> Self {
+        Self { loaded: VecDeque::new(), bytes_loaded: 0, first, next, total }
     }
 
     /// The number of the oldest message that is kept; that of the next one if none is.
     pub(super) fn first(&self) -> u64 {
-        self.kept.front().map_or(self.next, |message| message.seq)
+        self.first
     }
 
     /// The number that the next message gets.
@@ -57,23 +71,30 @@ impl Ring {
         self.total
     }
 
-    /// The message with the number `seq`, if it is kept.
+    /// What it takes of memory, about, in bytes.
+    pub(super) fn cost(&self) -> usize {
+        self.bytes_loaded + self.loaded.len() * size_of::<Message>()
+    }
+
+    /// The message with the number `seq`, if it is in memory.
     pub(super) fn get(&self, seq: u64) -> Option<&Message> {
-        let index = seq.checked_sub(self.first())?;
-        self.kept.get(usize::try_from(index).ok()?)
+        let index = seq.checked_sub(self.loaded.front()?.seq)?;
+        self.loaded.get(usize::try_from(index).ok()?)
     }
 
-    /// The messages that are kept, from the oldest.
+    /// The messages in memory, from the oldest.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Message> {
-        self.kept.iter()
+        self.loaded.iter()
     }
 
-    /// The number of the oldest message that would still be kept after one of `length` bytes came.
-    pub(super) fn first_after(&self, length: usize) -> u64 {
-        let (mut messages, mut bytes) = (self.kept.len() + 1, self.bytes_kept + length);
-        let mut first = self.first();
-        for message in &self.kept {
-            if messages <= self.bounds.messages && bytes <= self.bounds.bytes {
+    /// The number of the oldest message that would still be kept within `bounds` after one of `length`
+    /// bytes came.
+    pub(super) fn first_after(&self, length: usize, bounds: Bounds) -> u64 {
+        let mut messages = self.loaded.len() + 1;
+        let mut bytes = self.bytes_loaded.saturating_add(length);
+        let mut first = self.first;
+        for message in &self.loaded {
+            if messages <= bounds.messages && bytes <= bounds.bytes {
                 break;
             }
             messages -= 1;
@@ -83,20 +104,32 @@ impl Ring {
         first
     }
 
+    /// Adds the next message. What it pushes out goes before: [`Ring::discard_before`].
     pub(super) fn push(&mut self, payload: Bytes) {
-        self.discard_before(self.first_after(payload.len()));
-        self.bytes_kept += payload.len();
-        let length = payload.len() as u64;
-        self.kept.push_back(Message { seq: self.next, offset: self.total, payload });
+        let length = payload.len();
+        self.loaded.push_back(Message { seq: self.next, offset: self.total, payload });
+        self.bytes_loaded += length;
         self.next += 1;
-        self.total += length;
+        self.total += length as u64;
     }
 
     /// Drops the messages with numbers below `seq`.
     pub(super) fn discard_before(&mut self, seq: u64) {
-        while self.kept.front().is_some_and(|message| message.seq < seq) {
-            let dropped = self.kept.pop_front();
-            self.bytes_kept -= dropped.map_or(0, |message| message.payload.len());
+        while self.loaded.front().is_some_and(|message| message.seq < seq) {
+            let dropped = self.loaded.pop_front();
+            self.bytes_loaded -= dropped.map_or(0, |message| message.payload.len());
         }
+        self.first = self.first.max(seq.min(self.next));
+    }
+
+    /// Takes the messages out of memory; those on disk are still kept.
+    pub(super) fn unload(&mut self) {
+        self.loaded = VecDeque::new();
+        self.bytes_loaded = 0;
+    }
+
+    /// Gives back room for more messages than there are.
+    pub(super) fn shrink(&mut self) {
+        self.loaded.shrink_to_fit();
     }
 }

@@ -91,7 +91,17 @@ pub struct Service {
 impl Service {
     /// An executor with every agent, the probe included.
     pub fn new(config: Config) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::on(tempfile::tempdir().unwrap(), config)
+    }
+
+    /// Ends this one and begins another on what it has left behind.
+    pub fn again(self, config: Config) -> Self {
+        let Self { executor, folder, .. } = self;
+        drop(executor);
+        Self::on(folder, config)
+    }
+
+    fn on(folder: TempDir, config: Config) -> Self {
         let status = Arc::new(Status::default());
         let setup = Setup {
             storage: storage::Config {

@@ -23,3 +23,4 @@ mod parity;
 mod process;
 mod sequential_thinking;
 mod streams;
+mod tasks;

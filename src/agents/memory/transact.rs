@@ -156,7 +156,7 @@ fn within(list: &str, index: usize, error: &Error) -> Error {
         if text.starts_with(&action) { text.to_owned() } else { format!("{action}: {text}") };
     let mut outer = Error::new(error.kind(), message).with_fact("action", action);
     for (name, value) in error.facts() {
-        outer = outer.with_fact(name, value.as_str());
+        outer = outer.with_fact(name.clone(), value.as_str());
     }
     outer
 }

@@ -23,6 +23,9 @@ use checker::Checker;
 /// The longest time for a call, in milliseconds: a day.
 const MAX_TIMEOUT_MS: i64 = 86_400_000;
 
+/// The longest time for a task and for its record, in milliseconds: 30 days.
+const MAX_RUNTIME_MS: i64 = 30 * 86_400_000;
+
 /// What the configuration says.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -125,7 +128,7 @@ pub(super) fn check(keys: &Keys, sources: &[Source]) -> Result<Settings, Problem
     let settings = Settings {
         dbus: dbus_transport(&mut c, &keys.dbus),
         grpc: grpc_transport(&mut c, &keys.grpc),
-        executor: executor(&mut c, &keys.executor),
+        executor: executor(&mut c, keys),
         storage: storage::Config {
             path: c.path(&keys.storage.path).unwrap_or_else(|| {
                 c.reject(&keys.storage.path, "it must name a folder, as \"/var/lib/op-dbus\"");
@@ -213,7 +216,8 @@ fn grpc_transport(c: &mut Checker<'_>, keys: &keys::grpc::Section) -> Option<Grp
     keys.enabled.value.then_some(config)
 }
 
-fn executor(c: &mut Checker<'_>, keys: &keys::executor::Section) -> executor::Config {
+fn executor(c: &mut Checker<'_>, all: &Keys) -> executor::Config {
+    let keys = &all.executor;
     let timeouts = 1..=MAX_TIMEOUT_MS;
     let config = executor::Config {
         max_in_flight: c.size(&keys.max_in_flight, 1..=65_536, "calls"),
@@ -227,10 +231,28 @@ fn executor(c: &mut Checker<'_>, keys: &keys::executor::Section) -> executor::Co
         ),
         request_id_ttl: c.millis(&keys.request_id_ttl_ms, timeouts),
         request_id_max: c.size(&keys.request_id_max, 1..=1_000_000, "results"),
-        tasks: task::Config::default(),
+        tasks: tasks(c, &all.tasks),
     };
     c.not_above(&keys.default_timeout_ms, &keys.max_timeout_ms);
     c.not_above(&keys.max_in_flight_per_agent, &keys.max_in_flight);
+    config
+}
+
+fn tasks(c: &mut Checker<'_>, keys: &keys::tasks::Section) -> task::Config {
+    let config = task::Config {
+        ring: task::Bounds {
+            messages: c.size(&keys.ring_messages, 1..=65_536, "messages"),
+            bytes: c.size(&keys.ring_bytes, 1024..=1 << 30, "bytes"),
+        },
+        memory_bytes: c.size(&keys.memory_bytes, 1024..=1 << 40, "bytes"),
+        max_runtime: c.millis(&keys.max_runtime_ms, 1..=MAX_RUNTIME_MS),
+        max_running: c.size(&keys.max_running, 1..=1_000_000, "tasks"),
+        max_running_per_caller: c.size(&keys.max_running_per_caller, 1..=1_000_000, "tasks"),
+        keep: c.millis(&keys.keep_ms, 0..=MAX_RUNTIME_MS),
+        keep_max: c.size(&keys.keep_max, 0..=1_000_000, "tasks"),
+    };
+    c.not_above(&keys.max_running_per_caller, &keys.max_running);
+    c.not_above(&keys.ring_bytes, &keys.memory_bytes);
     config
 }
 

@@ -16,6 +16,7 @@ use op_dbus::proto::opdbus::agent::probe::v1::{
 use op_dbus::proto::opdbus::v1::{CallJsonRequest, CallJsonResponse, PingRequest, PingResponse};
 use op_dbus::registry::Registry;
 use op_dbus::status::Status as ServiceStatus;
+use op_dbus::task::{self, Tasks};
 use op_dbus::transport::grpc::{self, Config, Server};
 use tonic::{Code, Request};
 
@@ -247,7 +248,8 @@ pub async fn listening(config: Config) -> Heard {
     let host = Arc::new(Listening(Arc::clone(&contexts)));
     registry.register(&contract, "opdbus.v1.AgentsService", host).unwrap();
     let metrics = Arc::new(Metrics::new().unwrap());
-    let executor = Executor::new(executor::Config::default(), registry, metrics);
+    let tasks = Tasks::in_memory(task::Config::default(), &metrics);
+    let executor = Executor::new(executor::Config::default(), registry, metrics, tasks);
     let status = Arc::new(ServiceStatus::default());
     let server = grpc::start(config, Arc::clone(&executor), Arc::clone(&status)).await.unwrap();
     Heard { executor, status, contexts, _server: server }

@@ -99,7 +99,7 @@ pub(super) fn status(error: &Error) -> Status {
         .facts()
         .iter()
         .take(MAX_FACTS)
-        .map(|(name, value)| ((*name).to_owned(), shortened(value, MAX_FACT_BYTES)))
+        .map(|(name, value)| (name.to_string(), shortened(value, MAX_FACT_BYTES)))
         .collect();
     let field = facts.get("field").cloned();
     let mut details = ErrorDetails::with_error_info(error.kind().reason(), DOMAIN, facts);
