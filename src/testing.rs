@@ -1,15 +1,19 @@
 //! The `probe` agent that tests and benchmarks drive. Part of a build only with feature `testing`.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use bytes::Bytes;
 
 use crate::call::Context;
 use crate::contract::{Agent, Replies, Requests};
 use crate::error::{Error, ErrorKind};
 use crate::proto::opdbus::agent::probe::v1::{
-    ChatRequest, ChatResponse, CountRequest, CountResponse, EchoRequest, EchoResponse, FailRequest,
-    FailResponse, FillRequest, FillResponse, GenerateRequest, GenerateResponse, ProbeService,
+    BlocksRequest, BlocksResponse, ChatRequest, ChatResponse, CountRequest, CountResponse,
+    EchoRequest, EchoResponse, FailRequest, FailResponse, FillRequest, FillResponse,
+    GenerateRequest, GenerateResponse, LingerRequest, LingerResponse, ProbeService,
     ProbeServiceAgent, SleepRequest, SleepResponse, SumRequest, SumResponse,
 };
 
@@ -120,6 +124,31 @@ impl ProbeService for Probe {
             replies.send(ChatResponse { text: request.text }).await?;
         }
         Ok(())
+    }
+
+    async fn blocks(
+        &self,
+        _context: &Context,
+        request: BlocksRequest,
+        replies: Replies<BlocksResponse>,
+    ) -> Result<(), Error> {
+        let size = usize::try_from(request.size_bytes)
+            .map_err(|error| Error::invalid("size_bytes", error))?;
+        let block = Bytes::from(vec![b'x'; size]);
+        for _ in 0..request.count {
+            replies.send(BlocksResponse { block: block.clone() }).await?;
+        }
+        Ok(())
+    }
+
+    async fn linger(
+        &self,
+        _context: &Context,
+        _request: LingerRequest,
+        replies: Replies<LingerResponse>,
+    ) -> Result<(), Error> {
+        replies.send(LingerResponse {}).await?;
+        pending().await
     }
 }
 

@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
-use crate::call::Context;
+use crate::call::{Context, OnDisconnect};
 use crate::contract::{Running, json_to_message, message_to_json};
 use crate::error::{Error, ErrorKind};
 use crate::metrics::{Metrics, Rejection, Stage};
@@ -85,6 +85,7 @@ pub struct Executor {
     repeats: Repeats,
     tasks: Arc<Tasks>,
     draining: AtomicBool,
+    ends: start::Ends,
     next_call: AtomicU64,
     ended: Notify,
 }
@@ -103,6 +104,7 @@ impl Executor {
             metrics,
             routes: ArcSwap::from_pointee(routes),
             draining: AtomicBool::new(false),
+            ends: start::Ends::default(),
             next_call: AtomicU64::new(1),
             ended: Notify::new(),
         })
@@ -207,9 +209,16 @@ impl Executor {
         message_to_json(&route.operation.output, &response)
     }
 
-    /// Refuses every call from now on; those that run go on.
+    /// Refuses every call from now on; those that run go on, but not those that only wait: they
+    /// would never end.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
+        self.ends.of_waits.cancel();
+    }
+
+    /// Ends every task that still runs, so that whoever reads it is told why.
+    pub fn end_tasks(&self) {
+        self.ends.of_all.cancel();
     }
 
     /// Resolves when no call runs or waits. Only after [`Executor::drain`]: while new calls come there
@@ -260,6 +269,9 @@ impl Executor {
     ) -> Result<Bytes, Error> {
         if route.operation.is_streaming() {
             return Err(needs_stream(route));
+        }
+        if context.on_disconnect == Some(OnDisconnect::Continue) {
+            return Err(ends_with_client("calls.StartCall gives a task that does not"));
         }
         let config = self.config.load_full();
         self.let_in(&config, route, &context)?;
@@ -410,6 +422,12 @@ async fn before<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> 
         Some(deadline) => timeout_at(deadline, work).await,
         None => Ok(work.await),
     }
+}
+
+/// The answer to a client that wants a call to go on without it which does not.
+fn ends_with_client(instead: &str) -> Error {
+    let problem = format!("this call ends when its client goes away; {instead}");
+    Error::invalid("on-disconnect", problem)
 }
 
 fn needs_stream(route: &Route) -> Error {

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 
 use super::observe::Observation;
-use super::{Executor, Route, deadline};
-use crate::call::Context;
+use super::{Executor, Route, deadline, ends_with_client};
+use crate::call::{Context, OnDisconnect};
 use crate::contract::{RawReplies, RawRequests};
 use crate::error::{Error, ErrorKind};
 use crate::task::Task;
@@ -40,6 +41,7 @@ impl Executor {
         let config = self.config.load_full();
         let opened = self
             .let_in(&config, route, &context)
+            .and_then(|()| fits_a_task(route, &context))
             .and_then(|()| self.tasks.open(&config.tasks, &route.operation, &context));
         let task = match opened {
             Ok(task) => task,
@@ -62,6 +64,37 @@ impl Executor {
     }
 }
 
+/// Refuses what has no meaning for a task.
+fn fits_a_task(route: &Route, context: &Context) -> Result<(), Error> {
+    let operation = &route.operation;
+    if operation.is_streaming() && context.request_id.is_some() {
+        return Err(Error::invalid(
+            "request-id",
+            "a stream is not repeated: read its task again with TasksService.WatchTask",
+        ));
+    }
+    let is_view = operation.waits || !operation.is_agents;
+    if is_view && context.on_disconnect == Some(OnDisconnect::Continue) {
+        return Err(ends_with_client("there is nothing to go on with"));
+    }
+    Ok(())
+}
+
+/// What ends tasks when the service stops.
+#[derive(Default)]
+pub(super) struct Ends {
+    /// Those that only wait, when the service begins to stop.
+    pub(super) of_waits: CancellationToken,
+    /// All others, after the grace.
+    pub(super) of_all: CancellationToken,
+}
+
+impl Ends {
+    fn of(&self, route: &Route) -> &CancellationToken {
+        if route.operation.waits { &self.of_waits } else { &self.of_all }
+    }
+}
+
 /// The work of one task.
 struct Work {
     executor: Arc<Executor>,
@@ -76,6 +109,9 @@ impl Work {
             biased;
             () = self.task.cancelled() => {
                 Err(Error::new(ErrorKind::Cancelled, "the task was cancelled"))
+            }
+            () = self.executor.ends.of(&self.route).cancelled() => {
+                Err(Error::new(ErrorKind::Unavailable, "the service is stopping"))
             }
             outcome = self.work(input) => outcome,
         };

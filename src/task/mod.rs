@@ -260,7 +260,7 @@ impl Task {
         let mut inner = self.inner();
         change(&mut inner);
         inner.changes += 1;
-        let wakers = inner.all_wakers();
+        let wakers = inner.wakers_of_change();
         drop(inner);
         wakers.into_iter().for_each(Waker::wake);
     }
@@ -322,9 +322,16 @@ impl Task {
 }
 
 impl Inner {
-    fn all_wakers(&mut self) -> Vec<Waker> {
-        let readers = self.readers.iter_mut().filter_map(|reader| reader.waker.take());
-        readers.chain(self.writers.drain(..)).collect()
+    /// Who wants to know of a change: everybody of the end, else only those who asked for it.
+    fn wakers_of_change(&mut self) -> Vec<Waker> {
+        let is_final = self.state.is_final();
+        let concerned = |reader: &&mut Reader| is_final || reader.told.is_some();
+        let readers = self.readers.iter_mut().filter(concerned);
+        let mut wakers: Vec<Waker> = readers.filter_map(|reader| reader.waker.take()).collect();
+        if is_final {
+            wakers.append(&mut self.writers);
+        }
+        wakers
     }
 }
 
