@@ -98,7 +98,7 @@ fn conversation() -> Vec<u8> {
     }
     let message = ChatRequest { text: "hello".to_owned() }.encode_to_vec();
     let length = u32::try_from(message.len()).unwrap().to_be_bytes();
-    let framed = [&[0] as &[u8], &length, &message].concat();
+    let framed = [&[0_u8] as &[u8], &length, &message].concat();
     let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
         let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
         let head = [length[1], length[2], length[3], kind, flags, 0, 0, 0, stream];

@@ -4,6 +4,7 @@
 mod broken_streams;
 mod callers;
 mod calls;
+mod client_library;
 mod deadlines;
 mod foreign;
 mod hostile;
