@@ -91,7 +91,10 @@ impl Acceptor {
         trouble.back_off = BACK_OFF.0;
         let place = match self.places.take(&caller) {
             Ok(place) => place,
-            Err(error) => return trouble.refused(&caller, &error),
+            Err(error) => {
+                trouble.refused(&caller, &error);
+                return socket.refuse(error.message());
+            }
         };
         tokio::spawn(self.clone().serve(socket, caller, place));
     }
