@@ -1,5 +1,6 @@
 //! The `probe` agent that tests and benchmarks drive. Part of a build only with feature `testing`.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,12 +10,7 @@ use bytes::Bytes;
 use crate::call::Context;
 use crate::contract::{Agent, Replies, Requests};
 use crate::error::{Error, ErrorKind};
-use crate::proto::opdbus::agent::probe::v1::{
-    ChatRequest, ChatResponse, CountRequest, CountResponse, EchoRequest, EchoResponse, FailRequest,
-    FailResponse, FillRequest, FillResponse, GenerateRequest, GenerateResponse, PaceRequest,
-    PaceResponse, ProbeService, ProbeServiceAgent, SleepRequest, SleepResponse, SumRequest,
-    SumResponse,
-};
+use crate::proto::opdbus::agent::probe::v1::{BlocksRequest, BlocksResponse, ChatRequest, ChatResponse, CountRequest, CountResponse, EchoRequest, EchoResponse, FailRequest, FailResponse, FillRequest, FillResponse, GenerateRequest, GenerateResponse, LingerRequest, LingerResponse, PaceRequest, PaceResponse, ProbeService, ProbeServiceAgent, SleepRequest, SleepResponse, SumRequest, SumResponse};
 
 /// The agent's counters.
 #[derive(Debug, Default)]
@@ -146,6 +142,30 @@ impl ProbeService for Probe {
             context.progress(number.into(), request.count.into(), "messages");
         }
         Ok(())
+    }
+    async fn blocks(
+        &self,
+        _context: &Context,
+        request: BlocksRequest,
+        replies: Replies<BlocksResponse>,
+    ) -> Result<(), Error> {
+        let size = usize::try_from(request.size_bytes)
+            .map_err(|error| Error::invalid("size_bytes", error))?;
+        let block = Bytes::from(vec![b'x'; size]);
+        for _ in 0..request.count {
+            replies.send(BlocksResponse { block: block.clone() }).await?;
+        }
+        Ok(())
+    }
+
+    async fn linger(
+        &self,
+        _context: &Context,
+        _request: LingerRequest,
+        replies: Replies<LingerResponse>,
+    ) -> Result<(), Error> {
+        replies.send(LingerResponse {}).await?;
+        pending().await
     }
 }
 

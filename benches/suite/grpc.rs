@@ -24,6 +24,7 @@ use tonic::{Request, Response, Status};
 
 use crate::measure::{Party, Plan, Sample, heading, in_turns, rows};
 use crate::parties::{self, Daemon};
+use crate::stream;
 
 /// The path of the ping.
 pub const PING: &str = "/opdbus.v1.AgentsService/Ping";
@@ -56,7 +57,7 @@ pub fn run(plan: &Plan) {
     parties::unpin();
 }
 
-fn start_peer(socket: &Path) -> parties::Party {
+pub fn start_peer(socket: &Path) -> parties::Party {
     let peer =
         Command::new(std::env::current_exe().unwrap()).arg("--peer-tonic").arg(socket).spawn();
     let peer = parties::Party(peer.unwrap());
@@ -66,8 +67,8 @@ fn start_peer(socket: &Path) -> parties::Party {
 
 /// One connection that keeps a number of calls in flight.
 pub struct Client {
-    runtime: Runtime,
-    channel: Channel,
+    pub runtime: Runtime,
+    pub channel: Channel,
 }
 
 impl Client {
@@ -120,7 +121,7 @@ impl Client {
 
 /// Messages as they are.
 #[derive(Clone, Copy)]
-struct Raw;
+pub struct Raw;
 
 impl Codec for Raw {
     type Encode = Bytes;
@@ -207,6 +208,7 @@ pub fn serve_peer(socket: &str) {
         let incoming = tokio_stream::wrappers::UnixListenerStream::new(listener);
         tonic::transport::Server::builder()
             .add_service(Echo)
+            .add_service(stream::Peer)
             .serve_with_incoming(incoming)
             .await
             .unwrap();

@@ -1,7 +1,7 @@
 //! The benchmark suite: each figure of op-dbus beside a peer's from the same run, as a table.
 //!
-//! `cargo bench` runs all of it; `cargo bench -- NAME` one part (`grpc`, `dbus`, `store`, `start`,
-//! `record`); `--runs N` and `--millis N` change how often and how long each cell is measured. The
+//! `cargo bench` runs all of it; `cargo bench -- NAME` one part (`grpc`, `stream`, `connections`,
+//! `dbus`, `store`, `start`, `record`); `--runs N` and `--millis N` change how often and how long each cell is measured. The
 //! parties of a cell take turns, and the table gives medians. Nothing is asserted.
 
 #![expect(
@@ -13,6 +13,7 @@
     reason = "a benchmark starts its parties, prints, and may panic"
 )]
 
+mod connections;
 mod dbus;
 mod grpc;
 mod measure;
@@ -20,6 +21,7 @@ mod parties;
 mod record;
 mod start;
 mod store;
+mod stream;
 
 use measure::Plan;
 
@@ -36,8 +38,10 @@ fn main() {
         runs: number("--runs").map_or(5, |runs| runs as usize),
         millis: number("--millis").map_or(400, u64::from),
     };
-    let parts: [Part; 5] = [
+    let parts: [Part; 7] = [
         ("grpc", grpc::run),
+        ("stream", stream::run),
+        ("connections", connections::run),
         ("dbus", dbus::run),
         ("store", store::run),
         ("start", start::run),

@@ -79,13 +79,18 @@ pub struct Daemon {
 impl Daemon {
     /// Starts the daemon with `durability` and waits until it is ready.
     pub fn start(durability: &str) -> Self {
+        Self::start_with(durability, "")
+    }
+
+    /// The same, with more of a configuration.
+    pub fn start_with(durability: &str, more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let bus = Bus::start(folder.path());
         fs::write(
             at("grpc.toml"),
             format!(
-                "[grpc]\nunix = {:?}\n[metrics]\nunix = \"\"\n[storage]\npath = {:?}\ndurability = {durability:?}\n[log]\ntarget = \"stderr\"\nlevel = \"error\"\n",
+                "[grpc]\nunix = {:?}\n[metrics]\nunix = \"\"\n[storage]\npath = {:?}\ndurability = {durability:?}\n[log]\ntarget = \"stderr\"\nlevel = \"error\"\n{more}",
                 at("grpc.sock"),
                 at("state"),
             ),

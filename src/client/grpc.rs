@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use http::uri::PathAndQuery;
 use prost::Message;
 use tonic::client::Grpc;
-use tonic::metadata::MetadataValue;
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
@@ -20,12 +20,12 @@ use crate::error::ErrorKind;
 use crate::proto::opdbus::v1::{CallJsonRequest, CallJsonResponse, PingRequest, PingResponse};
 
 /// The longest time that a `grpc-timeout` can say: eight digits of hours.
-const MAX_TIMEOUT: Duration = Duration::from_secs(99_999_999 * 3600);
+pub(super) const MAX_TIMEOUT: Duration = Duration::from_secs(99_999_999 * 3600);
 
 /// A connection to a gRPC address.
 #[derive(Debug)]
 pub(super) struct Connection {
-    channel: Channel,
+    pub(super) channel: Channel,
     address: GrpcAddress,
 }
 
@@ -38,8 +38,8 @@ impl Connection {
             }
             GrpcAddress::Http(uri) => uri.clone(),
         };
-        let endpoint = Endpoint::from_shared(uri).map_err(|error| causes(&error))?;
-        let channel = endpoint.connect().await.map_err(|error| causes(&error))?;
+        let endpoint = Endpoint::from_shared(uri).map_err(|error| innermost(&error))?;
+        let channel = endpoint.connect().await.map_err(|error| innermost(&error))?;
         Ok(Self { channel, address: address.clone() })
     }
 
@@ -90,11 +90,7 @@ impl Connection {
             request.set_timeout(timeout.min(MAX_TIMEOUT));
         }
         if let Some(id) = &options.request_id {
-            let id = MetadataValue::try_from(id.as_str()).map_err(|_| {
-                let problem = "request-id: must be visible ASCII characters";
-                Failure::new(ErrorKind::InvalidArgument, problem)
-            })?;
-            request.metadata_mut().insert("opdbus-request-id", id);
+            request.metadata_mut().insert("opdbus-request-id", header("request-id", id)?);
         }
         let started = Instant::now();
         let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES);
@@ -116,19 +112,27 @@ impl Connection {
         }
     }
 
-    fn lost(&self, error: &tonic::transport::Error) -> Error {
-        Error::unreachable(self.target(), causes(error))
+    pub(super) fn lost(&self, error: &tonic::transport::Error) -> Error {
+        Error::unreachable(self.target(), innermost(error))
     }
+}
+
+/// A text as the value of gRPC metadata.
+pub(super) fn header(field: &str, text: &str) -> Result<MetadataValue<Ascii>, Failure> {
+    MetadataValue::try_from(text).map_err(|_| {
+        let problem = format!("{field}: must be visible ASCII characters");
+        Failure::new(ErrorKind::InvalidArgument, problem)
+    })
 }
 
 /// The cause, if the status does not come from the service but from a connection that broke.
 fn lost_connection(status: &Status) -> Option<String> {
     let source = std::error::Error::source(status)?;
-    source.is::<tonic::transport::Error>().then(|| causes(source))
+    source.is::<tonic::transport::Error>().then(|| innermost(source))
 }
 
 /// A status as a failure: by the reason that op-dbus gives, else by the code.
-fn failure(status: &Status) -> Failure {
+pub(super) fn failure(status: &Status) -> Failure {
     let details = status.get_error_details();
     let mut failure = Failure::new(kind_of_code(status.code()), status.message());
     if let Some(info) = details.error_info() {
@@ -164,7 +168,7 @@ fn kind_of_code(code: Code) -> ErrorKind {
 }
 
 /// The innermost cause of an error, which is the one that says something.
-fn causes(error: &dyn std::error::Error) -> String {
+pub(super) fn innermost(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;

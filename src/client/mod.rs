@@ -6,10 +6,15 @@ mod answer;
 mod dbus;
 mod error;
 mod grpc;
+mod stream;
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::Stream;
+
 use crate::call::Transport;
+use crate::error::ErrorKind;
 use crate::proto::opdbus::v1::{
     DescribeAgentResponse, GetMetricsResponse, GetStatusResponse, ListAgentsResponse,
 };
@@ -17,6 +22,7 @@ use crate::proto::opdbus::v1::{
 pub use address::{Bus, GrpcAddress, Target};
 pub use answer::Answer;
 pub use error::{Attempt, Error, Failure};
+pub use stream::{Messages, StreamOptions};
 
 /// The agent id of op-dbus's own operations.
 pub const MANAGER: &str = "agents";
@@ -147,6 +153,35 @@ impl Client {
             Ok(())
         } else {
             Err(Failure::internal("the ping came back changed").into())
+        }
+    }
+
+    /// Opens a call with a stream on one side or both, at its path on gRPC as
+    /// `/opdbus.v1.TasksService/WatchTask`. `requests` are encoded messages, one for an operation
+    /// that takes one; so are those that come back.
+    ///
+    /// # Errors
+    /// As [`Client::call_json`]; `InvalidArgument` over D-Bus, where a stream is a task whose messages
+    /// come as signals.
+    ///
+    /// # Cancel safety
+    /// The call is given up; what becomes of the work, [`StreamOptions::on_disconnect`] says.
+    pub async fn stream(
+        &self,
+        path: &str,
+        requests: impl Stream<Item = Bytes> + Send + 'static,
+        options: &StreamOptions,
+    ) -> Result<Messages, Error> {
+        match &self.connection {
+            Connection::Grpc(connection) => connection
+                .stream(path, requests, options)
+                .await
+                .map_err(|error| error.after(&self.earlier)),
+            Connection::Dbus(_) => Err(Failure::new(
+                ErrorKind::InvalidArgument,
+                "this client reads streams over gRPC only; connect to the gRPC socket",
+            )
+            .into()),
         }
     }
 

@@ -119,6 +119,8 @@ sections! {
         tcp: String = String::new(),
         max_request_bytes: i64 = 4_194_304,
         max_response_bytes: i64 = 4_194_304,
+        max_connections: i64 = 16_384,
+        max_connections_per_uid: i64 = 12_288,
     }
     executor {
         max_in_flight: i64 = 256,

@@ -4,11 +4,12 @@
 use std::fmt;
 use std::future::{Future, poll_fn, ready};
 use std::marker::PhantomData;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{self, Poll};
 
 use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _};
 use prost::Message;
 use tokio::sync::mpsc;
 
@@ -87,6 +88,22 @@ enum Source {
     /// The one request of an operation that takes one.
     One(Option<Bytes>),
     Many(mpsc::Receiver<Result<Bytes, Error>>),
+    /// Nothing is read before the agent asks for it.
+    Read(Pin<Box<dyn Stream<Item = Result<Bytes, Error>> + Send>>),
+}
+
+impl Source {
+    /// The next request, or `None` at the end.
+    ///
+    /// # Cancel safety
+    /// A message is either returned or still in the source.
+    async fn next(&mut self) -> Option<Result<Bytes, Error>> {
+        match self {
+            Self::One(request) => request.take().map(Ok),
+            Self::Many(receiver) => receiver.recv().await,
+            Self::Read(stream) => stream.next().await,
+        }
+    }
 }
 
 impl RawRequests {
@@ -102,6 +119,12 @@ impl RawRequests {
     pub fn bounded(capacity: usize) -> (mpsc::Sender<Result<Bytes, Error>>, Self) {
         let (sender, receiver) = mpsc::channel(capacity);
         (sender, Self { source: Source::Many(receiver), watch: None })
+    }
+
+    /// A stream that is read from `stream` as the agent takes it. It breaks with the first error.
+    #[must_use]
+    pub fn read(stream: impl Stream<Item = Result<Bytes, Error>> + Send + 'static) -> Self {
+        Self { source: Source::Read(Box::pin(stream)), watch: None }
     }
 
     /// The same stream; `watch` hears when the agent waits for more of it.
@@ -136,19 +159,17 @@ impl RawRequests {
     /// # Cancel safety
     /// A message is either returned or still in the stream.
     pub async fn next(&mut self) -> Option<Result<Bytes, Error>> {
-        let receiver = match &mut self.source {
-            Source::One(request) => return request.take().map(Ok),
-            Source::Many(receiver) => receiver,
-        };
-        match (receiver.try_recv(), &self.watch) {
-            (Ok(request), _) => Some(request),
-            (Err(mpsc::error::TryRecvError::Disconnected), _) => None,
-            (Err(mpsc::error::TryRecvError::Empty), None) => receiver.recv().await,
-            (Err(mpsc::error::TryRecvError::Empty), Some(watch)) => {
-                let _waiting = Waiting::begin(&**watch);
-                receiver.recv().await
+        let Some(watch) = &self.watch else { return self.source.next().await };
+        let mut next = pin!(self.source.next());
+        let mut waiting = None;
+        poll_fn(|context| {
+            let polled = next.as_mut().poll(context);
+            if polled.is_pending() {
+                waiting.get_or_insert_with(|| Waiting::begin(&**watch));
             }
-        }
+            polled
+        })
+        .await
     }
 }
 

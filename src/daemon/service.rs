@@ -210,6 +210,8 @@ async fn start_grpc(
         tcp: settings.tcp,
         max_request_bytes: settings.max_request_bytes,
         max_response_bytes: settings.max_response_bytes,
+        max_connections: settings.max_connections,
+        max_connections_per_uid: settings.max_connections_per_uid,
     };
     let server = grpc::start(config, Arc::clone(executor), Arc::clone(status)).await;
     server.map(Some).map_err(|error| {

@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
-use crate::call::Context;
+use crate::call::{Context, OnDisconnect};
 use crate::contract::{Running, json_to_message, message_to_json};
 use crate::error::{Error, ErrorKind};
 use crate::metrics::{Metrics, Rejection, Stage};
@@ -274,6 +274,9 @@ impl Executor {
         if route.operation.is_streaming() {
             return Err(needs_stream(route));
         }
+        if context.on_disconnect == Some(OnDisconnect::Continue) {
+            return Err(ends_with_client("calls.StartCall gives a task that does not"));
+        }
         let config = self.config.load_full();
         self.let_in(&config, route, &context)?;
         context.deadline = deadline(route, &context, config.default_timeout, config.max_timeout);
@@ -423,6 +426,12 @@ async fn before<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> 
         Some(deadline) => timeout_at(deadline, work).await,
         None => Ok(work.await),
     }
+}
+
+/// The answer to a client that wants a call to go on without it which does not.
+fn ends_with_client(instead: &str) -> Error {
+    let problem = format!("this call ends when its client goes away; {instead}");
+    Error::invalid("on-disconnect", problem)
 }
 
 fn needs_stream(route: &Route) -> Error {

@@ -59,7 +59,8 @@ impl Executor {
         input: Input,
     ) -> Result<Subscription, Error> {
         let (task, work) = self.open(route, context, input)?;
-        let reader = task.read(Reading { is_client: true, ..Reading::default() })?;
+        // From the first message on, so that one of an earlier call that is gone is told of as a gap.
+        let reader = task.read(Reading { from: 1, is_client: true, changes: false })?;
         if let Some(work) = work {
             tokio::spawn(work.run());
         }

@@ -46,6 +46,8 @@ impl Live {
             tcp: None,
             max_request_bytes: 4 << 20,
             max_response_bytes: 4 << 20,
+            max_connections: 64,
+            max_connections_per_uid: 64,
         };
         let (ready, is_ready) = mpsc::channel();
         let (stop, stopped) = oneshot::channel::<()>();

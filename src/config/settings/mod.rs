@@ -60,6 +60,10 @@ pub struct Grpc {
     pub max_request_bytes: usize,
     /// The largest response, in bytes.
     pub max_response_bytes: usize,
+    /// How many connections there may be at once.
+    pub max_connections: usize,
+    /// How many of them one user may have.
+    pub max_connections_per_uid: usize,
 }
 
 /// Where the metrics are served over HTTP; nowhere if both are none.
@@ -196,7 +200,14 @@ fn grpc_transport(c: &mut Checker<'_>, keys: &keys::grpc::Section) -> Option<Grp
         tcp,
         max_request_bytes: c.size(&keys.max_request_bytes, 1024..=1 << 30, "bytes"),
         max_response_bytes: c.size(&keys.max_response_bytes, 1024..=1 << 30, "bytes"),
+        max_connections: c.size(&keys.max_connections, 1..=1_000_000, "connections"),
+        max_connections_per_uid: c.size(
+            &keys.max_connections_per_uid,
+            1..=1_000_000,
+            "connections",
+        ),
     };
+    c.not_above(&keys.max_connections_per_uid, &keys.max_connections);
     if keys.unix.value.is_empty() {
         for key in [&keys.unix_mode, &keys.unix_group] {
             if key.is_set() && !key.value.is_empty() {

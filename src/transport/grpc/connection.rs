@@ -11,17 +11,17 @@ use std::time::Duration;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::listen::Listener;
 use super::phase::Phase;
+use super::places::{Place, Places};
 use super::service::{Peer, Service};
 use super::socket::Socket;
 use super::value::Outgoing;
 use crate::call::Caller;
-
-/// How many connections there may be at once, on all sockets together.
-pub(super) const MAX_CONNECTIONS: usize = 4096;
+use crate::error::Error;
 
 /// How many calls may be under way at once on one connection.
 const MAX_STREAMS: u32 = 1024;
@@ -38,18 +38,25 @@ const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 /// The shortest and the longest wait after the system refused a connection.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
+/// How often refused connections are reported at most.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+
 /// What all listeners share.
 #[derive(Clone)]
 pub(super) struct Acceptor {
     service: Arc<Service>,
     phase: watch::Receiver<Phase>,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
     http2: http2::Builder<TokioExecutor>,
 }
 
 impl Acceptor {
     /// Accepts for `service` until `phase` says to stop.
-    pub(super) fn new(service: Service, phase: watch::Receiver<Phase>) -> Self {
+    pub(super) fn new(
+        service: Service,
+        phase: watch::Receiver<Phase>,
+        places: Arc<Places>,
+    ) -> Self {
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
             .max_concurrent_streams(MAX_STREAMS)
@@ -59,7 +66,6 @@ impl Acceptor {
             // The kernel tells when a local client is gone, and gRPC has no use for a date.
             .keep_alive_interval(None)
             .auto_date_header(false);
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         Self { service: Arc::new(service), phase, places, http2 }
     }
 
@@ -83,16 +89,18 @@ impl Acceptor {
 
     fn take(&self, socket: Socket, caller: Arc<Caller>, trouble: &mut Trouble) {
         trouble.back_off = BACK_OFF.0;
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            trouble.full(&caller);
-            return;
+        let place = match self.places.take(&caller) {
+            Ok(place) => place,
+            Err(error) => {
+                trouble.refused(&caller, &error);
+                return socket.refuse(error.message());
+            }
         };
-        trouble.is_full = false;
         tokio::spawn(self.clone().serve(socket, caller, place));
     }
 
     /// Serves one connection.
-    async fn serve(self, socket: Socket, caller: Arc<Caller>, _place: OwnedSemaphorePermit) {
+    async fn serve(self, socket: Socket, caller: Arc<Caller>, _place: Place) {
         let Self { service, mut phase, http2, .. } = self;
         let peer = Peer { caller, outgoing: Outgoing::default() };
         let address = Arc::clone(&peer.caller.address);
@@ -138,12 +146,13 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 /// What keeps one listener from taking connections.
 struct Trouble {
     back_off: Duration,
-    is_full: bool,
+    /// When a refusal was last reported.
+    told: Option<Instant>,
 }
 
 impl Default for Trouble {
     fn default() -> Self {
-        Self { back_off: BACK_OFF.0, is_full: false }
+        Self { back_off: BACK_OFF.0, told: None }
     }
 }
 
@@ -158,13 +167,11 @@ impl Trouble {
         self.back_off = (self.back_off * 2).min(BACK_OFF.1);
     }
 
-    /// Reports, once for each time that it happens, that there is no place for a connection.
-    fn full(&mut self, caller: &Caller) {
-        if !std::mem::replace(&mut self.is_full, true) {
-            tracing::error!(
-                limit = MAX_CONNECTIONS,
-                "a gRPC connection of {caller} was closed: MAX_CONNECTIONS are open"
-            );
+    /// Reports, not too often, that a connection was refused.
+    fn refused(&mut self, caller: &Caller, error: &Error) {
+        if self.told.is_none_or(|told| told.elapsed() >= REPORT_INTERVAL) {
+            self.told = Some(Instant::now());
+            tracing::error!("a gRPC connection of {caller} was closed: {error}");
         }
     }
 }

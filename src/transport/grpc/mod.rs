@@ -4,7 +4,7 @@
 //!
 //! A request goes from `listen` (a connection and its caller) through `connection` (HTTP/2) to
 //! `service`, which reads `metadata` and `value`, asks the executor, and answers with a `value` or an
-//! `error`. `authority` mends what some clients send on Unix sockets; `phase` says when to stop.
+//! `error`; what has a stream on either side goes through `stream`. `authority` mends what some clients send on Unix sockets; `phase` says when to stop.
 
 #![expect(clippy::disallowed_types, reason = "this is where gRPC is spoken")]
 
@@ -16,10 +16,12 @@ mod health;
 mod listen;
 mod metadata;
 mod phase;
+mod places;
 mod service;
 mod socket;
 mod socket_owner;
 mod standard;
+mod stream;
 mod unix_socket;
 mod value;
 
@@ -39,8 +41,12 @@ use crate::status::Status;
 
 use connection::Acceptor;
 use phase::Phase;
+use places::Places;
 use service::Service;
 use unix_socket::SocketFile;
+
+/// How long the ends of streams have to reach their clients.
+const FAREWELL: Duration = Duration::from_millis(200);
 
 /// How long closing a connection by force may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -58,6 +64,11 @@ pub struct Config {
     pub max_request_bytes: usize,
     /// The largest response, in bytes (`[grpc] max_response_bytes`).
     pub max_response_bytes: usize,
+    /// How many connections there may be at once (`[grpc] max_connections`), as far as the limit on
+    /// open files leaves room.
+    pub max_connections: usize,
+    /// How many of them one user may have (`[grpc] max_connections_per_uid`).
+    pub max_connections_per_uid: usize,
 }
 
 /// A Unix socket to bind.
@@ -96,6 +107,8 @@ pub async fn start(
         config.max_request_bytes,
         config.max_response_bytes,
     );
+    let places = Places::new(config.max_connections, config.max_connections_per_uid);
+    let max_connections = places.all();
     // Looking up a group may ask a directory service, so it must not hold up the runtime.
     let bound = tokio::task::spawn_blocking({
         let runtime = tokio::runtime::Handle::current();
@@ -109,15 +122,11 @@ pub async fn start(
         .map_err(|error| Error::internal(format!("binding the gRPC sockets broke: {error}")))??;
 
     let addresses: Vec<String> = listeners.iter().map(listen::Listener::address).collect();
-    let acceptor = Acceptor::new(service, watched);
+    let acceptor = Acceptor::new(service, watched, places);
     for listener in listeners {
         tokio::spawn(acceptor.clone().run(listener));
     }
-    tracing::info!(
-        max_connections = connection::MAX_CONNECTIONS,
-        "gRPC is served on {}",
-        addresses.join(", ")
-    );
+    tracing::info!(max_connections, "gRPC is served on {}", addresses.join(", "));
     status.serving(Transport::Grpc, addresses);
     executor.metrics().transport_up(Transport::Grpc, true);
     Ok(Server { phase, socket_file, executor, status })
@@ -133,8 +142,8 @@ impl Server {
         });
     }
 
-    /// Stops accepting, asks clients to go away, lets calls that run end, and closes what is left
-    /// after `grace`. True if everything ended by itself.
+    /// Stops accepting, asks clients to go away, lets calls that run end, ends streams and closes
+    /// what is left after `grace`. True if everything ended by itself.
     ///
     /// # Cancel safety
     /// Dropping the future closes every connection at once.
@@ -146,6 +155,10 @@ impl Server {
         drop(self.socket_file.take());
         if timeout(grace, self.phase.closed()).await.is_ok() {
             return true;
+        }
+        self.executor.tasks().stop(FAREWELL).await;
+        if timeout(FAREWELL, self.phase.closed()).await.is_ok() {
+            return false;
         }
         tracing::warn!("closing {} gRPC connections by force", self.phase.receiver_count());
         self.phase.send_replace(Phase::Closed);

@@ -18,7 +18,7 @@ use super::standard::Standard;
 use super::value::{self, Outgoing, Reply, Unread};
 use crate::call::{Caller, Context, Transport};
 use crate::error::{Error, ErrorKind};
-use crate::executor::Executor;
+use crate::executor::{Executor, Route};
 use crate::metrics::Rejection;
 
 /// How long a client may take to send a request whose head has come.
@@ -29,10 +29,35 @@ const UNREAD_RESPONSE_BYTES: usize = 16 * 1024 * 1024;
 
 /// Answers requests.
 pub(super) struct Service {
-    executor: Arc<Executor>,
+    pub(super) executor: Arc<Executor>,
     standard: Standard,
-    max_request_bytes: usize,
-    max_response_bytes: usize,
+    pub(super) max_request_bytes: usize,
+    pub(super) max_response_bytes: usize,
+}
+
+/// A call before its request is read.
+pub(super) struct Call {
+    pub(super) route: Arc<Route>,
+    pub(super) metadata: Metadata,
+    /// When the head came.
+    pub(super) arrived: Instant,
+    peer: Peer,
+}
+
+impl Call {
+    /// What the executor is told.
+    pub(super) fn into_context(self) -> (Arc<Route>, Context, Peer) {
+        let Self { route, metadata, arrived, peer } = self;
+        let mut context = Context::new(Arc::clone(&peer.caller), Transport::Grpc);
+        // The client counts from when it sent the head, the executor from now.
+        context.timeout =
+            metadata.timeout.map(|timeout| timeout.saturating_sub(context.received - arrived));
+        context.request_id = metadata.request_id;
+        context.traceparent = metadata.traceparent;
+        context.session = metadata.session;
+        context.on_disconnect = metadata.on_disconnect;
+        (route, context, peer)
+    }
 }
 
 /// What is the same for all requests of a connection.
@@ -62,7 +87,7 @@ impl Service {
     /// Dropping the future gives the call up.
     pub(super) async fn answer<B>(&self, peer: Peer, request: Request<B>) -> Response<Reply>
     where
-        B: Body<Data = Bytes> + Send + 'static,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         if let Err(code) = is_grpc(&request) {
@@ -77,7 +102,7 @@ impl Service {
 
     async fn call<B>(&self, peer: Peer, request: Request<B>) -> Result<Response<Reply>, Refusal>
     where
-        B: Body<Data = Bytes>,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
     {
         let arrived = Instant::now();
         let route = self.executor.find_path(request.uri().path())?;
@@ -88,14 +113,13 @@ impl Service {
             return Err(Refusal::Compressed);
         }
         self.check_unread(&peer).inspect_err(|_| self.executor.reject(Rejection::TooLarge))?;
-        let message = self.read(request.into_body(), arrived, metadata.timeout).await?;
-
-        let mut context = Context::new(peer.caller.clone(), Transport::Grpc);
-        // The client counts from when it sent the head, the executor from now.
-        context.timeout =
-            metadata.timeout.map(|timeout| timeout.saturating_sub(context.received - arrived));
-        context.request_id = metadata.request_id;
-        context.traceparent = metadata.traceparent;
+        let call = Call { route, metadata, arrived, peer };
+        if call.route.operation.is_streaming() {
+            // Boxed, so that the other calls do not carry its size.
+            return Box::pin(self.stream(call, request.into_body())).await;
+        }
+        let message = self.read(request.into_body(), arrived, call.metadata.timeout).await?;
+        let (route, context, peer) = call.into_context();
         let response = self.executor.call(&route, context, message).await?;
         if response.len() > value::COPIED_BYTES {
             self.check_unread(&peer)?;
@@ -104,7 +128,7 @@ impl Service {
     }
 
     /// Reads the request before the client's time is over, or ours.
-    async fn read<B>(
+    pub(super) async fn read<B>(
         &self,
         body: B,
         arrived: Instant,

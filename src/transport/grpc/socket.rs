@@ -57,6 +57,29 @@ impl Socket {
         Self { io, hello: Some(hello), unread: None }
     }
 
+    /// Says why the connection is not served, in the last words of HTTP/2. It never waits, and a
+    /// client that is gone hears nothing.
+    pub(super) fn refuse(self, reason: &str) {
+        const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+        const GO_AWAY: u8 = 7;
+        const ENHANCE_YOUR_CALM: u8 = 11;
+        /// So that the length below fits into one byte.
+        const MAX_REASON_BYTES: usize = 200;
+        let reason = &reason.as_bytes()[..reason.len().min(MAX_REASON_BYTES)];
+        let length = u8::try_from(reason.len() + 8).unwrap_or_default();
+        let go_away =
+            [0, 0, length, GO_AWAY, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ENHANCE_YOUR_CALM];
+        let words = [&SETTINGS as &[u8], &go_away, reason].concat();
+        // Not through the runtime, which does not know yet that the socket can be written.
+        let said = match &self.io {
+            Io::Unix(stream, _) => rustix::io::write(stream, &words),
+            Io::Tcp(stream) => rustix::io::write(stream, &words),
+        };
+        if let Err(error) = said {
+            tracing::debug!(%error, "a refused gRPC client is gone already");
+        }
+    }
+
     /// Passes the outcome of a write on, unless the client has not read for too long.
     fn written(
         &mut self,

@@ -36,6 +36,69 @@ async function checkError(promise, code, text) {
   });
 }
 
+/** Everything that a stream gives, its metadata, and the status that it ends with. */
+function collect(stream) {
+  return new Promise((resolve) => {
+    const got = { messages: [] };
+    stream.on('metadata', (metadata) => { got.metadata = metadata; });
+    stream.on('data', (message) => got.messages.push(message));
+    stream.on('error', () => {});
+    stream.on('status', (status) => resolve({ ...got, status }));
+  });
+}
+
+/** Streams of the probe agent, which only builds for tests have. */
+async function checkStreams() {
+  const root = path.resolve(__dirname, '../../..');
+  const probeDefinition = loader.loadSync('opdbus/agent/probe/v1/probe.proto', {
+    includeDirs: [path.join(root, 'proto'), path.join(root, 'tests/data/proto')],
+    keepCase: true,
+    longs: Number,
+  });
+  const { ProbeService } = grpc.loadPackageDefinition(probeDefinition).opdbus.agent.probe.v1;
+  const probe = new ProbeService(target, grpc.credentials.createInsecure());
+
+  const numbers = await collect(probe.Generate({ count: 5000 }));
+  assert.strictEqual(numbers.status.code, grpc.status.OK);
+  assert(numbers.metadata.get('opdbus-task-id')[0].length > 8);
+  assert.deepStrictEqual(numbers.messages.map((m) => m.number),
+    Array.from({ length: 5000 }, (_, n) => n + 1));
+  const blocks = await collect(probe.Blocks({ count: 100, size_bytes: 65536 }));
+  assert.deepStrictEqual(blocks.messages.map((m) => m.block.length), Array(100).fill(65536));
+
+  const sum = await new Promise((resolve, reject) => {
+    const stream = probe.Sum((error, response) => (error ? reject(error) : resolve(response)));
+    for (let number = 1; number <= 5000; number += 1) stream.write({ number });
+    stream.end();
+  });
+  assert.strictEqual(sum.sum, 12502500);
+
+  const chat = probe.Chat();
+  const said = collect(chat);
+  for (let n = 0; n < 500; n += 1) chat.write({ text: String(n).repeat(50) });
+  chat.end();
+  const { messages, status } = await said;
+  assert.strictEqual(status.code, grpc.status.OK);
+  assert.deepStrictEqual(messages.map((m) => m.text),
+    Array.from({ length: 500 }, (_, n) => String(n).repeat(50)));
+
+  const late = probe.Chat({ deadline: Date.now() + 300 });
+  const lateEnd = collect(late);
+  late.write({ text: 'a' });
+  const { messages: inTime, status: over } = await lateEnd;
+  assert.deepStrictEqual([inTime.length, over.code], [1, grpc.status.DEADLINE_EXCEEDED]);
+
+  const large = await collect(probe.Blocks({ count: 2, size_bytes: 100 * 1024 * 1024 }));
+  assert.strictEqual(large.status.code, grpc.status.RESOURCE_EXHAUSTED);
+  assert(large.status.metadata.get('grpc-status-details-bin').length === 1);
+
+  const given = probe.Blocks({ count: 100000, size_bytes: 65536 });
+  const givenUp = collect(given);
+  given.once('data', () => given.cancel());
+  assert.strictEqual((await givenUp).status.code, grpc.status.CANCELLED);
+  probe.close();
+}
+
 async function main() {
   const hello = Buffer.from('hello');
   assert(hello.equals((await call('Ping', { payload: hello })).payload));
@@ -72,6 +135,7 @@ async function main() {
     call('Ping', { payload: hello }, new grpc.Metadata(), { deadline: Date.now() - 1 }),
     { code: grpc.status.DEADLINE_EXCEEDED });
   assert(hello.equals((await call('Ping', { payload: hello })).payload));
+  if (agents.some((agent) => agent.id === 'probe')) await checkStreams();
   console.log(`grpc-js: every check holds on ${target}`);
 }
 

@@ -7,6 +7,7 @@ Ends with 0 if every check holds; otherwise it says which does not. Install requ
 import importlib
 import os
 import pathlib
+import queue
 import sys
 import tempfile
 import time
@@ -127,18 +128,79 @@ def check_standard(channel):
     assert answer.payload == b"reflected"
 
 
-def check_time(channel):
-    """Needs the probe agent, which only builds for tests have."""
-    database = ProtoReflectionDescriptorDatabase(channel)
-    pool = descriptor_pool.DescriptorPool(database)
-    service = pool.FindServiceByName("opdbus.agent.probe.v1.ProbeService")
-    method = service.FindMethodByName("Sleep")
-    request_type = message_factory.GetMessageClass(method.input_type)
-    sleep = channel.unary_unary(
-        f"/{service.full_name}/Sleep",
-        request_serializer=lambda message: message.SerializeToString(),
-        response_deserializer=message_factory.GetMessageClass(method.output_type).FromString,
+class Probe:
+    """The probe agent, which only builds for tests have, without stubs."""
+
+    def __init__(self, channel):
+        self.channel = channel
+        pool = descriptor_pool.DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
+        self.service = pool.FindServiceByName("opdbus.agent.probe.v1.ProbeService")
+
+    def operation(self, shape, name):
+        """The type of the request, and what calls the operation."""
+        method = self.service.FindMethodByName(name)
+        call = getattr(self.channel, shape)(
+            f"/{self.service.full_name}/{name}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=message_factory.GetMessageClass(method.output_type).FromString,
+        )
+        return message_factory.GetMessageClass(method.input_type), call
+
+
+def check_streams(probe):
+    generate_type, generate = probe.operation("unary_stream", "Generate")
+    call = generate(generate_type(count=5000))
+    assert len(dict(call.initial_metadata())["opdbus-task-id"]) > 8
+    assert [reply.number for reply in call] == list(range(1, 5001))
+    assert call.code() == grpc.StatusCode.OK
+    blocks_type, blocks = probe.operation("unary_stream", "Blocks")
+    sizes = [len(reply.block) for reply in blocks(blocks_type(count=100, size_bytes=65536))]
+    assert sizes == [65536] * 100
+
+    sum_type, total = probe.operation("stream_unary", "Sum")
+    assert total(sum_type(number=n) for n in range(5001)).sum == 12_502_500
+    chat_type, chat = probe.operation("stream_stream", "Chat")
+    texts = [f"{n}" * 50 for n in range(500)]
+    assert [reply.text for reply in chat(chat_type(text=text) for text in texts)] == texts
+
+    # Each message only after the answer to the one before, then a time that is over.
+    said = queue.SimpleQueue()
+    call = chat(iter(said.get, None), timeout=1)
+    for text in ("a", "b", "c"):
+        said.put(chat_type(text=text))
+        assert next(call).text == text
+    check_code(lambda: next(call), grpc.StatusCode.DEADLINE_EXCEEDED)
+    said.put(None)
+
+    details = check_error(
+        lambda: total(iter([sum_type(number=1)]), metadata=[("opdbus-on-disconnect", "no")]),
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "INVALID_ARGUMENT",
     )
+    assert details["BadRequest"].field_violations[0].field == "opdbus-on-disconnect"
+    call = blocks(blocks_type(count=2, size_bytes=100 * 1024 * 1024))
+    check_code(lambda: next(call), grpc.StatusCode.RESOURCE_EXHAUSTED)
+    assert rpc_status.from_call(call).details, "a broken stream has details"
+
+    # A client that gives a stream up can go on with others.
+    call = blocks(blocks_type(count=100_000, size_bytes=65536))
+    next(call)
+    call.cancel()
+    assert total(iter([sum_type(number=7)])).sum == 7
+
+
+def check_code(call, code):
+    """The call must fail with this code."""
+    try:
+        call()
+    except grpc.RpcError as error:
+        assert error.code() == code, error
+        return
+    raise AssertionError(f"the call must fail with {code}")
+
+
+def check_time(probe):
+    request_type, sleep = probe.operation("unary_unary", "Sleep")
     minute, moment = request_type(), request_type()
     minute.duration.seconds = 60
     moment.duration.nanos = 1000
@@ -170,7 +232,9 @@ def main():
             check_errors(channel, pb, stub)
             check_standard(channel)
             if "probe" in agents:
-                check_time(channel)
+                probe = Probe(channel)
+                check_streams(probe)
+                check_time(probe)
     print(f"grpcio {grpc.__version__}: every check holds on {target}")
 
 

@@ -1,12 +1,19 @@
 //! Requests and responses that are too large, broken or compressed.
 
+use std::time::Duration;
+
 use bytes::Bytes;
+use op_dbus::executor;
 use op_dbus::proto::opdbus::agent::probe::v1::{FillRequest, FillResponse};
 use op_dbus::proto::opdbus::v1::{PingRequest, PingResponse};
+use op_dbus::transport::grpc::Config;
 use prost::Message as _;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::UnixStream;
 use tonic::{Code, Status};
 
-use super::{FILL, LIMIT, PING, check_error, raw, start};
+use super::{Client, FILL, LIMIT, PING, check_error, config, eventually, place, raw, serve, start};
+use crate::fixture::Service;
 
 #[track_caller]
 fn check_limit<T: std::fmt::Debug>(outcome: Result<T, Status>, limit: &str) {
@@ -118,5 +125,41 @@ async fn what_is_no_grpc_gets_an_answer_of_http() {
     ] {
         let answer = raw::exchange(&mut connection, request(method, kind)).await;
         assert_eq!(answer.status, status, "{method} {kind}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_user_has_a_share_of_the_connections_and_hears_of_its_end() {
+    let service = Service::new(executor::Config::default());
+    for (max_connections, max_connections_per_uid, limit) in
+        [(8, 3, "grpc.max_connections_per_uid"), (3, 3, "grpc.max_connections")]
+    {
+        let (_folder, path) = place();
+        let config = Config { max_connections, max_connections_per_uid, ..config(&path) };
+        let _server = serve(config, &service).await.unwrap();
+        let mut clients = Vec::new();
+        for _ in 0..3 {
+            let client = Client::unix(&path).await;
+            client.ping().await;
+            clients.push(client);
+        }
+        let mut refused = UnixStream::connect(&path).await.unwrap();
+        let mut words = Vec::new();
+        refused.read_to_end(&mut words).await.unwrap();
+        let text = String::from_utf8_lossy(&words);
+        assert!(text.ends_with(&format!("({limit} is 3)")), "{text:?}");
+
+        // The others do not notice, and the place of one that goes is free again.
+        for client in &clients {
+            client.ping().await;
+        }
+        clients.pop();
+        eventually("there is a place", async || {
+            let mut stream = UnixStream::connect(&path).await.unwrap();
+            let mut words = Vec::new();
+            let end = stream.read_to_end(&mut words);
+            tokio::time::timeout(Duration::from_millis(50), end).await.is_err()
+        })
+        .await;
     }
 }

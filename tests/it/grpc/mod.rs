@@ -1,8 +1,10 @@
 //! gRPC, driven through real sockets: by tonic's client where a client library's view matters, by
 //! bare HTTP/2 or bare bytes where a library would hide what the server does.
 
+mod broken_streams;
 mod callers;
 mod calls;
+mod client_library;
 mod deadlines;
 mod foreign;
 mod hostile;
@@ -10,6 +12,7 @@ mod limits;
 mod raw;
 mod sockets;
 mod standard;
+mod streams;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,7 +25,7 @@ use prost::Message;
 use tempfile::TempDir;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, IntoStreamingRequest, Request, Response, Status, Streaming};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::fixture::Service;
@@ -56,6 +59,8 @@ pub fn config(path: &std::path::Path) -> Config {
         tcp: None,
         max_request_bytes: LIMIT,
         max_response_bytes: LIMIT,
+        max_connections: 64,
+        max_connections_per_uid: 64,
     }
 }
 
@@ -119,6 +124,25 @@ impl Client {
         grpc.unary(request, PathAndQuery::from_static(path), codec).await
     }
 
+    /// Opens a stream in both directions; an operation that takes one message takes a stream of one.
+    pub async fn stream<Q, A>(
+        &self,
+        path: &'static str,
+        request: impl IntoStreamingRequest<Message = Q>,
+    ) -> Result<Response<Streaming<A>>, Status>
+    where
+        Q: Message + Default + 'static,
+        A: Message + Default + 'static,
+    {
+        let mut grpc = tonic::client::Grpc::new(self.0.clone())
+            .max_decoding_message_size(usize::MAX)
+            .max_encoding_message_size(usize::MAX);
+        grpc.ready().await.unwrap();
+        let codec = tonic_prost::ProstCodec::default();
+        grpc.streaming(request.into_streaming_request(), PathAndQuery::from_static(path), codec)
+            .await
+    }
+
     /// Pings, and checks that the answer is the question's.
     pub async fn ping(&self) {
         let request = PingRequest { payload: "ping".into() };
@@ -132,6 +156,11 @@ pub const ECHO: &str = "/opdbus.agent.probe.v1.ProbeService/Echo";
 pub const SLEEP: &str = "/opdbus.agent.probe.v1.ProbeService/Sleep";
 pub const FAIL: &str = "/opdbus.agent.probe.v1.ProbeService/Fail";
 pub const FILL: &str = "/opdbus.agent.probe.v1.ProbeService/Fill";
+pub const GENERATE: &str = "/opdbus.agent.probe.v1.ProbeService/Generate";
+pub const SUM: &str = "/opdbus.agent.probe.v1.ProbeService/Sum";
+pub const CHAT: &str = "/opdbus.agent.probe.v1.ProbeService/Chat";
+pub const BLOCKS: &str = "/opdbus.agent.probe.v1.ProbeService/Blocks";
+pub const LINGER: &str = "/opdbus.agent.probe.v1.ProbeService/Linger";
 pub const COUNT: &str = "/opdbus.agent.probe.v1.ProbeService/Count";
 
 /// Checks code and reason of a failed call and gives its details.

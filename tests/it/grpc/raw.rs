@@ -1,15 +1,21 @@
 //! A client without a library: HTTP/2 by hyper, with no deadline and no retry of its own, and the bytes
 //! of a request by hand.
 
+use std::io;
 use std::path::Path;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::{HeaderMap, Request, StatusCode};
-use http_body_util::{BodyExt as _, Full};
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
 use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
 
 /// A connection.
 pub type Connection = SendRequest<Full<Bytes>>;
@@ -70,6 +76,54 @@ pub async fn exchange(connection: &mut Connection, request: Request<Full<Bytes>>
     Answer { status: head.status, headers }
 }
 
+/// A call whose request is sent piece by piece. Sending an error resets the stream.
+pub struct Call {
+    pub pieces: mpsc::Sender<Result<Frame<Bytes>, io::Error>>,
+    pub response: JoinHandle<hyper::Result<Response<Incoming>>>,
+}
+
+/// Opens a call on a connection of its own.
+pub async fn open(path: &Path, operation: &str, headers: &[(&str, &str)]) -> Call {
+    let stream = UnixStream::connect(path).await.unwrap();
+    let (mut sender, connection) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let (pieces, body) = mpsc::channel(16);
+    let mut request = Request::post(format!("http://localhost{operation}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(StreamBody::new(ReceiverStream::new(body))).unwrap();
+    let response = tokio::spawn(async move { sender.send_request(request).await });
+    Call { pieces, response }
+}
+
+impl Call {
+    /// Sends `bytes` as they are.
+    pub async fn send(&self, bytes: impl Into<Bytes>) {
+        self.pieces.send(Ok(Frame::data(bytes.into()))).await.unwrap();
+    }
+
+    /// Sends no more, and gives what came back with the bytes of its body.
+    pub async fn end(self) -> (Answer, Bytes) {
+        drop(self.pieces);
+        Self::answer(self.response).await
+    }
+
+    /// Waits for the end of the call without ending the request.
+    pub async fn answer(
+        response: JoinHandle<hyper::Result<Response<Incoming>>>,
+    ) -> (Answer, Bytes) {
+        let (head, body) = response.await.unwrap().unwrap().into_parts();
+        let body = body.collect().await.unwrap();
+        let mut headers = head.headers;
+        headers.extend(body.trailers().cloned().unwrap_or_default());
+        (Answer { status: head.status, headers }, body.to_bytes())
+    }
+}
+
 /// A message with its prefix.
 pub fn framed(message: &impl Message) -> Bytes {
     let mut bytes = BytesMut::new();
@@ -87,6 +141,31 @@ fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
 
 /// The bytes of a whole connection that makes one call, with the authority as it is given.
 pub fn connection_bytes(path: &str, authority: &str, message: &impl Message) -> Vec<u8> {
+    // Windows so wide that only the socket bounds what the server sends.
+    let wide = [frame(4, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]), frame(8, 0, 0, &[0x7f, 0, 0, 0])];
+    [PREFACE.to_vec(), wide.concat(), head(path, authority), frame(0, 1, 1, &framed(message))]
+        .concat()
+}
+
+/// The bytes of a connection that begins a call, sends a message and resets the stream with `code`.
+pub fn reset_bytes(path: &str, message: &impl Message, code: u8) -> Vec<u8> {
+    let settings = frame(4, 0, 0, &[]);
+    let message = frame(0, 0, 1, &framed(message));
+    let reset = frame(3, 0, 1, &[0, 0, 0, code]);
+    [PREFACE.to_vec(), settings, head(path, "localhost"), message, reset].concat()
+}
+
+/// The bytes of a connection that makes one call and lets the server send nothing.
+pub fn closed_window_bytes(path: &str, message: &impl Message) -> Vec<u8> {
+    let settings = frame(4, 0, 0, &[0, 4, 0, 0, 0, 0]);
+    let message = frame(0, 1, 1, &framed(message));
+    [PREFACE.to_vec(), settings, head(path, "localhost"), message].concat()
+}
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// The frame that begins a call.
+fn head(path: &str, authority: &str) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in [
         (":method", "POST"),
@@ -104,13 +183,5 @@ pub fn connection_bytes(path: &str, authority: &str, message: &impl Message) -> 
             block.extend_from_slice(text.as_bytes());
         }
     }
-    [
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
-        // Windows so wide that only the socket bounds what the server sends.
-        frame(4, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]),
-        frame(8, 0, 0, &[0x7f, 0, 0, 0]),
-        frame(1, 4, 1, &block),
-        frame(0, 1, 1, &framed(message)),
-    ]
-    .concat()
+    frame(1, 4, 1, &block)
 }

@@ -76,6 +76,8 @@ impl World {
             tcp: None,
             max_request_bytes: 4 * 1024 * 1024,
             max_response_bytes: 16 * 1024 * 1024,
+            max_connections: 64,
+            max_connections_per_uid: 64,
         };
         let over_grpc =
             grpc::start(config, Arc::clone(executor), Arc::clone(status)).await.unwrap();

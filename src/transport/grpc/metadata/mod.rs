@@ -1,14 +1,16 @@
-//! What a client says beside its request, in gRPC metadata: deadline, request id, trace context. It
+//! What a client says beside its request, in gRPC metadata: deadline, ids, trace context. It
 //! reads and checks; what follows from it is the executor's.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
 
+use crate::call::OnDisconnect;
 use crate::error::Error;
 
-/// The longest `opdbus-request-id`, in bytes.
-const MAX_REQUEST_ID_BYTES: usize = 128;
+/// The longest `opdbus-request-id` or `opdbus-session-id`, in bytes.
+const MAX_ID_BYTES: usize = 128;
 
 /// What the metadata of one call say.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -17,6 +19,10 @@ pub(super) struct Metadata {
     pub(super) timeout: Option<Duration>,
     /// The client's name for the request (`opdbus-request-id`).
     pub(super) request_id: Option<Box<str>>,
+    /// The session that the call belongs to (`opdbus-session-id`).
+    pub(super) session: Option<Arc<str>>,
+    /// What becomes of a stream when its client goes away (`opdbus-on-disconnect`).
+    pub(super) on_disconnect: Option<OnDisconnect>,
     /// The W3C trace context (`traceparent`).
     pub(super) traceparent: Option<Box<str>>,
     /// True if `grpc-encoding` names a compression.
@@ -39,15 +45,26 @@ impl Metadata {
                     set("traceparent", &mut metadata.traceparent, traceparent(value))?;
                 }
                 "opdbus-request-id" => {
-                    set("opdbus-request-id", &mut metadata.request_id, request_id(value))?;
+                    set("opdbus-request-id", &mut metadata.request_id, id(value).map(Box::from))?;
                 }
-                name @ ("opdbus-session-id" | "opdbus-detach") => {
-                    return Err(Error::invalid(name, "this release does not serve it"));
+                "opdbus-session-id" => {
+                    set("opdbus-session-id", &mut metadata.session, id(value).map(Arc::from))?;
+                }
+                "opdbus-on-disconnect" => {
+                    let choice = on_disconnect(value);
+                    set("opdbus-on-disconnect", &mut metadata.on_disconnect, choice)?;
+                }
+                name @ "opdbus-detach" => {
+                    return Err(Error::invalid(
+                        name,
+                        "gRPC has CallsService.StartCall for this, which gives a task at once",
+                    ));
                 }
                 name if name.starts_with("opdbus-") => {
                     return Err(Error::invalid(
                         name,
-                        "op-dbus knows no such metadata; there is opdbus-request-id",
+                        "op-dbus knows no such metadata; there are opdbus-request-id, \
+                         opdbus-session-id and opdbus-on-disconnect",
                     ));
                 }
                 _ => {}
@@ -88,13 +105,20 @@ fn timeout(value: &[u8]) -> Result<Duration, &'static str> {
     }
 }
 
-fn request_id(value: &[u8]) -> Result<Box<str>, &'static str> {
+fn id(value: &[u8]) -> Result<&str, &'static str> {
     const FORM: &str = "must be 1 to 128 visible ASCII characters";
-    if !(1..=MAX_REQUEST_ID_BYTES).contains(&value.len()) || !value.iter().all(u8::is_ascii_graphic)
-    {
+    if !(1..=MAX_ID_BYTES).contains(&value.len()) || !value.iter().all(u8::is_ascii_graphic) {
         return Err(FORM);
     }
-    str::from_utf8(value).map(Box::from).map_err(|_| FORM)
+    str::from_utf8(value).map_err(|_| FORM)
+}
+
+fn on_disconnect(value: &[u8]) -> Result<OnDisconnect, &'static str> {
+    match value {
+        b"continue" => Ok(OnDisconnect::Continue),
+        b"cancel" => Ok(OnDisconnect::Cancel),
+        _ => Err("must be continue or cancel"),
+    }
 }
 
 /// A W3C trace context: version, trace, parent and flags in lower-case hexadecimal digits.

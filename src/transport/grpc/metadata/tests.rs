@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::Metadata;
+use crate::call::OnDisconnect;
 use crate::error::ErrorKind;
 
 fn read(pairs: &[(&'static str, &[u8])]) -> Result<Metadata, String> {
@@ -38,14 +39,30 @@ fn timeouts_have_every_unit() {
 }
 
 #[test]
-fn request_ids_are_short_and_visible() {
+fn ids_are_short_and_visible() {
     let longest = [b'~'; 128];
     for id in [b"a" as &[u8], b"0af7-651!", &longest] {
-        let metadata = read(&[("opdbus-request-id", id)]).unwrap();
+        let metadata = read(&[("opdbus-request-id", id), ("opdbus-session-id", id)]).unwrap();
         assert_eq!(metadata.request_id.unwrap().as_bytes(), id);
+        assert_eq!(metadata.session.unwrap().as_bytes(), id);
     }
     for id in [b"" as &[u8], b"a b", b"a\tb", "é".as_bytes(), &[b'a'; 129]] {
-        assert_eq!(read(&[("opdbus-request-id", id)]).unwrap_err(), "opdbus-request-id");
+        for name in ["opdbus-request-id", "opdbus-session-id"] {
+            assert_eq!(read(&[(name, id)]).unwrap_err(), name);
+        }
+    }
+}
+
+#[test]
+fn a_client_says_what_its_going_away_means() {
+    let name = "opdbus-on-disconnect";
+    for (text, choice) in
+        [(b"continue" as &[u8], OnDisconnect::Continue), (b"cancel", OnDisconnect::Cancel)]
+    {
+        assert_eq!(read(&[(name, text)]).unwrap().on_disconnect, Some(choice));
+    }
+    for text in [b"" as &[u8], b"Cancel", b"ignore"] {
+        assert_eq!(read(&[(name, text)]).unwrap_err(), name);
     }
 }
 
@@ -76,7 +93,7 @@ fn trace_contexts_are_checked() {
 
 #[test]
 fn op_dbus_metadata_that_is_not_served_is_refused() {
-    for name in ["opdbus-session-id", "opdbus-detach", "opdbus-request-idd", "opdbus-"] {
+    for name in ["opdbus-detach", "opdbus-request-idd", "opdbus-"] {
         assert_eq!(read(&[(name, b"1")]).unwrap_err(), name);
     }
     for name in ["opdbus", "x-opdbus-detach", "user-agent", "tracestate"] {
@@ -89,6 +106,8 @@ fn nothing_comes_twice() {
     for (name, value) in [
         ("grpc-timeout", b"1S" as &[u8]),
         ("opdbus-request-id", b"a"),
+        ("opdbus-session-id", b"a"),
+        ("opdbus-on-disconnect", b"cancel"),
         ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
     ] {
         assert_eq!(read(&[(name, value), (name, value)]).unwrap_err(), name);

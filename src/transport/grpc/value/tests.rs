@@ -8,9 +8,10 @@ use futures_util::stream;
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 
-use super::{COPIED_BYTES, Outgoing, Refusal, Unread, answer, read};
+use super::{COPIED_BYTES, Outgoing, Unread, answer, read};
 use crate::error::ErrorKind;
 use crate::metrics::Rejection;
+use crate::transport::grpc::error::Refusal;
 
 const LIMIT: usize = 100_000;
 
