@@ -22,11 +22,12 @@ use tokio::sync::Notify;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
-use crate::call::Context;
+use crate::call::{Context, Transport};
 use crate::contract::{Running, json_to_message, message_to_json};
 use crate::error::{Error, ErrorKind};
 use crate::metrics::{Metrics, Rejection, Stage};
 use crate::registry::Registry;
+use crate::session::{self, InSession, Sessions};
 use crate::task::{self, Tasks};
 
 pub use access::Policy;
@@ -58,6 +59,8 @@ pub struct Config {
     pub request_id_max: usize,
     /// The tasks.
     pub tasks: task::Config,
+    /// The sessions.
+    pub sessions: session::Config,
 }
 
 impl Default for Config {
@@ -72,6 +75,7 @@ impl Default for Config {
             request_id_ttl: Duration::from_secs(600),
             request_id_max: 4096,
             tasks: task::Config::default(),
+            sessions: session::Config::default(),
         }
     }
 }
@@ -84,6 +88,7 @@ pub struct Executor {
     routes: ArcSwap<Routes>,
     repeats: Repeats,
     tasks: Arc<Tasks>,
+    sessions: Arc<Sessions>,
     draining: AtomicBool,
     next_call: AtomicU64,
     ended: Notify,
@@ -93,11 +98,20 @@ impl Executor {
     /// An executor for the services that `registry` holds now; after a registration,
     /// [`Executor::refresh`] takes it up.
     #[must_use]
-    pub fn new(config: Config, registry: Arc<Registry>, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub fn new(
+        config: Config,
+        registry: Arc<Registry>,
+        metrics: Arc<Metrics>,
+        sessions: Arc<Sessions>,
+    ) -> Arc<Self> {
         let routes = Routes::new(&registry.snapshot(), &config, &metrics);
+        let tasks = Arc::new(Tasks::default());
+        let ending = Arc::clone(&tasks);
+        sessions.on_end(move |scope| ending.session_ended(scope));
         Arc::new(Self {
             repeats: Repeats::default(),
-            tasks: Arc::default(),
+            tasks,
+            sessions,
             config: ArcSwap::from_pointee(config),
             registry,
             metrics,
@@ -111,6 +125,7 @@ impl Executor {
     /// Puts a new configuration in force. Calls that run or wait keep the limits they came under.
     pub fn reconfigure(&self, config: Config) {
         self.routes.store(Arc::new(Routes::new(&self.registry.snapshot(), &config, &self.metrics)));
+        self.sessions.reconfigure(config.sessions.clone());
         self.config.store(Arc::new(config));
     }
 
@@ -140,6 +155,17 @@ impl Executor {
     #[must_use]
     pub fn tasks(&self) -> &Arc<Tasks> {
         &self.tasks
+    }
+
+    /// The sessions that calls may name.
+    #[must_use]
+    pub fn sessions(&self) -> &Arc<Sessions> {
+        &self.sessions
+    }
+
+    /// Notes that the client at `address` is gone.
+    pub fn client_gone(&self, transport: Transport, address: &str) {
+        self.sessions.client_gone(transport, address);
     }
 
     /// The operation at a gRPC path.
@@ -207,9 +233,10 @@ impl Executor {
         message_to_json(&route.operation.output, &response)
     }
 
-    /// Refuses every call from now on; those that run go on.
+    /// Refuses every call from now on; those that run go on, but for streams that hold sessions.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
+        self.sessions.stop();
     }
 
     /// Resolves when no call runs or waits. Only after [`Executor::drain`]: while new calls come there
@@ -262,16 +289,27 @@ impl Executor {
             return Err(needs_stream(route));
         }
         let config = self.config.load_full();
-        self.let_in(&config, route, &context)?;
+        let in_session = self.let_in(&config, route, &context)?;
         context.deadline = deadline(route, &context, config.default_timeout, config.max_timeout);
         match context.request_id.take() {
-            None => self.run_in_time(route, &context, self.unary(route, &context, request)).await,
-            Some(id) => self.run_once(id, &config, route, context, request).await,
+            None => {
+                let work = self.unary(route, &context, request);
+                let outcome = self.run_in_time(route, &context, work).await;
+                drop(in_session);
+                outcome
+            }
+            Some(id) => self.run_once(id, &config, route, context, request, in_session).await,
         }
     }
 
-    /// What every call must pass before anything is done for it.
-    fn let_in(&self, config: &Config, route: &Route, context: &Context) -> Result<(), Error> {
+    /// What every call must pass before anything is done for it. What it gives is kept for as long as
+    /// the call runs.
+    fn let_in(
+        &self,
+        config: &Config,
+        route: &Route,
+        context: &Context,
+    ) -> Result<Option<InSession>, Error> {
         if self.draining.load(Ordering::Acquire) {
             self.reject(Rejection::Draining);
             return Err(Error::new(ErrorKind::Unavailable, "the service is stopping"));
@@ -279,8 +317,16 @@ impl Executor {
         let start = Instant::now();
         self.metrics.stage(Stage::Lookup, start - context.received);
         self.authorize(config, route, context)?;
+        let in_session = match &context.session {
+            None => None,
+            Some(id) => Some(
+                self.sessions
+                    .enter(context, id, &route.operation)
+                    .inspect_err(|_| self.reject(Rejection::UnknownSession))?,
+            ),
+        };
         self.metrics.stage(Stage::Authorize, start.elapsed());
-        Ok(())
+        Ok(in_session)
     }
 
     /// The work of a call with one request and one response.
@@ -310,6 +356,7 @@ impl Executor {
         route: &Arc<Route>,
         context: Context,
         request: Bytes,
+        in_session: Option<InSession>,
     ) -> Result<Bytes, Error> {
         let deadline = context.deadline;
         let key = repeats::Key::new(id, &context.caller, route);
@@ -320,7 +367,9 @@ impl Executor {
         work.deadline = Some(work.received + config.max_timeout);
         let work = async move {
             let running = executor.unary(&called, &work, payload);
-            executor.run_in_time(&called, &work, running).await
+            let outcome = executor.run_in_time(&called, &work, running).await;
+            drop(in_session);
+            outcome
         };
         let result = self.repeats.run(key, config, route, request, work);
         match deadline {

@@ -10,6 +10,7 @@ use super::{Executor, Route, deadline};
 use crate::call::Context;
 use crate::contract::{RawReplies, RawRequests};
 use crate::error::{Error, ErrorKind};
+use crate::session::InSession;
 use crate::task::Task;
 
 /// What a call is given.
@@ -38,11 +39,11 @@ impl Executor {
     ) -> Result<Arc<Task>, Error> {
         let observation = Observation::start(self, route, &context);
         let config = self.config.load_full();
-        let opened = self
-            .let_in(&config, route, &context)
-            .and_then(|()| self.tasks.open(&config.tasks, &route.operation, &context));
-        let task = match opened {
-            Ok(task) => task,
+        let opened = self.let_in(&config, route, &context).and_then(|in_session| {
+            Ok((in_session, self.tasks.open(&config.tasks, &route.operation, &context)?))
+        });
+        let (in_session, task) = match opened {
+            Ok(opened) => opened,
             Err(error) => {
                 observation.end(Some(&error));
                 return Err(error);
@@ -56,6 +57,7 @@ impl Executor {
             route: Arc::clone(route),
             task: Arc::clone(&task),
             context,
+            _in_session: in_session,
         };
         tokio::spawn(work.run(input, observation));
         Ok(task)
@@ -68,6 +70,7 @@ struct Work {
     route: Arc<Route>,
     task: Arc<Task>,
     context: Context,
+    _in_session: Option<InSession>,
 }
 
 impl Work {
@@ -84,7 +87,7 @@ impl Work {
     }
 
     async fn work(&self, input: Input) -> Result<(), Error> {
-        let Self { executor, route, task, context } = self;
+        let Self { executor, route, task, context, _in_session } = self;
         let running = Box::pin(async move {
             task.begin();
             let operation = &route.operation;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::{Bounds, Task};
-use crate::call::{Context, Identity};
+use crate::call::{Context, Identity, OnDisconnect, SessionScope};
 use crate::contract::Operation;
 use crate::error::{Error, ErrorKind};
 
@@ -68,6 +68,17 @@ impl Tasks {
         let task = self.all().get(id).cloned();
         task.filter(|task| task.caller().identity == identity)
             .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no task {id}")))
+    }
+
+    /// Cancels the tasks of a session that has ended, those that end with their client.
+    pub fn session_ended(&self, session: &SessionScope) {
+        for task in self.all().values() {
+            let is_of_it =
+                task.session() == Some(&session.id) && task.caller().uid() == Some(session.uid);
+            if is_of_it && task.on_disconnect() == OnDisconnect::Cancel {
+                task.cancel();
+            }
+        }
     }
 
     fn all(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Task>>> {

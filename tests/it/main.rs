@@ -22,4 +22,5 @@ mod memory;
 mod parity;
 mod process;
 mod sequential_thinking;
+mod sessions;
 mod streams;

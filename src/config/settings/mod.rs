@@ -12,6 +12,7 @@ use super::keys::{self, Key, Keys};
 use super::problem::Problems;
 use super::read::Source;
 use crate::executor::{self, Policy};
+use crate::session;
 use crate::storage::{self, Durability};
 use crate::task;
 use crate::transport::{dbus, grpc};
@@ -22,6 +23,9 @@ use checker::Checker;
 
 /// The longest time for a call, in milliseconds: a day.
 const MAX_TIMEOUT_MS: i64 = 86_400_000;
+
+/// The longest time that a session lives without being used, in milliseconds: a week.
+const MAX_IDLE_MS: i64 = 7 * MAX_TIMEOUT_MS;
 
 /// What the configuration says.
 #[derive(Clone, Debug)]
@@ -125,7 +129,7 @@ pub(super) fn check(keys: &Keys, sources: &[Source]) -> Result<Settings, Problem
     let settings = Settings {
         dbus: dbus_transport(&mut c, &keys.dbus),
         grpc: grpc_transport(&mut c, &keys.grpc),
-        executor: executor(&mut c, &keys.executor),
+        executor: executor(&mut c, keys),
         storage: storage::Config {
             path: c.path(&keys.storage.path).unwrap_or_else(|| {
                 c.reject(&keys.storage.path, "it must name a folder, as \"/var/lib/op-dbus\"");
@@ -213,7 +217,9 @@ fn grpc_transport(c: &mut Checker<'_>, keys: &keys::grpc::Section) -> Option<Grp
     keys.enabled.value.then_some(config)
 }
 
-fn executor(c: &mut Checker<'_>, keys: &keys::executor::Section) -> executor::Config {
+fn executor(c: &mut Checker<'_>, keys: &Keys) -> executor::Config {
+    let sessions = sessions(c, &keys.sessions);
+    let keys = &keys.executor;
     let timeouts = 1..=MAX_TIMEOUT_MS;
     let config = executor::Config {
         max_in_flight: c.size(&keys.max_in_flight, 1..=65_536, "calls"),
@@ -228,9 +234,21 @@ fn executor(c: &mut Checker<'_>, keys: &keys::executor::Section) -> executor::Co
         request_id_ttl: c.millis(&keys.request_id_ttl_ms, timeouts),
         request_id_max: c.size(&keys.request_id_max, 1..=1_000_000, "results"),
         tasks: task::Config::default(),
+        sessions,
     };
     c.not_above(&keys.default_timeout_ms, &keys.max_timeout_ms);
     c.not_above(&keys.max_in_flight_per_agent, &keys.max_in_flight);
+    config
+}
+
+fn sessions(c: &mut Checker<'_>, keys: &keys::sessions::Section) -> session::Config {
+    let config = session::Config {
+        max: c.size(&keys.max, 1..=1_000_000, "sessions"),
+        max_per_caller: c.size(&keys.max_per_caller, 1..=1_000_000, "sessions"),
+        idle: c.millis(&keys.idle_ms, 1..=MAX_IDLE_MS),
+        grace: c.millis(&keys.grace_ms, 0..=MAX_TIMEOUT_MS),
+    };
+    c.not_above(&keys.max_per_caller, &keys.max);
     config
 }
 

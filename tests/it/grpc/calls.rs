@@ -15,9 +15,13 @@ use op_dbus::proto::opdbus::agent::probe::v1::{
 };
 use op_dbus::proto::opdbus::v1::{CallJsonRequest, CallJsonResponse, PingRequest, PingResponse};
 use op_dbus::registry::Registry;
+use op_dbus::session;
 use op_dbus::status::Status as ServiceStatus;
 use op_dbus::transport::grpc::{self, Config, Server};
+use tempfile::TempDir;
 use tonic::{Code, Request};
+
+use crate::fixture::sessions;
 
 use super::{COUNT, Client, ECHO, FAIL, PING, check_error, config, place, start};
 
@@ -238,6 +242,7 @@ pub struct Heard {
     pub status: Arc<ServiceStatus>,
     pub contexts: Arc<Mutex<Vec<Context>>>,
     _server: Server,
+    _folder: TempDir,
 }
 
 pub async fn listening(config: Config) -> Heard {
@@ -247,10 +252,13 @@ pub async fn listening(config: Config) -> Heard {
     let host = Arc::new(Listening(Arc::clone(&contexts)));
     registry.register(&contract, "opdbus.v1.AgentsService", host).unwrap();
     let metrics = Arc::new(Metrics::new().unwrap());
-    let executor = Executor::new(executor::Config::default(), registry, metrics);
     let status = Arc::new(ServiceStatus::default());
+    let folder = tempfile::tempdir().unwrap();
+    let agents: Arc<dyn session::Agents> = Arc::clone(&registry) as _;
+    let sessions = sessions(folder.path(), &metrics, &status, &agents, session::Config::default());
+    let executor = Executor::new(executor::Config::default(), registry, metrics, sessions);
     let server = grpc::start(config, Arc::clone(&executor), Arc::clone(&status)).await.unwrap();
-    Heard { executor, status, contexts, _server: server }
+    Heard { executor, status, contexts, _server: server, _folder: folder }
 }
 
 impl Heard {
