@@ -168,6 +168,11 @@ impl Executor {
         self.sessions.client_gone(transport, address);
     }
 
+    /// Notes that every client of a transport is gone, as when the bus was lost.
+    pub fn clients_gone(&self, transport: Transport) {
+        self.sessions.clients_gone(transport);
+    }
+
     /// The operation at a gRPC path.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 //! is theirs to drop.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -35,7 +35,7 @@ impl Sessions {
         let mut table = self.table();
         let session = table.remove(uid, id).ok_or_else(|| unknown(id))?;
         let description = session.describe(&self.config.load());
-        self.ended(&mut table, session, SessionEnd::Asked);
+        self.ended(table, session, SessionEnd::Asked);
         Ok(description)
     }
 
@@ -44,47 +44,57 @@ impl Sessions {
         let mut table = self.table();
         if let Some(session) = table.remove(scope.uid, &scope.id) {
             let reason = session.lease.end();
-            self.ended(&mut table, session, reason);
+            self.ended(table, session, reason);
         }
     }
 
     /// Ends a session that its client never heard of.
-    pub(super) fn take_back(self: &Arc<Self>, scope: &SessionScope) {
+    pub(super) fn take_back(self: &Arc<Self>, scope: &SessionScope, token: &str) {
         let mut table = self.table();
-        if let Some(session) = table.remove(scope.uid, &scope.id) {
-            self.ended(&mut table, session, SessionEnd::Disconnected);
+        let is_it = table.find(scope.uid, &scope.id).is_some_and(|found| found.token.is(token));
+        if is_it && let Some(session) = table.remove(scope.uid, &scope.id) {
+            self.ended(table, session, SessionEnd::Disconnected);
         }
     }
 
-    fn ended(self: &Arc<Self>, table: &mut Table, session: Session, reason: SessionEnd) {
+    /// Tells everybody of the end of a session that was taken out of the table.
+    fn ended(
+        self: &Arc<Self>,
+        mut table: MutexGuard<'_, Table>,
+        session: Session,
+        reason: SessionEnd,
+    ) {
         let Session { scope, streams, agents, transport, running, .. } = session;
+        let telling = self.telling(&mut table, scope.clone(), agents, running);
+        self.changes.send(Change::Ended(scope.clone(), reason)).ok();
+        drop(table);
         self.metrics.session_ended(transport, reason);
-        tracing::debug!(session = %scope.id, uid = scope.uid, reason = reason.name(), "a session has ended");
+        tracing::debug!(
+            session = %scope.id, uid = scope.uid, reason = reason.name(), "a session has ended"
+        );
         for (_, hear) in streams {
             // A stream that has just gone need not hear.
             hear.send(reason).ok();
         }
-        self.tell_agents(table, scope.clone(), agents, running);
         if let Some(hear) = self.on_end.get() {
             hear(&scope);
         }
-        self.changes.send(Change::Ended(scope, reason)).ok();
+        tokio::spawn(telling.run());
     }
 
-    /// Tells, behind the caller's back, the agents of a session that has ended.
-    pub(super) fn tell_agents(
+    /// What is to run so that the agents hear of the end of a session. It must neither run nor be
+    /// dropped under the table's lock.
+    pub(super) fn telling(
         self: &Arc<Self>,
         table: &mut Table,
         scope: SessionScope,
         agents: Vec<Box<str>>,
         running: Arc<Running>,
-    ) {
+    ) -> Telling {
         let (all_told, told) = watch::channel(());
         table.ending.insert(scope.clone(), Ending { agents: agents.clone(), told });
         self.must_record(table, scope.clone());
-        let telling =
-            Telling { sessions: Arc::clone(self), scope, agents, running, _all_told: all_told };
-        tokio::spawn(telling.run());
+        Telling { sessions: Arc::clone(self), scope, agents, running, _all_told: all_told }
     }
 
     /// Resolves when no agent is still being told of the end of a session with this id.
@@ -99,7 +109,7 @@ impl Sessions {
 }
 
 /// The telling of one session's end. Dropping it is the end of it, however that came.
-struct Telling {
+pub(super) struct Telling {
     sessions: Arc<Sessions>,
     scope: SessionScope,
     agents: Vec<Box<str>>,
@@ -109,7 +119,7 @@ struct Telling {
 }
 
 impl Telling {
-    async fn run(self) {
+    pub(super) async fn run(self) {
         if timeout(LEAVE, self.running.none()).await.is_err() {
             tracing::warn!(
                 session = %self.scope.id, uid = self.scope.uid,

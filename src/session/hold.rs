@@ -21,14 +21,27 @@ pub struct Hold {
     ended: oneshot::Receiver<SessionEnd>,
 }
 
-impl Hold {
-    pub(super) fn new(sessions: &Arc<Sessions>, table: &mut Table, scope: &SessionScope) -> Self {
+/// A stream that has been noted in the table. It becomes a [`Hold`] outside the table's lock.
+pub(super) struct Noted {
+    stream: u64,
+    ended: oneshot::Receiver<SessionEnd>,
+}
+
+impl Noted {
+    pub(super) fn new(table: &mut Table, scope: &SessionScope) -> Self {
         let stream = NEXT_STREAM.fetch_add(1, Ordering::Relaxed);
         let (hear, ended) = oneshot::channel();
         table.hold_by_stream(scope, stream, hear);
-        Self { sessions: Arc::clone(sessions), scope: scope.clone(), stream, ended }
+        Self { stream, ended }
     }
 
+    pub(super) fn hold(self, sessions: &Arc<Sessions>, scope: &SessionScope) -> Hold {
+        let Self { stream, ended } = self;
+        Hold { sessions: Arc::clone(sessions), scope: scope.clone(), stream, ended }
+    }
+}
+
+impl Hold {
     /// The session that is held.
     #[must_use]
     pub fn scope(&self) -> &SessionScope {

@@ -145,8 +145,8 @@ impl Sessions {
         self.on_end.get_or_init(|| Box::new(hear));
     }
 
-    /// Lets a call into the session that it names: the session counts as used for as long as the
-    /// result lives.
+    /// Lets a call into the session that it names, in which it is for as long as the result lives. A
+    /// session in which a call is does not run out.
     ///
     /// # Errors
     /// `NotFound` if the caller has no such session.
@@ -211,16 +211,31 @@ impl Sessions {
     pub fn client_gone(&self, transport: Transport, address: &str) {
         match transport {
             Transport::Grpc => {}
+            Transport::Dbus => self.release(&[address.into()]),
+        }
+    }
+
+    /// Notes that every client of a transport is gone, as when the bus was lost.
+    pub fn clients_gone(&self, transport: Transport) {
+        match transport {
+            Transport::Grpc => {}
             Transport::Dbus => {
-                let grace = self.config.load().grace;
-                let mut table = self.table();
-                for scope in table.release_client(address, grace) {
-                    self.note_change(&mut table, scope);
-                }
-                drop(table);
-                self.earlier.notify_one();
+                let clients = self.table().clients();
+                self.release(&clients);
             }
         }
+    }
+
+    fn release(&self, clients: &[Arc<str>]) {
+        let grace = self.config.load().grace;
+        let mut table = self.table();
+        for client in clients {
+            for scope in table.release_client(client, grace) {
+                self.note_change(&mut table, scope);
+            }
+        }
+        drop(table);
+        self.earlier.notify_one();
     }
 
     /// Tells every change from now on. A reader that is [`CHANGES_KEPT`] behind is told that it has

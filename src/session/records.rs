@@ -135,6 +135,7 @@ impl Sessions {
     pub(super) fn take_up(self: &Arc<Self>) -> Result<(), Error> {
         let rows = self.records.store.read(read)?;
         let grace = self.config.load().grace;
+        let mut ended = Vec::new();
         let mut table = self.table();
         for row in rows {
             match row {
@@ -143,9 +144,13 @@ impl Sessions {
                     table.insert(*session, grace);
                 }
                 Taken::Ended(scope, agents) => {
-                    self.tell_agents(&mut table, scope, agents, Arc::default());
+                    ended.push(self.telling(&mut table, scope, agents, Arc::default()));
                 }
             }
+        }
+        drop(table);
+        for telling in ended {
+            tokio::spawn(telling.run());
         }
         Ok(())
     }
@@ -263,10 +268,8 @@ fn taken(row: &Row<'_>) -> Result<Taken, rusqlite::Error> {
         client_name: client_name.into(),
         metadata: metadata.into_iter().collect::<Vec<_>>().into(),
     };
-    let transport = match transport.as_str() {
-        "dbus" => Transport::Dbus,
-        _ => Transport::Grpc,
-    };
+    let transport = Transport::ALL.into_iter().find(|known| known.name() == transport);
+    let transport = transport.unwrap_or(Transport::Grpc);
     let idle = Duration::from_millis(row.get(5)?);
     Ok(Taken::Session(Box::new(Session {
         token: Token::from_bytes(row.get(2)?),

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::table::{Lease, Metadata, Said, Session, Table};
+use super::hold::Noted;
+use super::table::{Metadata, Said, Session, Table};
 use super::{Change, Config, Hold, Sessions, unknown};
 use crate::call::{SessionScope, Transport};
 use crate::error::{Error, ErrorKind};
@@ -64,7 +65,7 @@ impl Begun {
 impl Drop for Begun {
     fn drop(&mut self) {
         if !self.told && !self.resumed {
-            self.sessions.take_back(&self.scope);
+            self.sessions.take_back(&self.scope, &self.token);
         }
     }
 }
@@ -178,31 +179,33 @@ impl Sessions {
                 false
             }
         };
-        let hold = match &holder {
-            Holder::Stream => Some(Hold::new(self, &mut table, &scope)),
+        let noted = match holder {
+            Holder::Stream => Some(Noted::new(&mut table, &scope)),
             Holder::Client(client) => {
-                table.hold_by_client(&scope, client);
+                table.hold_by_client(&scope, &client);
                 None
             }
             Holder::Nothing => {
-                if let Some(session) = table.find(uid, &scope.id)
-                    && !session.is_held()
-                {
-                    session.lease = Lease::Idle;
-                }
-                table.queue(&scope, config.grace);
+                table.lives_by_use(&scope, config.grace);
                 None
             }
         };
-        let Some(session) = table.find(uid, &scope.id) else { return Err(unknown(&scope.id)) };
+        let session = table.find(uid, &scope.id).ok_or_else(|| unknown(&scope.id))?;
         let (description, token) = (session.describe(&config), session.token.reveal());
         self.must_record(&mut table, scope.clone());
-        drop(table);
-        self.earlier.notify_one();
         let change = if resumed { Change::Changed } else { Change::Started };
         self.changes.send(change(scope.clone())).ok();
-        let sessions = Arc::clone(self);
-        Ok(Begun { sessions, scope, session: description, token, resumed, hold, told: false })
+        drop(table);
+        self.earlier.notify_one();
+        Ok(Begun {
+            sessions: Arc::clone(self),
+            hold: noted.map(|noted| noted.hold(self, &scope)),
+            scope,
+            session: description,
+            token,
+            resumed,
+            told: false,
+        })
     }
 
     fn resume(

@@ -2,8 +2,7 @@
 //! due. Nobody is told anything here, and nothing waits.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot, watch};
@@ -25,6 +24,7 @@ pub(super) struct Session {
     pub(super) transport: Transport,
     /// Microseconds since the epoch.
     pub(super) started_at: i64,
+    /// When its client last asked for it; calls in it count as well.
     pub(super) used: Instant,
     pub(super) idle: Duration,
     pub(super) lease: Lease,
@@ -71,20 +71,36 @@ impl Lease {
 /// The calls that run in a session.
 #[derive(Default)]
 pub(super) struct Running {
-    count: AtomicUsize,
+    calls: Mutex<Calls>,
     left: Notify,
 }
 
+#[derive(Default)]
+struct Calls {
+    count: usize,
+    last_left: Option<Instant>,
+}
+
 impl Running {
+    /// When a call was last in the session: now, while one is.
+    fn last(&self) -> Option<Instant> {
+        let calls = self.calls();
+        if calls.count > 0 { Some(Instant::now()) } else { calls.last_left }
+    }
+
     /// Resolves when no call runs.
     pub(super) async fn none(&self) {
         loop {
             let left = self.left.notified();
-            if self.count.load(Ordering::Acquire) == 0 {
+            if self.calls().count == 0 {
                 return;
             }
             left.await;
         }
+    }
+
+    fn calls(&self) -> MutexGuard<'_, Calls> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -93,7 +109,11 @@ pub struct InSession(Arc<Running>);
 
 impl Drop for InSession {
     fn drop(&mut self) {
-        if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 {
+        let mut calls = self.0.calls();
+        calls.count -= 1;
+        calls.last_left = Some(Instant::now());
+        if calls.count == 0 {
+            drop(calls);
             self.0.left.notify_waiters();
         }
     }
@@ -144,7 +164,11 @@ impl Session {
             Lease::Idle => self.idle,
             Lease::Grace => grace,
         };
-        (!self.is_held()).then(|| self.used + lease)
+        (!self.is_held()).then(|| self.last_use() + lease)
+    }
+
+    fn last_use(&self) -> Instant {
+        self.running.last().map_or(self.used, |call| call.max(self.used))
     }
 
     /// Notes a call; true if it is the first one of its agent.
@@ -162,7 +186,7 @@ impl Session {
     }
 
     pub(super) fn in_session(&self) -> InSession {
-        self.running.count.fetch_add(1, Ordering::AcqRel);
+        self.running.calls().count += 1;
         InSession(Arc::clone(&self.running))
     }
 
@@ -182,7 +206,7 @@ impl Session {
             uid: self.scope.uid,
             transport: self.transport.name().to_owned(),
             started_at: Some(timestamp(self.started_at)),
-            used_at: Some(timestamp(wall - micros(instant - self.used))),
+            used_at: Some(timestamp(wall - micros(instant - self.last_use()))),
             expires_at: due.map(|due| timestamp(wall + micros(due - instant))),
             held: self.is_held(),
             agents: self.agents.iter().map(ToString::to_string).collect(),
@@ -287,6 +311,21 @@ impl Table {
         let Some(session) = self.find(scope.uid, &scope.id) else { return };
         session.streams.push((stream, hear));
         self.unqueue(scope);
+    }
+
+    /// Has a session that nothing holds live by being used, as if nothing ever had.
+    pub(super) fn lives_by_use(&mut self, scope: &SessionScope, grace: Duration) {
+        if let Some(session) = self.find(scope.uid, &scope.id)
+            && !session.is_held()
+        {
+            session.lease = Lease::Idle;
+            self.queue(scope, grace);
+        }
+    }
+
+    /// The bus connections that hold sessions.
+    pub(super) fn clients(&self) -> Vec<Arc<str>> {
+        self.clients.keys().cloned().collect()
     }
 
     /// Gives the sessions that a bus connection held and holds no longer.

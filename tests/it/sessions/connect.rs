@@ -19,6 +19,8 @@ use op_dbus::task::{Event, Reading, Subscription};
 use prost::Message;
 use tokio::sync::mpsc;
 
+use crate::grpc::eventually;
+
 use super::{ALICE, BOB, World, check_unknown, context, folder, on_bus, request};
 
 /// A client's side of a stream.
@@ -77,9 +79,8 @@ impl Stream {
 }
 
 async fn released(world: &World) {
-    while world.get(ALICE, "chat").await.unwrap().held {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    let held = async || world.get(ALICE, "chat").await.unwrap().held;
+    eventually("nothing holds it", async || !held().await).await;
 }
 
 #[tokio::test]
@@ -197,13 +198,9 @@ async fn a_client_that_goes_while_agents_warm_leaves_no_session() {
     *world.source.warming.lock().unwrap() = Duration::from_secs(60);
     let stream = Stream::open(&world, context(ALICE)).await;
     stream.say(Say::Start(request("chat"))).await;
-    while !world.is_there(ALICE, "chat") {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    eventually("it is there", async || world.is_there(ALICE, "chat")).await;
     drop(stream);
-    while world.is_there(ALICE, "chat") {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    eventually("it is gone", async || !world.is_there(ALICE, "chat")).await;
 }
 
 #[tokio::test]

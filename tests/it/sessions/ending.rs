@@ -8,6 +8,8 @@ use op_dbus::executor::Input;
 use op_dbus::session::Config;
 use op_dbus::task::State;
 
+use crate::grpc::eventually;
+
 use super::{ALICE, BOB, Hears, World, check_unknown, context, folder, scope};
 
 #[tokio::test]
@@ -38,6 +40,8 @@ async fn an_agent_that_could_not_hear_is_told_again() {
         world.start(context(ALICE), "chat").await.unwrap();
         world.used(ALICE, "chat", b"").await.unwrap();
         world.end(ALICE, "chat").await.unwrap();
+        // An agent that does not answer is waited for so long.
+        tokio::time::sleep(Duration::from_secs(10)).await;
         assert_eq!(world.heard(2).await.len(), 2, "{hears:?}");
     }
 }
@@ -103,10 +107,8 @@ async fn tasks_that_end_with_their_client_end_with_the_session() {
         start(ALICE, None, OnDisconnect::Cancel).await,
         start(BOB, Some("chat"), OnDisconnect::Cancel).await,
     ];
+    eventually("it works", async || cancelled.state() == State::Working).await;
     world.end(ALICE, "chat").await.unwrap();
-    while !cancelled.state().is_final() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    assert_eq!(cancelled.state(), State::Cancelled);
+    eventually("it is cancelled", async || cancelled.state() == State::Cancelled).await;
     assert!(going_on.iter().all(|task| !task.state().is_final()));
 }

@@ -146,3 +146,25 @@ async fn a_shorter_grace_holds_at_once() {
     pass(0).await;
     assert!(!world.is_there(ALICE, "chat"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_session_in_which_a_call_runs_does_not_run_out() {
+    let folder = folder();
+    let idle = Duration::from_secs(20);
+    let world = World::new(folder.path(), Config { idle, ..config() });
+    world.start(context(ALICE), "chat").await.unwrap();
+    let running = world.used(ALICE, "chat", b"wait");
+    let passing = async {
+        pass(21).await;
+        pass(21).await;
+        assert!(world.is_there(ALICE, "chat"));
+        pass(21).await;
+    };
+    let (done, ()) = tokio::join!(running, passing);
+    done.unwrap();
+    // Its time begins when the call has left.
+    pass(19).await;
+    assert!(world.is_there(ALICE, "chat"));
+    pass(2).await;
+    assert!(!world.is_there(ALICE, "chat"));
+}

@@ -4,10 +4,11 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use op_dbus::error::ErrorKind;
+use op_dbus::proto::opdbus::v1::StartSessionResponse;
 use op_dbus::session::Config;
-use prost::Message as _;
 
 use super::{ALICE, BOB, World, context, folder, request};
+use crate::grpc::Client;
 use crate::process::Daemon;
 
 #[tokio::test]
@@ -60,17 +61,10 @@ fn resident(daemon: &Daemon) -> usize {
 async fn ten_thousand_sessions_take_little_memory() {
     const COUNT: usize = 10_000;
     let daemon = Daemon::start("[sessions]\nmax_per_caller = 16384\n");
-    let socket = format!("unix:{}", daemon.grpc_socket().display());
-    let channel = tonic::transport::Endpoint::from_shared(socket).unwrap().connect().await.unwrap();
+    let client = Client::unix(&daemon.grpc_socket()).await;
     let start = async |id: String| {
-        let mut client = tonic::client::Grpc::new(channel.clone());
-        client.ready().await.unwrap();
-        let path = "/opdbus.v1.SessionsService/StartSession".parse().unwrap();
-        let codec = tonic_prost::ProstCodec::default();
-        let request = tonic::Request::new(request(&id));
-        let response = client.unary(request, path, codec).await.unwrap();
-        let response: op_dbus::proto::opdbus::v1::StartSessionResponse = response.into_inner();
-        assert!(response.encoded_len() > 0);
+        let path = "/opdbus.v1.SessionsService/StartSession";
+        client.call::<_, StartSessionResponse>(path, request(&id)).await.unwrap();
     };
     // What the first ones take is there once: buffers, pages of the database.
     for number in 0..2000 {
@@ -84,5 +78,4 @@ async fn ten_thousand_sessions_take_little_memory() {
     let name = r#"opdbus_active_sessions{transport="grpc"}"#;
     assert_eq!(daemon.metric(name), Some(12_000.0));
     assert!(each < 2048, "a session takes {each} bytes");
-    println!("a session takes {each} bytes");
 }

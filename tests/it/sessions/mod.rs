@@ -34,6 +34,7 @@ use tempfile::TempDir;
 use tokio::sync::broadcast;
 
 use crate::fixture;
+use crate::grpc::eventually;
 
 const ALICE: u32 = 1000;
 const BOB: u32 = 1001;
@@ -207,7 +208,8 @@ impl World {
     /// Calls the agent in a session.
     async fn used(&self, uid: u32, id: &str, request: &'static [u8]) -> Result<(), Error> {
         let route = self.executor.find("probe", "Nothing")?;
-        let context = Context { session: Some(id.into()), ..context(uid) };
+        let timeout = Some(Duration::from_secs(120));
+        let context = Context { session: Some(id.into()), timeout, ..context(uid) };
         self.executor.call(&route, context, Bytes::from_static(request)).await.map(drop)
     }
 
@@ -222,13 +224,9 @@ impl World {
 
     /// Waits until the agent was told of so many ends, and gives them.
     async fn heard(&self, count: usize) -> Vec<SessionScope> {
-        loop {
-            let heard = self.agent.heard.lock().unwrap().clone();
-            if heard.len() >= count {
-                return heard;
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        let heard = || self.agent.heard.lock().unwrap().clone();
+        eventually("the agent hears", async || heard().len() >= count).await;
+        heard()
     }
 }
 

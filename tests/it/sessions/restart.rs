@@ -5,8 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use op_dbus::proto::opdbus::v1::{StartSessionRequest, StartSessionResponse};
+use op_dbus::proto::opdbus::v1::{
+    GetSessionRequest, GetSessionResponse, StartSessionRequest, StartSessionResponse,
+};
 use op_dbus::session::Config;
+
+use crate::grpc::{Client, eventually};
+use crate::process::{Daemon, Prepared};
 
 use super::{
     ALICE, BOB, Hearing, Hears, World, check_unknown, context, folder, on_bus, request, scope,
@@ -18,9 +23,7 @@ async fn stop(world: World) {
     world.sessions().record_all().await.unwrap();
     let sessions = Arc::downgrade(world.sessions());
     drop(world);
-    while sessions.strong_count() > 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    eventually("the database is closed", async || sessions.strong_count() == 0).await;
 }
 
 /// What a kill would leave of `folder` in another one.
@@ -124,14 +127,28 @@ async fn what_is_there_is_recorded_without_anybody_waiting() {
         let count = database.query_row("SELECT count(*) FROM session", [], |row| row.get(0));
         count.unwrap_or(0_i64)
     };
-    while rows() == 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    eventually("it is recorded", async || rows() == 1).await;
     let copy = killed(folder.path());
     world.end(ALICE, "chat").await.unwrap();
-    while rows() > 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    eventually("its record is gone", async || rows() == 0).await;
     let world = World::new(copy.path(), Config::default());
     world.resume(context(ALICE), "chat", &begun.token).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_daemon_records_its_sessions_before_it_ends() {
+    const START: &str = "/opdbus.v1.SessionsService/StartSession";
+    const GET: &str = "/opdbus.v1.SessionsService/GetSession";
+    let state = folder();
+    let config = format!("[storage]\npath = {:?}\n", state.path().join("state"));
+    let daemon = Daemon::start(&config);
+    let client = Client::unix(&daemon.grpc_socket()).await;
+    let begun: StartSessionResponse = client.call(START, request("chat")).await.unwrap();
+    drop(client);
+    daemon.stop();
+    let daemon = Prepared::new(&config).start();
+    let client = Client::unix(&daemon.grpc_socket()).await;
+    let request = GetSessionRequest { session_id: "chat".into() };
+    let found: GetSessionResponse = client.call(GET, request).await.unwrap();
+    assert_eq!(found.session.unwrap().started_at, begun.session.unwrap().started_at);
 }
