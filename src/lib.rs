@@ -18,7 +18,8 @@
 //!   typed settings, for the daemon alone.
 //! * [`transport`]: how calls arrive. [`ctl`] and [`client`]: the command and the library on the other
 //!   side of the wire.
-//! * [`executor`], [`registry`], [`host`]: what happens to a call, what is served, where it runs.
+//! * [`executor`], [`session`], [`registry`], [`host`]: what happens to a call, for which client's
+//!   work, what is served, where it runs.
 //! * [`agents`]: what can be done. [`storage`]: SQLite, for agents that keep something.
 //! * [`contract`] and [`proto`]: the descriptors and everything that is derived from them.
 //! * [`metrics`], [`status`], [`events`], [`call`], [`error`]: the bottom.
@@ -48,6 +49,7 @@ pub mod host;
 pub mod metrics;
 pub mod proto;
 pub mod registry;
+pub mod session;
 pub mod status;
 pub mod storage;
 pub mod task;

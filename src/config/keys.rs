@@ -142,6 +142,12 @@ sections! {
         keep_ms: i64 = 3_600_000,
         keep_max: i64 = 4096,
     }
+    sessions {
+        max: i64 = 16_384,
+        max_per_caller: i64 = 4096,
+        idle_ms: i64 = 1_800_000,
+        grace_ms: i64 = 60_000,
+    }
     storage {
         path: String = "/var/lib/op-dbus".to_owned(),
         durability: String = "full".to_owned(),

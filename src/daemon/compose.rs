@@ -7,8 +7,9 @@ use crate::contract::Contract;
 use crate::error::Error;
 use crate::executor::{self, Executor};
 use crate::host::{Host, Local, OnDemand};
-use crate::proto::opdbus::v1::{AgentsServiceAgent, TasksServiceAgent};
+use crate::proto::opdbus::v1::{AgentsServiceAgent, SessionsServiceAgent, TasksServiceAgent};
 use crate::registry::{Agents, Registry};
+use crate::session::{self, Sessions};
 use crate::task::{self, Tasks};
 
 /// Which agents the configuration has started at another time than the build, by id.
@@ -31,10 +32,12 @@ impl Starts {
     }
 }
 
-/// The executor with every agent of this build and op-dbus's own services.
+/// The executor with every agent of this build and op-dbus's own services. Must be called in a runtime,
+/// which keeps the sessions.
 ///
 /// # Errors
-/// An agent's error if it cannot be built, as when its database cannot be opened.
+/// An agent's error if it cannot be built, as when its database cannot be opened; that of the sessions
+/// if their database cannot.
 pub fn executor(
     config: executor::Config,
     setup: &agents::Setup,
@@ -61,5 +64,24 @@ pub fn executor(
     let own = task::Service::new(Arc::clone(&tasks));
     let host = Arc::new(Local::new(Arc::new(TasksServiceAgent(Arc::new(own)))));
     registry.register(&contract, "opdbus.v1.TasksService", host)?;
-    Ok(Executor::new(config, registry, Arc::clone(&setup.metrics), tasks))
+    let sessions = sessions(&config, setup, &registry)?;
+    let own = session::Service::new(Arc::clone(&sessions));
+    let host = Arc::new(Local::new(Arc::new(SessionsServiceAgent(Arc::new(own)))));
+    registry.register(&contract, "opdbus.v1.SessionsService", host)?;
+    Ok(Executor::new(config, registry, Arc::clone(&setup.metrics), tasks, sessions))
+}
+
+fn sessions(
+    config: &executor::Config,
+    setup: &agents::Setup,
+    registry: &Arc<Registry>,
+) -> Result<Arc<Sessions>, Error> {
+    let agents: Arc<dyn session::Agents> = Arc::clone(registry) as _;
+    Sessions::open(
+        config.sessions.clone(),
+        &setup.storage,
+        Arc::clone(&setup.metrics),
+        &setup.status,
+        Arc::downgrade(&agents),
+    )
 }

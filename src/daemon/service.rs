@@ -167,6 +167,9 @@ impl Service {
         // From here on a call that still arrives is told to try again elsewhere.
         executor.drain();
         let (grpc_ended, drained) = tokio::join!(grpc, dbus);
+        if let Err(error) = executor.sessions().record_all().await {
+            tracing::warn!(%error, "what sessions there are could not be recorded");
+        }
         drop(self.metrics);
         let took = begun.elapsed().as_millis();
         if drained {

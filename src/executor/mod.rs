@@ -21,13 +21,14 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use tokio::sync::Notify;
 use tokio::time::error::Elapsed;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::call::{Context, OnDisconnect};
+use crate::call::{Context, OnDisconnect, Transport};
 use crate::contract::{Running, json_to_message, message_to_json};
 use crate::error::{Error, ErrorKind};
 use crate::metrics::{Metrics, Rejection, Stage};
 use crate::registry::Registry;
+use crate::session::{self, InSession, Sessions};
 use crate::task::{self, Tasks};
 
 pub use access::Policy;
@@ -38,6 +39,9 @@ pub use start::Input;
 use observe::Observation;
 use repeats::Repeats;
 use started::Started;
+
+/// How long what only waits may say goodbye by itself when the service stops.
+const FAREWELL: Duration = Duration::from_millis(100);
 
 /// The executor's settings.
 #[derive(Clone, Debug)]
@@ -60,6 +64,8 @@ pub struct Config {
     pub request_id_max: usize,
     /// The tasks.
     pub tasks: task::Config,
+    /// The sessions.
+    pub sessions: session::Config,
 }
 
 impl Default for Config {
@@ -74,6 +80,7 @@ impl Default for Config {
             request_id_ttl: Duration::from_secs(600),
             request_id_max: 4096,
             tasks: task::Config::default(),
+            sessions: session::Config::default(),
         }
     }
 }
@@ -87,6 +94,7 @@ pub struct Executor {
     repeats: Repeats,
     started: Started,
     tasks: Arc<Tasks>,
+    sessions: Arc<Sessions>,
     draining: AtomicBool,
     next_call: AtomicU64,
     ended: Notify,
@@ -101,12 +109,16 @@ impl Executor {
         registry: Arc<Registry>,
         metrics: Arc<Metrics>,
         tasks: Arc<Tasks>,
+        sessions: Arc<Sessions>,
     ) -> Arc<Self> {
         let routes = Routes::new(&registry.snapshot(), &config, &metrics);
+        let ending = Arc::clone(&tasks);
+        sessions.on_end(move |scope| ending.session_ended(scope));
         Arc::new(Self {
             repeats: Repeats::default(),
             started: Started::default(),
             tasks,
+            sessions,
             config: ArcSwap::from_pointee(config),
             registry,
             metrics,
@@ -121,6 +133,7 @@ impl Executor {
     pub fn reconfigure(&self, config: Config) {
         self.routes.store(Arc::new(Routes::new(&self.registry.snapshot(), &config, &self.metrics)));
         self.tasks.reconfigure(config.tasks.clone());
+        self.sessions.reconfigure(config.sessions.clone());
         self.config.store(Arc::new(config));
     }
 
@@ -150,6 +163,23 @@ impl Executor {
     #[must_use]
     pub fn tasks(&self) -> &Arc<Tasks> {
         &self.tasks
+    }
+
+    /// The sessions that calls may name.
+    #[must_use]
+    pub fn sessions(&self) -> &Arc<Sessions> {
+        &self.sessions
+    }
+
+    /// Notes that the client at `address` is gone.
+    pub fn client_gone(&self, transport: Transport, address: &str) {
+        self.sessions.client_gone(transport, address);
+        self.tasks.client_gone(transport, address);
+    }
+
+    /// Notes that every client of a transport is gone, as when the bus was lost.
+    pub fn clients_gone(&self, transport: Transport) {
+        self.sessions.clients_gone(transport);
     }
 
     /// The operation at a gRPC path.
@@ -220,7 +250,12 @@ impl Executor {
     /// Refuses every call from now on; those that run go on, but for those that only wait.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
-        self.tasks.drain();
+        self.sessions.stop();
+        let tasks = Arc::clone(&self.tasks);
+        tokio::spawn(async move {
+            sleep(FAREWELL).await;
+            tasks.drain();
+        });
     }
 
     /// Resolves when no call runs or waits. Only after [`Executor::drain`]: while new calls come there
@@ -278,16 +313,27 @@ impl Executor {
             return Err(ends_with_client("calls.StartCall gives a task that does not"));
         }
         let config = self.config.load_full();
-        self.let_in(&config, route, &context)?;
+        let in_session = self.let_in(&config, route, &context)?;
         context.deadline = deadline(route, &context, config.default_timeout, config.max_timeout);
         match context.request_id.take() {
-            None => self.run_in_time(route, &context, self.unary(route, &context, request)).await,
-            Some(id) => self.run_once(id, &config, route, context, request).await,
+            None => {
+                let work = self.unary(route, &context, request);
+                let outcome = self.run_in_time(route, &context, work).await;
+                drop(in_session);
+                outcome
+            }
+            Some(id) => self.run_once(id, &config, route, context, request, in_session).await,
         }
     }
 
-    /// What every call must pass before anything is done for it.
-    fn let_in(&self, config: &Config, route: &Route, context: &Context) -> Result<(), Error> {
+    /// What every call must pass before anything is done for it. What it gives is kept for as long as
+    /// the call runs.
+    fn let_in(
+        &self,
+        config: &Config,
+        route: &Route,
+        context: &Context,
+    ) -> Result<Option<InSession>, Error> {
         if self.draining.load(Ordering::Acquire) {
             self.reject(Rejection::Draining);
             return Err(Error::new(ErrorKind::Unavailable, "the service is stopping"));
@@ -295,8 +341,16 @@ impl Executor {
         let start = Instant::now();
         self.metrics.stage(Stage::Lookup, start - context.received);
         self.authorize(config, route, context)?;
+        let in_session = match &context.session {
+            None => None,
+            Some(id) => Some(
+                self.sessions
+                    .enter(context, id, &route.operation)
+                    .inspect_err(|_| self.reject(Rejection::UnknownSession))?,
+            ),
+        };
         self.metrics.stage(Stage::Authorize, start.elapsed());
-        Ok(())
+        Ok(in_session)
     }
 
     /// The work of a call with one request and one response.
@@ -326,6 +380,7 @@ impl Executor {
         route: &Arc<Route>,
         context: Context,
         request: Bytes,
+        in_session: Option<InSession>,
     ) -> Result<Bytes, Error> {
         let deadline = context.deadline;
         let key = repeats::Key::new(id, &context.caller, route);
@@ -336,7 +391,9 @@ impl Executor {
         work.deadline = Some(work.received + config.max_timeout);
         let work = async move {
             let running = executor.unary(&called, &work, payload);
-            executor.run_in_time(&called, &work, running).await
+            let outcome = executor.run_in_time(&called, &work, running).await;
+            drop(in_session);
+            outcome
         };
         let result = self.repeats.run(key, config, route, request, work);
         match deadline {

@@ -10,6 +10,7 @@ use super::{Config, Executor, Route, deadline, repeats};
 use crate::call::Context;
 use crate::contract::{RawReplies, RawRequests};
 use crate::error::Error;
+use crate::session::InSession;
 use crate::task::{End, Reading, Subscription, Task};
 
 /// What a call is given.
@@ -76,10 +77,10 @@ impl Executor {
     ) -> Result<(Arc<Task>, Option<Work>), Error> {
         let observation = Observation::start(self, route, &context);
         let config = self.config.load_full();
-        let opened = self
-            .let_in(&config, route, &context)
-            .and_then(|()| self.open_once(&config, route, &mut context, &input));
-        let (task, is_first) = match opened {
+        let opened = self.let_in(&config, route, &context).and_then(|in_session| {
+            Ok((in_session, self.open_once(&config, route, &mut context, &input)?))
+        });
+        let (in_session, (task, is_first)) = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 observation.end(Some(&error));
@@ -98,6 +99,7 @@ impl Executor {
             context,
             input,
             observation,
+            in_session,
         };
         Ok((task, Some(work)))
     }
@@ -138,11 +140,12 @@ struct Work {
     context: Context,
     input: Input,
     observation: Observation,
+    in_session: Option<InSession>,
 }
 
 impl Work {
     async fn run(self) {
-        let Self { executor, route, task, context, input, observation } = self;
+        let Self { executor, route, task, context, input, observation, in_session } = self;
         let work = work(&executor, &route, &task, &context, input);
         let end = tokio::select! {
             biased;
@@ -153,6 +156,7 @@ impl Work {
             End::Completed => None,
             End::Failed(error) | End::Cancelled(error) => Some(error),
         });
+        drop(in_session);
         executor.tasks.end(&task, end);
     }
 }

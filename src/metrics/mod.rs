@@ -16,7 +16,7 @@ use prometheus::{
 use crate::call::Transport;
 use crate::error::Error;
 
-pub use names::{REJECTIONS, Rejection, Stage};
+pub use names::{REJECTIONS, Rejection, SessionEnd, Stage};
 pub use operation::{OperationMetrics, StreamMetrics};
 
 /// Upper bounds of the duration buckets, in seconds: a call in this process takes some ten
@@ -44,6 +44,9 @@ pub struct Metrics {
     stream_bytes: IntCounterVec,
     tasks: IntGaugeVec,
     tasks_kept: IntGauge,
+    sessions: [IntGauge; Transport::ALL.len()],
+    sessions_started: IntCounter,
+    sessions_ended: [IntCounter; SessionEnd::ALL.len()],
 }
 
 impl Metrics {
@@ -68,6 +71,16 @@ impl Metrics {
             "opdbus_transport_up",
             "1 while clients can reach the transport.",
             &["transport"],
+        )?;
+        let sessions = add.gauges(
+            "opdbus_active_sessions",
+            "Sessions that have started and not ended, by the transport that they were started on.",
+            &["transport"],
+        )?;
+        let sessions_ended = add.counters(
+            "opdbus_sessions_ended_total",
+            "Sessions that ended, by the reason.",
+            &["reason"],
         )?;
         let metrics = Self {
             calls: add.counters(
@@ -116,6 +129,12 @@ impl Metrics {
             )?,
             tasks_kept: add
                 .gauge("opdbus_tasks_kept", "Tasks that have ended and can still be read.")?,
+            sessions: Transport::ALL
+                .map(|transport| sessions.with_label_values(&[transport.name()])),
+            sessions_started: add
+                .counter("opdbus_sessions_started_total", "Sessions that were started.")?,
+            sessions_ended: SessionEnd::ALL
+                .map(|reason| sessions_ended.with_label_values(&[reason.name()])),
             registry,
         };
         Ok(metrics)
@@ -175,6 +194,23 @@ impl Metrics {
     #[must_use]
     pub fn tasks_kept(&self) -> &IntGauge {
         &self.tasks_kept
+    }
+
+    /// Counts a session that was started.
+    pub fn session_started(&self, transport: Transport) {
+        self.sessions_started.inc();
+        self.sessions[transport.index()].inc();
+    }
+
+    /// Counts a session that was started before the service was.
+    pub fn session_taken_up(&self, transport: Transport) {
+        self.sessions[transport.index()].inc();
+    }
+
+    /// Counts a session that has ended.
+    pub fn session_ended(&self, transport: Transport, reason: SessionEnd) {
+        self.sessions_ended[reason as usize].inc();
+        self.sessions[transport.index()].dec();
     }
 
     /// All metrics in the Prometheus text format, version 0.0.4.

@@ -44,6 +44,8 @@ pub enum Rejection {
     Denied,
     /// Nobody vouches for the caller.
     Unauthenticated,
+    /// The caller has no such session.
+    UnknownSession,
     /// The queue of the whole service was full.
     QueueFull,
     /// The queue of the agent was full.
@@ -55,13 +57,14 @@ pub enum Rejection {
 }
 
 /// Every reason, in the order of the enum.
-pub const REJECTIONS: [Rejection; 10] = [
+pub const REJECTIONS: [Rejection; 11] = [
     Rejection::UnknownAgent,
     Rejection::UnknownOperation,
     Rejection::InvalidRequest,
     Rejection::TooLarge,
     Rejection::Denied,
     Rejection::Unauthenticated,
+    Rejection::UnknownSession,
     Rejection::QueueFull,
     Rejection::AgentQueueFull,
     Rejection::Deadline,
@@ -79,10 +82,37 @@ impl Rejection {
             Self::TooLarge => "too_large",
             Self::Denied => "denied",
             Self::Unauthenticated => "unauthenticated",
+            Self::UnknownSession => "unknown_session",
             Self::QueueFull => "queue_full",
             Self::AgentQueueFull => "agent_queue_full",
             Self::Deadline => "deadline",
             Self::Draining => "draining",
+        }
+    }
+}
+
+/// Why a session ended; the `reason` label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionEnd {
+    /// Its client asked for it.
+    Asked,
+    /// It was not used for its idle time.
+    Idle,
+    /// What held it went, and it was not resumed in time.
+    Disconnected,
+}
+
+impl SessionEnd {
+    /// Every reason, in the order of the enum.
+    pub const ALL: [Self; 3] = [Self::Asked, Self::Idle, Self::Disconnected];
+
+    /// The value of the label.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Asked => "asked",
+            Self::Idle => "idle",
+            Self::Disconnected => "disconnected",
         }
     }
 }

@@ -94,6 +94,12 @@ impl Snapshot {
         services
     }
 
+    /// Where the service with this id runs.
+    #[must_use]
+    pub fn host(&self, id: &str) -> Option<Arc<dyn Host>> {
+        self.by_id.get(id).map(|registration| Arc::clone(&registration.host))
+    }
+
     /// Every registration, in no order.
     pub fn registrations(&self) -> impl Iterator<Item = &Arc<Registration>> {
         self.by_id.values()

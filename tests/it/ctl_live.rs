@@ -32,7 +32,11 @@ struct Live {
 impl Live {
     fn start() -> Self {
         let bus = Bus::start();
-        let service = Service::new(Config::default());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let service = {
+            let _inside = runtime.enter();
+            Service::new(Config::default())
+        };
         let status = Arc::clone(&service.status);
         let socket = service.folder.path().join("grpc.sock");
         let on_bus = dbus::Config {
@@ -52,8 +56,6 @@ impl Live {
         let (ready, is_ready) = mpsc::channel();
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             // All of it, or the folder would end with `start`.
             let service = service;
             runtime.block_on(async {

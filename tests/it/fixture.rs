@@ -10,6 +10,7 @@ use op_dbus::agents::Setup;
 use op_dbus::daemon::compose;
 use op_dbus::executor::{Config, Executor};
 use op_dbus::metrics::Metrics;
+use op_dbus::session::{self, Sessions};
 use op_dbus::status::Status;
 use op_dbus::storage::{self, Durability};
 use tempfile::TempDir;
@@ -114,4 +115,16 @@ impl Service {
         let executor = compose::executor(config, &setup, &compose::Starts::default()).unwrap();
         Self { executor, status, folder }
     }
+}
+
+/// Sessions that are recorded below `folder` and know these agents.
+pub fn sessions(
+    folder: &Path,
+    metrics: &Arc<Metrics>,
+    status: &Arc<Status>,
+    agents: &Arc<dyn session::Agents>,
+    config: session::Config,
+) -> Arc<Sessions> {
+    let storage = storage::Config { path: folder.to_owned(), durability: Durability::Normal };
+    Sessions::open(config, &storage, Arc::clone(metrics), status, Arc::downgrade(agents)).unwrap()
 }

@@ -22,5 +22,6 @@ mod memory;
 mod parity;
 mod process;
 mod sequential_thinking;
+mod sessions;
 mod streams;
 mod tasks;

@@ -12,6 +12,7 @@ use super::keys::{self, Key, Keys};
 use super::problem::Problems;
 use super::read::Source;
 use crate::executor::{self, Policy};
+use crate::session;
 use crate::storage::{self, Durability};
 use crate::task;
 use crate::transport::{dbus, grpc};
@@ -25,6 +26,9 @@ const MAX_TIMEOUT_MS: i64 = 86_400_000;
 
 /// The longest time for a task and for its record, in milliseconds: 30 days.
 const MAX_RUNTIME_MS: i64 = 30 * 86_400_000;
+
+/// The longest time that a session lives without being used, in milliseconds: a week.
+const MAX_IDLE_MS: i64 = 7 * MAX_TIMEOUT_MS;
 
 /// What the configuration says.
 #[derive(Clone, Debug)]
@@ -243,6 +247,7 @@ fn executor(c: &mut Checker<'_>, all: &Keys) -> executor::Config {
         request_id_ttl: c.millis(&keys.request_id_ttl_ms, timeouts),
         request_id_max: c.size(&keys.request_id_max, 1..=1_000_000, "results"),
         tasks: tasks(c, &all.tasks),
+        sessions: sessions(c, &all.sessions),
     };
     c.not_above(&keys.default_timeout_ms, &keys.max_timeout_ms);
     c.not_above(&keys.max_in_flight_per_agent, &keys.max_in_flight);
@@ -264,6 +269,17 @@ fn tasks(c: &mut Checker<'_>, keys: &keys::tasks::Section) -> task::Config {
     };
     c.not_above(&keys.max_running_per_caller, &keys.max_running);
     c.not_above(&keys.ring_bytes, &keys.memory_bytes);
+    config
+}
+
+fn sessions(c: &mut Checker<'_>, keys: &keys::sessions::Section) -> session::Config {
+    let config = session::Config {
+        max: c.size(&keys.max, 1..=1_000_000, "sessions"),
+        max_per_caller: c.size(&keys.max_per_caller, 1..=1_000_000, "sessions"),
+        idle: c.millis(&keys.idle_ms, 1..=MAX_IDLE_MS),
+        grace: c.millis(&keys.grace_ms, 0..=MAX_TIMEOUT_MS),
+    };
+    c.not_above(&keys.max_per_caller, &keys.max);
     config
 }
 

@@ -107,6 +107,8 @@ impl Link {
         };
         tracing::warn!(message_id = events::BUS_LOST, "D-Bus: {problem}; connecting again");
         self.executor.metrics().transport_up(Transport::Dbus, false);
+        // Nobody will say which of them go meanwhile.
+        self.executor.clients_gone(Transport::Dbus);
         self.status.not_serving(Transport::Dbus, problem);
     }
 

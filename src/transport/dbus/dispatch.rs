@@ -23,6 +23,7 @@ use zbus::{Connection, MessageStream};
 use super::call::{self, Operation, Shared};
 use super::error::{Failure, Standard};
 use super::objects::{Table, Target};
+use crate::call::Transport;
 use crate::error::Error;
 use crate::metrics::Rejection;
 
@@ -289,7 +290,7 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Cancels what a client that has gone waits for.
+    /// Cancels what a client that has gone waits for, and lets go what it held.
     fn gone(&mut self, name: &str) {
         self.shared.callers.forget(name);
         for (sender, handle) in self.waiting.values() {
@@ -297,6 +298,7 @@ impl Dispatcher {
                 handle.abort();
             }
         }
+        self.shared.executor.client_gone(Transport::Dbus, name);
     }
 
     fn add(&mut self, reply: Option<Message>) {

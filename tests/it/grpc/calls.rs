@@ -14,10 +14,14 @@ use op_dbus::proto::opdbus::agent::probe::v1::{
 };
 use op_dbus::proto::opdbus::v1::{CallJsonRequest, CallJsonResponse, PingRequest, PingResponse};
 use op_dbus::registry::Registry;
+use op_dbus::session;
 use op_dbus::status::Status as ServiceStatus;
 use op_dbus::task::{self, Tasks};
 use op_dbus::transport::grpc::{self, Config, Server};
+use tempfile::TempDir;
 use tonic::{Code, Request};
+
+use crate::fixture::sessions;
 
 use super::{COUNT, Client, ECHO, FAIL, PING, check_error, config, place, start};
 
@@ -235,6 +239,7 @@ pub struct Heard {
     pub status: Arc<ServiceStatus>,
     pub contexts: Arc<Mutex<Vec<Context>>>,
     _server: Server,
+    _folder: TempDir,
 }
 
 pub async fn listening(config: Config) -> Heard {
@@ -245,10 +250,13 @@ pub async fn listening(config: Config) -> Heard {
     registry.register(&contract, "opdbus.v1.AgentsService", host).unwrap();
     let metrics = Arc::new(Metrics::new().unwrap());
     let tasks = Tasks::in_memory(task::Config::default(), &metrics);
-    let executor = Executor::new(executor::Config::default(), registry, metrics, tasks);
     let status = Arc::new(ServiceStatus::default());
+    let folder = tempfile::tempdir().unwrap();
+    let agents: Arc<dyn session::Agents> = Arc::clone(&registry) as _;
+    let sessions = sessions(folder.path(), &metrics, &status, &agents, session::Config::default());
+    let executor = Executor::new(executor::Config::default(), registry, metrics, tasks, sessions);
     let server = grpc::start(config, Arc::clone(&executor), Arc::clone(&status)).await.unwrap();
-    Heard { executor, status, contexts, _server: server }
+    Heard { executor, status, contexts, _server: server, _folder: folder }
 }
 
 impl Heard {

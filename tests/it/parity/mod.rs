@@ -26,6 +26,10 @@ fn memory(operation: &'static str, arguments: Value) -> Case {
     case("memory", operation, arguments)
 }
 
+fn session(operation: &'static str, arguments: Value) -> Case {
+    case("sessions", operation, arguments)
+}
+
 impl Case {
     fn after(mut self, operation: &'static str, arguments: Value) -> Self {
         self.before.push((operation, arguments));
@@ -35,6 +39,7 @@ impl Case {
 
 fn cases() -> Vec<Case> {
     let stored = || json!({"key": "KEY", "value": {"a": [1, 2.5, "x", null, true]}, "tags": ["t"]});
+    let started = || json!({"client_name": "test", "session_id": "KEY"});
     let mut cases = vec![
         memory("Remember", stored()),
         memory("Remember", json!({"key": "KEY", "value": 1, "ttl": "60s"})),
@@ -71,6 +76,14 @@ fn cases() -> Vec<Case> {
         case("agents", "Ping", json!({"payload": "AAEC"})),
         case("agents", "DescribeAgent", json!({"agent": "nobody"})),
         case("agents", "DescribeAgent", json!({"agent": "memory", "operation": "nothing"})),
+        session("EndSession", json!({"session_id": "KEY"})).after("StartSession", started()),
+        session("EndSession", json!({"session_id": "KEY"})),
+        session("KeepAlive", json!({"session_id": "KEY"})),
+        session("GetSession", json!({"session_id": ""})),
+        session("ListSessions", json!({"page_size": 1001})),
+        session("StartSession", started()).after("StartSession", started()),
+        session("StartSession", json!({"client_name": "test", "session_id": "KEY", "token": "x"})),
+        session("StartSession", json!({"client_name": ""})),
     ];
     for kind in ErrorKind::ALL {
         cases.push(case("probe", "Fail", json!({"reason": kind.reason(), "message": "as asked"})));

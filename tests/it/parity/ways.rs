@@ -339,8 +339,21 @@ fn json_of(value: &Variant<'_>) -> Value {
 /// Takes out what differs between ways by nature: the key, times and versions, numbers as texts, and
 /// what is left out when it is empty.
 pub fn plain(value: &Value, key: &str) -> Value {
-    const VOLATILE: [&str; 7] =
-        ["version", "created_at", "updated_at", "expires_at", "undo_token", "started", "finished"];
+    const VOLATILE: [&str; 12] = [
+        "version",
+        "created_at",
+        "updated_at",
+        "expires_at",
+        "undo_token",
+        "started",
+        "finished",
+        // Of a session: a bus connection holds what is started on it, and says where it was started.
+        "started_at",
+        "used_at",
+        "transport",
+        "held",
+        "object_path",
+    ];
     match value {
         Value::Object(fields) => {
             let kept = fields.iter().filter(|(name, _)| !VOLATILE.contains(&name.as_str()));
