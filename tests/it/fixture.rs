@@ -91,7 +91,11 @@ pub struct Service {
 impl Service {
     /// An executor with every agent, the probe included.
     pub fn new(config: Config) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::starting(config, &compose::Starts::default(), tempfile::tempdir().unwrap())
+    }
+
+    /// The same with other times for agents to start and stop, on what `folder` holds.
+    pub fn starting(config: Config, starts: &compose::Starts, folder: TempDir) -> Self {
         let status = Arc::new(Status::default());
         let setup = Setup {
             storage: storage::Config {
@@ -101,7 +105,7 @@ impl Service {
             metrics: Arc::new(Metrics::new().unwrap()),
             status: Arc::clone(&status),
         };
-        let executor = compose::executor(config, &setup, &compose::Starts::default()).unwrap();
+        let executor = compose::executor(config, &setup, starts).unwrap();
         Self { executor, status, folder }
     }
 }

@@ -23,6 +23,9 @@ use checker::Checker;
 /// The longest time for a call, in milliseconds: a day.
 const MAX_TIMEOUT_MS: i64 = 86_400_000;
 
+/// The longest time after which an idle agent stops, in milliseconds: a week.
+const MAX_IDLE_MS: i64 = 604_800_000;
+
 /// What the configuration says.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -42,8 +45,8 @@ pub struct Settings {
     pub drain_grace: Duration,
     /// What client programs on this machine use.
     pub client: Client,
-    /// The agents that the configuration names.
-    pub agents: AgentLists,
+    /// When agents start and stop.
+    pub agents: Agents,
 }
 
 /// The gRPC transport's settings, without the sockets that only the running process has.
@@ -109,14 +112,15 @@ pub struct Client {
     pub pool_connections: bool,
 }
 
-/// The agents that the configuration names. In this release every agent of the build is ready from
-/// the start, whichever list names it, and also if none does.
+/// When agents start and stop. One that neither list names starts when its build says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AgentLists {
-    /// To be ready when a client connects.
+pub struct Agents {
+    /// To be ready when a session has started.
     pub run_on_connection: Vec<String>,
-    /// To be ready at the first call.
+    /// To start with the first call.
     pub on_demand: Vec<String>,
+    /// After what time without use agents stop; `None`: never.
+    pub idle_stop: Option<Duration>,
 }
 
 /// Checks all keys.
@@ -292,16 +296,18 @@ fn client(c: &mut Checker<'_>, keys: &keys::client::Section) -> Client {
     }
 }
 
-fn agents(c: &mut Checker<'_>, keys: &keys::agents::Section) -> AgentLists {
+fn agents(c: &mut Checker<'_>, keys: &keys::agents::Section) -> Agents {
     let mut named = BTreeSet::new();
     for key in [&keys.run_on_connection, &keys.on_demand] {
         for id in &key.value {
             check_agent(c, key, id, named.insert(id.as_str()));
         }
     }
-    AgentLists {
+    let idle_stop = c.millis(&keys.idle_stop_ms, 0..=MAX_IDLE_MS);
+    Agents {
         run_on_connection: keys.run_on_connection.value.clone(),
         on_demand: keys.on_demand.value.clone(),
+        idle_stop: Some(idle_stop).filter(|idle| !idle.is_zero()),
     }
 }
 
