@@ -2,7 +2,6 @@
 //! run in it, stopped, and after a failed start left alone for a while. What its calls do is not known
 //! here.
 
-use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,7 +12,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::gate::{Entry, Gate};
+use super::gate::Gate;
 use super::keeper;
 use super::roster::Roster;
 use super::state::{Condition, StartFailure, State};
@@ -45,19 +44,6 @@ pub struct Plan {
     pub build: Box<Build>,
 }
 
-/// What came of making an agent ready.
-#[derive(Clone, Debug)]
-pub struct Started {
-    /// The agent's id.
-    pub agent: Arc<str>,
-    /// [`State::Running`], or [`State::Failed`].
-    pub state: State,
-    /// How long the start took; `None` if the agent was running before, or has failed.
-    pub took: Option<Duration>,
-    /// Why it has failed; empty if it has not.
-    pub reason: String,
-}
-
 /// The life of one agent.
 pub struct Life {
     agent: Arc<str>,
@@ -68,45 +54,28 @@ pub struct Life {
     metrics: AgentMetrics,
     gate: Gate,
     /// There while the gate is open.
-    running: ArcSwapOption<Running>,
+    pub(super) running: ArcSwapOption<Running>,
     phase: watch::Sender<Phase>,
     has_keeper: AtomicBool,
     wake: Arc<Notify>,
 }
 
 /// The agent, in a sized box for `ArcSwapOption`.
-struct Running(Arc<dyn Agent>);
+pub(super) struct Running(pub(super) Arc<dyn Agent>);
 
 /// Where an agent stands between two starts.
 #[derive(Clone)]
 pub(super) enum Phase {
     Stopped,
-    /// So many starts failed before this one.
+    /// The start before this one may have failed.
     Starting {
-        failed: u32,
+        failed: Option<StartFailure>,
     },
     Running {
         took: Duration,
     },
     Failed(StartFailure),
     Stopping,
-}
-
-/// An agent that a call is in. It is not stopped before this is dropped.
-pub(super) struct Entered<'a> {
-    /// Dropped before the place is given up: who then stops the agent has the last of it.
-    agent: Arc<Running>,
-    _place: Place<'a>,
-}
-
-/// What keeps the gate from being closed.
-struct Place<'a>(&'a Arc<Life>);
-
-/// What someone who needs the agent does next.
-enum Next {
-    Enter,
-    Wait,
-    GiveUp(Error),
 }
 
 impl Life {
@@ -165,104 +134,19 @@ impl Life {
         Ok(())
     }
 
-    /// Starts the agent unless it runs, and says what came of it.
-    ///
-    /// # Cancel safety
-    /// A start that has begun is carried to its end.
-    pub async fn ready(self: &Arc<Self>) -> Started {
-        let ran = matches!(*self.phase.borrow(), Phase::Running { .. });
-        let agent = Arc::clone(&self.agent);
-        match self.enter().await {
-            Ok(_entered) => {
-                let took = match *self.phase.borrow() {
-                    Phase::Running { took } if !ran => Some(took),
-                    Phase::Running { .. }
-                    | Phase::Stopped
-                    | Phase::Starting { .. }
-                    | Phase::Failed(_)
-                    | Phase::Stopping => None,
-                };
-                Started { agent, state: State::Running, took, reason: String::new() }
-            }
-            Err(error) => {
-                let reason = error.message().to_owned();
-                Started { agent, state: State::Failed, took: None, reason }
-            }
-        }
-    }
-
-    /// Enters the agent, which is started if it does not run.
-    ///
-    /// # Errors
-    /// `BackendUnavailable` if it cannot be started; also, at once, if that was tried shortly before.
-    ///
-    /// # Cancel safety
-    /// A start that has begun is carried to its end.
-    pub(super) async fn enter(self: &Arc<Self>) -> Result<Entered<'_>, Error> {
-        if let Some(entered) = self.try_enter() {
-            return Ok(entered);
-        }
-        let mut phase = self.phase.subscribe();
-        let mut has_waited = false;
-        loop {
-            phase.mark_unchanged();
-            match self.next(has_waited) {
-                Next::GiveUp(error) => return Err(error),
-                Next::Enter => {
-                    if let Some(entered) = self.try_enter() {
-                        return Ok(entered);
-                    }
-                }
-                Next::Wait => {
-                    // The sender is in here, so it is there.
-                    phase.changed().await.ok();
-                    has_waited = true;
-                }
-            }
-        }
-    }
-
-    fn try_enter(self: &Arc<Self>) -> Option<Entered<'_>> {
-        match self.gate.enter() {
-            Entry::Closed => None,
-            Entry::Open { tell } => {
-                let place = Place(self);
-                if tell {
-                    self.wake_keeper();
-                }
-                Some(Entered { agent: self.running.load_full()?, _place: place })
-            }
-        }
-    }
-
-    /// Begins a start if one is due.
-    fn next(self: &Arc<Self>, has_waited: bool) -> Next {
-        match self.phase() {
-            Phase::Running { .. } => Next::Enter,
-            Phase::Starting { .. } | Phase::Stopping => Next::Wait,
-            Phase::Failed(failure) if has_waited || !failure.wait().is_zero() => {
-                Next::GiveUp(failure.refusal(&self.agent))
-            }
-            Phase::Failed(_) | Phase::Stopped => {
-                self.begin();
-                Next::Wait
-            }
-        }
-    }
-
     /// Begins a start, unless the agent runs, one is under way or the last one has just failed.
     pub(super) fn begin(self: &Arc<Self>) {
         let begins = self.phase.send_if_modified(|phase| {
             let failed = match phase {
-                Phase::Stopped => 0,
-                Phase::Failed(failure) if failure.wait().is_zero() => failure.attempts,
+                Phase::Stopped => None,
+                Phase::Failed(failure) if failure.wait().is_zero() => Some(failure.clone()),
                 Phase::Failed(_)
                 | Phase::Starting { .. }
                 | Phase::Running { .. }
                 | Phase::Stopping => return false,
             };
-            *phase = Phase::Starting { failed };
-            self.publish(State::Starting);
+            *phase = Phase::Starting { failed: failed.clone() };
+            self.tell(State::Starting, failed, None);
             true
         });
         if begins {
@@ -300,12 +184,16 @@ impl Life {
     fn failed(&self, error: Error) {
         let mut seen_before = false;
         self.phase.send_modify(|phase| {
-            let failed = match phase {
-                Phase::Starting { failed } => *failed,
-                Phase::Stopped | Phase::Running { .. } | Phase::Failed(_) | Phase::Stopping => 0,
+            let before = match phase {
+                Phase::Starting { failed: Some(failed) } => failed.attempts,
+                Phase::Starting { failed: None }
+                | Phase::Stopped
+                | Phase::Running { .. }
+                | Phase::Failed(_)
+                | Phase::Stopping => 0,
             };
-            seen_before = failed > 0;
-            let attempts = failed.saturating_add(1);
+            seen_before = before > 0;
+            let attempts = before.saturating_add(1);
             let retry_at = Instant::now() + pause(attempts);
             let failure = StartFailure { error: error.clone(), attempts, retry_at };
             *phase = Phase::Failed(failure.clone());
@@ -364,7 +252,7 @@ impl Life {
     }
 
     /// Wakes the keeper, of which there is none before it is first needed.
-    fn wake_keeper(self: &Arc<Self>) {
+    pub(super) fn wake_keeper(self: &Arc<Self>) {
         if self.has_keeper.swap(true, Ordering::Relaxed) {
             self.wake.notify_one();
         } else {
@@ -392,24 +280,13 @@ impl Life {
         self.phase.borrow().clone()
     }
 
+    /// How long the start took; `None` if the agent does not run.
+    pub(super) fn took(&self) -> Option<Duration> {
+        if let Phase::Running { took } = *self.phase.borrow() { Some(took) } else { None }
+    }
+
     pub(super) fn phases(&self) -> watch::Receiver<Phase> {
         self.phase.subscribe()
-    }
-}
-
-impl Deref for Entered<'_> {
-    type Target = dyn Agent;
-
-    fn deref(&self) -> &Self::Target {
-        &*self.agent.0
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        if self.0.gate.leave() {
-            self.0.wake_keeper();
-        }
     }
 }
 
@@ -420,4 +297,20 @@ fn pause(attempts: u32) -> Duration {
     let whole = RETRY_FIRST.saturating_mul(1 << doublings).min(RETRY_LONGEST);
     let part = f64::from(Uuid::new_v4().as_fields().0) / f64::from(u32::MAX);
     whole.mul_f64(1.0 - part / 4.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_bound() {
+        for (attempts, most) in [(1, 250), (2, 500), (5, 4_000), (9, 60_000), (u32::MAX, 60_000)] {
+            let most = Duration::from_millis(most);
+            for _ in 0..100 {
+                let pause = pause(attempts);
+                assert!(pause <= most && pause >= most * 3 / 4, "{attempts}: {pause:?}");
+            }
+        }
+    }
 }

@@ -2,6 +2,7 @@
 //! as further implementations of [`Host`]. A host decides nothing about whether a call may run.
 
 mod activated;
+mod entry;
 mod gate;
 mod keeper;
 mod life;
@@ -16,7 +17,8 @@ use crate::call::{Context, SessionScope};
 use crate::contract::{Agent, Operation, RawReplies, RawRequests, Running};
 
 pub use activated::Activated;
-pub use life::{Build, Life, Plan, Started};
+pub use entry::Started;
+pub use life::{Build, Life, Plan};
 pub use roster::{Changes, Roster, SessionHold};
 pub use state::{Condition, StartFailure, State};
 

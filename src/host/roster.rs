@@ -57,7 +57,11 @@ impl Roster {
     /// Notes that a session is open, until the hold is dropped.
     #[must_use]
     pub fn session_opened(self: &Arc<Self>) -> SessionHold {
-        self.sessions.send_modify(|open| *open += 1);
+        self.sessions.send_if_modified(|open| {
+            *open += 1;
+            // Only whether there are any matters to those who wait for it.
+            *open == 1
+        });
         SessionHold(Arc::clone(self))
     }
 
@@ -86,7 +90,10 @@ pub struct SessionHold(Arc<Roster>);
 
 impl Drop for SessionHold {
     fn drop(&mut self) {
-        self.0.sessions.send_modify(|open| *open -= 1);
+        self.0.sessions.send_if_modified(|open| {
+            *open -= 1;
+            *open == 0
+        });
     }
 }
 

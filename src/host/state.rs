@@ -43,7 +43,7 @@ pub struct Condition {
     pub agent: Arc<str>,
     /// What it does.
     pub state: State,
-    /// Why it is [`State::Failed`].
+    /// The last start, if it failed; kept until one succeeds.
     pub failure: Option<StartFailure>,
     /// How long the start took, of an agent that has just started.
     pub took: Option<Duration>,
@@ -53,7 +53,10 @@ impl Condition {
     /// Why the agent has failed and when it is tried again, for people; empty if it has not.
     #[must_use]
     pub fn reason(&self) -> String {
-        self.failure.as_ref().map(ToString::to_string).unwrap_or_default()
+        match (self.state, &self.failure) {
+            (State::Failed, Some(failure)) => failure.to_string(),
+            _ => String::new(),
+        }
     }
 }
 

@@ -13,9 +13,10 @@ use futures_util::future::join_all;
 
 use crate::contract::{Contract, Service};
 use crate::error::{Error, ErrorKind};
-use crate::host::{Changes, Condition, Host, Life, Roster, SessionHold, Started};
+use crate::host::{Host, Life};
 use crate::proto::opdbus::v1::Activation;
 
+pub use crate::host::{Changes, Condition, Roster, SessionHold, Started, State};
 pub use service::Agents;
 
 /// The services that are served. Readers take a snapshot and are never blocked.

@@ -123,9 +123,9 @@ impl AgentsService for Agents {
         status.calls_queued = count(self.metrics.queued().get());
         let conditions = self.registry()?.states();
         status.warnings.extend(
-            conditions.iter().filter(|condition| condition.failure.is_some()).map(|condition| {
-                format!("agent {} has failed: {}", condition.agent, condition.reason())
-            }),
+            conditions.iter().filter(|condition| condition.state == State::Failed).map(
+                |condition| format!("agent {} has failed: {}", condition.agent, condition.reason()),
+            ),
         );
         Ok(status)
     }

@@ -1,17 +1,27 @@
 //! What is told of the states: in the list, by the watch, on both transports and by the command.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use op_dbus::agents::Start;
 use op_dbus::error::{Error, ErrorKind};
 use op_dbus::host::State;
 use op_dbus::proto::opdbus::v1::AgentState;
+use op_dbus::status::Status;
 use op_dbus::task::Event;
 use op_dbus::testing::probe;
+use op_dbus::transport::grpc;
 use serde_json::{Value, json};
+use tokio_stream::StreamExt as _;
+use tonic::transport::Endpoint;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
 use super::{World, in_time, listed, told, until, watch};
 use crate::ctl::{command, stdout};
+use crate::grpc::{config, place};
 use crate::process::{Daemon, Prepared};
 
 #[tokio::test]
@@ -56,6 +66,44 @@ async fn a_watch_of_an_unknown_agent_ends_at_once() {
         Some(Event::Ended(Err(error))) => assert_eq!(error.kind(), ErrorKind::UnknownAgent),
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test]
+async fn a_service_is_not_well_until_its_failed_agent_has_started() {
+    let works = Arc::new(AtomicBool::new(false));
+    let may = Arc::clone(&works);
+    let world = World::new(Start::AtFirstCall, None, move |_| {
+        let dry = || Error::new(ErrorKind::BackendFailed, "the well is dry");
+        may.load(Ordering::SeqCst).then(probe).ok_or_else(dry)
+    });
+    let (_folder, path) = place();
+    let status = Arc::new(Status::default());
+    let _server = grpc::start(config(&path), Arc::clone(&world.executor), status).await.unwrap();
+    let channel = Endpoint::from_shared(format!("unix:{}", path.display())).unwrap();
+    let mut health = HealthClient::new(channel.connect().await.unwrap());
+    let of = |service: &str| HealthCheckRequest { service: service.into() };
+    let probe = "opdbus.agent.probe.v1.ProbeService";
+    let mut watch = health.watch(of(probe)).await.unwrap().into_inner();
+    let mut next = async || in_time(watch.next()).await.unwrap().unwrap().status();
+    assert_eq!(next().await, ServingStatus::Serving);
+
+    world.count().await.unwrap_err();
+    assert_eq!(next().await, ServingStatus::NotServing);
+    let checked = health.check(of(probe)).await.unwrap().into_inner();
+    assert_eq!(checked.status(), ServingStatus::NotServing);
+    // The service as a whole is.
+    let checked = health.check(of("")).await.unwrap().into_inner();
+    assert_eq!(checked.status(), ServingStatus::Serving);
+
+    // Tried again in vain, it is not well for a moment in between.
+    tokio::time::sleep(world.count().await.unwrap_err().retry_after().unwrap()).await;
+    let again = world.count().await.unwrap_err();
+    assert_eq!(world.builds(), 2);
+    works.store(true, Ordering::SeqCst);
+    tokio::time::sleep(again.retry_after().unwrap()).await;
+    world.count().await.unwrap();
+    assert_eq!(next().await, ServingStatus::Serving);
+    assert!(tokio::time::timeout(Duration::from_millis(50), watch.next()).await.is_err());
 }
 
 #[tokio::test]
