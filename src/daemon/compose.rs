@@ -1,4 +1,5 @@
-//! Builds the agents and the executor that runs them. Nothing here is started.
+//! Builds the executor and the agents that it runs, and starts those that start with the daemon. How
+//! calls arrive is not its business.
 
 use std::sync::Arc;
 use std::time::Duration;

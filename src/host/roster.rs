@@ -55,7 +55,6 @@ impl Roster {
     }
 
     /// Notes that a session is open, until the hold is dropped.
-    #[must_use]
     pub fn session_opened(self: &Arc<Self>) -> SessionHold {
         self.sessions.send_if_modified(|open| {
             *open += 1;
