@@ -37,8 +37,11 @@ pub const BUS_LOST: &str = "246236854fa74e3bb7a52735842f555b";
 /// A damaged database was set aside.
 pub const STORE_SET_ASIDE: &str = "3d43cf4cc7864d2db70cdc5bf76a4f37";
 
+/// An agent could not be started.
+pub const AGENT_FAILED: &str = "75d6eb7f402d45239af4526cdb2b881b";
+
 /// Every kind, in the order of this file.
-pub const ALL: [&str; 12] = [
+pub const ALL: [&str; 13] = [
     STARTED,
     STOPPED,
     START_FAILED,
@@ -51,6 +54,7 @@ pub const ALL: [&str; 12] = [
     NOT_ALIVE,
     BUS_LOST,
     STORE_SET_ASIDE,
+    AGENT_FAILED,
 ];
 
 #[cfg(test)]

@@ -34,11 +34,13 @@ pub struct Installed {
     pub build: fn(&Setup) -> Result<Arc<dyn Agent>, Error>,
 }
 
-/// When an agent is built.
+/// When an agent is built. A call never finds it missing: it is built for the call if it was not before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// With the daemon, which does not start without it.
+    /// With the daemon, which does not start without it. It stays to the daemon's end.
     WithDaemon,
+    /// With a client's session, which finds it ready. It stays while any session is open.
+    WithSession,
     /// With its first call.
     AtFirstCall,
 }
@@ -47,7 +49,7 @@ pub enum Start {
 pub const ALL: &[Installed] = &[
     Installed {
         service: "opdbus.agent.context_manager.v1.ContextManagerService",
-        start: Start::AtFirstCall,
+        start: Start::WithSession,
         build: context_manager::build,
     },
     Installed {
@@ -63,7 +65,7 @@ pub const ALL: &[Installed] = &[
     },
     Installed {
         service: "opdbus.agent.sequential_thinking.v1.SequentialThinkingService",
-        start: Start::AtFirstCall,
+        start: Start::WithSession,
         build: sequential_thinking::build,
     },
 ];

@@ -173,6 +173,7 @@ sections! {
     agents {
         run_on_connection: Vec<String> = Vec::new(),
         on_demand: Vec<String> = Vec::new(),
+        idle_stop_ms: i64 = 600_000,
     }
 }
 

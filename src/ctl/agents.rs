@@ -1,6 +1,6 @@
-//! `op-dbusctl agents`: the list of agents.
+//! `op-dbusctl agents`: the list of agents, and why one of them does not run.
 
-use super::output::Output;
+use super::output::{Output, clean};
 use super::problem::Problem;
 use super::table::Table;
 use super::{Outcome, describe};
@@ -16,11 +16,13 @@ pub(super) async fn run(
         output.raw_json(&answer.json)?;
         return Ok(Outcome::Done);
     }
-    let mut table = Table::new(&["ID", "TITLE", "ACTIVATION", "HOST", ">OPERATIONS", "SUMMARY"]);
+    let mut table =
+        Table::new(&["ID", "TITLE", "STATE", "ACTIVATION", "HOST", ">OPERATIONS", "SUMMARY"]);
     for agent in &answer.message.agents {
         table.row([
             &agent.id,
             &agent.title,
+            &describe::state(agent.state()),
             &describe::activation(agent.activation()),
             &describe::host(agent.host()),
             &agent.operations.len().to_string(),
@@ -28,5 +30,9 @@ pub(super) async fn run(
         ]);
     }
     table.write(0, output)?;
+    for agent in answer.message.agents.iter().filter(|agent| !agent.state_reason.is_empty()) {
+        let problem = output.paint().red("problem:");
+        output.line(&format!("{problem} {}: {}", clean(&agent.id), clean(&agent.state_reason)))?;
+    }
     Ok(Outcome::Done)
 }

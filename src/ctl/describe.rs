@@ -11,7 +11,7 @@ use super::problem::Problem;
 use super::table::{Table, wrap};
 use crate::client::{CallOptions, Client};
 use crate::proto::opdbus::v1::{
-    Activation, AgentSummary, DescribeAgentResponse, Host, OperationDescription, Risk,
+    Activation, AgentState, AgentSummary, DescribeAgentResponse, Host, OperationDescription, Risk,
 };
 
 pub(super) async fn run(
@@ -47,6 +47,11 @@ fn write_agent(
     write_text(&description.documentation, output)?;
     output.line("")?;
     write_fact("starts", &activation(agent.activation()), output)?;
+    let mut now = state(agent.state());
+    if !agent.state_reason.is_empty() {
+        now = format!("{now}: {}", agent.state_reason);
+    }
+    write_fact("state", &now, output)?;
     write_fact("runs in", &host(agent.host()), output)?;
     write_fact("gRPC", &agent.service, output)?;
     write_fact("D-Bus", &format!("{} on {}", agent.interface, agent.object_path), output)?;
@@ -195,6 +200,11 @@ fn first_sentence(text: &str) -> &str {
 /// When an agent starts, for people.
 pub(super) fn activation(activation: Activation) -> String {
     plain(activation.as_str_name(), "ACTIVATION_")
+}
+
+/// What an agent does, for people.
+pub(super) fn state(state: AgentState) -> String {
+    plain(state.as_str_name(), "AGENT_STATE_")
 }
 
 /// Where an agent runs, for people.

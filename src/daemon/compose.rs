@@ -1,31 +1,35 @@
-//! Builds the agents and the executor that runs them. Nothing here is started.
+//! Builds the executor and the agents that it runs, and starts those that start with the daemon. How
+//! calls arrive is not its business.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::agents::{self, Start};
 use crate::contract::Contract;
 use crate::error::Error;
 use crate::executor::{self, Executor};
-use crate::host::{Host, Local, OnDemand};
+use crate::host::{Activated, Life, Local, Plan};
 use crate::proto::opdbus::v1::{AgentsServiceAgent, SessionsServiceAgent, TasksServiceAgent};
 use crate::registry::{Agents, Registry};
 use crate::session::{self, Sessions};
 use crate::task::{self, Tasks};
 
-/// Which agents the configuration has started at another time than the build, by id.
+/// When agents start and stop. The lists name those that start at another time than the build says.
 #[derive(Clone, Debug, Default)]
 pub struct Starts {
-    /// With the daemon (`[agents] run_on_connection`).
-    pub with_daemon: Vec<String>,
+    /// With sessions (`[agents] run_on_connection`).
+    pub with_session: Vec<String>,
     /// With their first call (`[agents] on_demand`).
     pub at_first_call: Vec<String>,
+    /// After what time without use they stop (`[agents] idle_stop_ms`); `None`: never.
+    pub idle_stop: Option<Duration>,
 }
 
 impl Starts {
     fn of(&self, id: &str, agent: &agents::Installed) -> Start {
         let names = |list: &[String]| list.iter().any(|name| name == id);
         match () {
-            () if names(&self.with_daemon) => Start::WithDaemon,
+            () if names(&self.with_session) => Start::WithSession,
             () if names(&self.at_first_call) => Start::AtFirstCall,
             () => agent.start,
         }
@@ -46,15 +50,21 @@ pub fn executor(
     let contract = Contract::built_in()?;
     let registry = Arc::new(Registry::default());
     for agent in agents::ALL {
-        let id = &contract.service(agent.service)?.id;
-        let host: Arc<dyn Host> = match starts.of(id, agent) {
-            Start::WithDaemon => Arc::new(Local::new((agent.build)(setup)?)),
-            Start::AtFirstCall => {
-                let setup = setup.clone();
-                Arc::new(OnDemand::new(move || (agent.build)(&setup)))
-            }
+        let id = contract.service(agent.service)?.id.as_str();
+        let life = {
+            let own = setup.clone();
+            let plan = Plan {
+                agent: id.into(),
+                start: starts.of(id, agent),
+                idle_stop: starts.idle_stop,
+                build: Box::new(move || (agent.build)(&own)),
+            };
+            Life::new(plan, registry.roster(), &setup.metrics)
         };
-        registry.register(&contract, agent.service, host)?;
+        if life.start() == Start::WithDaemon {
+            life.start_here()?;
+        }
+        registry.register(&contract, agent.service, Arc::new(Activated::new(life)))?;
     }
     let own = Agents::new(&registry, Arc::clone(&setup.metrics), Arc::clone(&setup.status));
     let host = Arc::new(Local::new(Arc::new(AgentsServiceAgent(Arc::new(own)))));

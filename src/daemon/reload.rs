@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::service::Service;
 use super::{Failure, notify};
-use crate::config::{AgentLists, Entry, Loaded};
+use crate::config::{Agents, Entry, Loaded};
 use crate::events;
 use crate::executor::Executor;
 use crate::status::Status;
@@ -69,11 +69,7 @@ fn needs_restart(service: &Service, config: &Loaded) -> Vec<String> {
 }
 
 /// Logs and notes which agents the configuration names that this build lacks.
-pub(super) fn warn_of_missing_agents(
-    lists: &AgentLists,
-    executor: &Arc<Executor>,
-    status: &Status,
-) {
+pub(super) fn warn_of_missing_agents(lists: &Agents, executor: &Arc<Executor>, status: &Status) {
     let agents = executor.registry().snapshot().agents();
     let known: Vec<_> = agents.iter().map(|agent| agent.id.clone()).collect();
     let warnings = missing_agents(lists, &known);
@@ -84,7 +80,7 @@ pub(super) fn warn_of_missing_agents(
 }
 
 /// A warning for each agent that `lists` name and that is not `known`.
-pub(super) fn missing_agents(lists: &AgentLists, known: &[String]) -> Vec<String> {
+pub(super) fn missing_agents(lists: &Agents, known: &[String]) -> Vec<String> {
     lists
         .run_on_connection
         .iter()

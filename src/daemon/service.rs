@@ -64,8 +64,9 @@ impl Service {
             status: Arc::clone(&status),
         };
         let starts = compose::Starts {
-            with_daemon: settings.agents.run_on_connection.clone(),
+            with_session: settings.agents.run_on_connection.clone(),
             at_first_call: settings.agents.on_demand.clone(),
+            idle_stop: settings.agents.idle_stop,
         };
         let executor = compose::executor(settings.executor.clone(), &setup, &starts)
             .map_err(|error| Failure::part("an agent cannot be built", &error, Exit::State))?;

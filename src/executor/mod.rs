@@ -21,7 +21,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use tokio::sync::Notify;
 use tokio::time::error::Elapsed;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use crate::call::{Context, OnDisconnect, Transport};
 use crate::contract::{Running, json_to_message, message_to_json};
@@ -39,9 +39,6 @@ pub use start::Input;
 use observe::Observation;
 use repeats::Repeats;
 use started::Started;
-
-/// How long what only waits may say goodbye by itself when the service stops.
-const FAREWELL: Duration = Duration::from_millis(100);
 
 /// The executor's settings.
 #[derive(Clone, Debug)]
@@ -250,12 +247,7 @@ impl Executor {
     /// Refuses every call from now on; those that run go on, but for those that only wait.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
-        self.sessions.stop();
-        let tasks = Arc::clone(&self.tasks);
-        tokio::spawn(async move {
-            sleep(FAREWELL).await;
-            tasks.drain();
-        });
+        self.tasks.drain();
     }
 
     /// Resolves when no call runs or waits. Only after [`Executor::drain`]: while new calls come there

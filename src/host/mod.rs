@@ -1,7 +1,13 @@
 //! Where a call runs. Today: in this process; workers, registered processes and other machines come
 //! as further implementations of [`Host`]. A host decides nothing about whether a call may run.
 
-mod on_demand;
+mod activated;
+mod entry;
+mod gate;
+mod keeper;
+mod life;
+mod roster;
+mod state;
 
 use std::sync::Arc;
 
@@ -10,7 +16,11 @@ use bytes::Bytes;
 use crate::call::{Context, SessionScope};
 use crate::contract::{Agent, Operation, RawReplies, RawRequests, Running};
 
-pub use on_demand::OnDemand;
+pub use activated::Activated;
+pub use entry::Started;
+pub use life::{Build, Life, Plan};
+pub use roster::{Changes, Roster, SessionHold};
+pub use state::{Condition, StartFailure, State};
 
 /// Runs the operations of one agent, wherever that is.
 pub trait Host: Send + Sync {
@@ -31,11 +41,17 @@ pub trait Host: Send + Sync {
         replies: RawReplies,
     ) -> Running<'a, ()>;
 
-    /// Drops what is kept for a session that has ended.
+    /// Drops what is kept for a session that has ended. Only for agents that were called in it: one
+    /// that is not running is started for this.
     fn session_ended<'a>(&'a self, session: &'a SessionScope) -> Running<'a, ()>;
+
+    /// The life of an agent that starts and stops; `None` for what is always there.
+    fn life(&self) -> Option<&Arc<Life>> {
+        None
+    }
 }
 
-/// An agent in this process.
+/// A service in this process that is always there.
 pub struct Local(Arc<dyn Agent>);
 
 impl Local {

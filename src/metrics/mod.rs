@@ -1,6 +1,7 @@
 //! The metrics of both transports, one family for each fact. Names and labels are fixed here and
 //! nowhere else; every label has a bounded set of values. It records and renders, and decides nothing.
 
+mod agent;
 mod names;
 mod operation;
 
@@ -16,6 +17,7 @@ use prometheus::{
 use crate::call::Transport;
 use crate::error::Error;
 
+pub use agent::AgentMetrics;
 pub use names::{REJECTIONS, Rejection, SessionEnd, Stage};
 pub use operation::{OperationMetrics, StreamMetrics};
 
@@ -47,6 +49,9 @@ pub struct Metrics {
     sessions: [IntGauge; Transport::ALL.len()],
     sessions_started: IntCounter,
     sessions_ended: [IntCounter; SessionEnd::ALL.len()],
+    agent_states: IntGaugeVec,
+    agent_starts: IntCounterVec,
+    agent_start_durations: HistogramVec,
 }
 
 impl Metrics {
@@ -135,6 +140,21 @@ impl Metrics {
                 .counter("opdbus_sessions_started_total", "Sessions that were started.")?,
             sessions_ended: SessionEnd::ALL
                 .map(|reason| sessions_ended.with_label_values(&[reason.name()])),
+            agent_states: add.gauges(
+                "opdbus_agent_state",
+                "1 for the state that the agent is in, 0 for the others.",
+                &["agent", "state"],
+            )?,
+            agent_starts: add.counters(
+                "opdbus_agent_starts_total",
+                "Starts of the agent that ended, by outcome: ok or failed.",
+                &["agent", "outcome"],
+            )?,
+            agent_start_durations: add.histograms(
+                "opdbus_agent_start_duration_seconds",
+                "Time that starts of the agent took, whatever came of them.",
+                &["agent"],
+            )?,
             registry,
         };
         Ok(metrics)
@@ -144,6 +164,12 @@ impl Metrics {
     #[must_use]
     pub fn operation(&self, agent: &str, operation: &str) -> OperationMetrics {
         OperationMetrics::new(self, agent, operation)
+    }
+
+    /// The handles of one agent, which can be in each of `states`.
+    #[must_use]
+    pub fn agent(&self, agent: &str, states: &[&str]) -> AgentMetrics {
+        AgentMetrics::new(self, agent, states)
     }
 
     /// Records how long a call was in a stage.

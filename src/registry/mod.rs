@@ -1,23 +1,29 @@
-//! Which services are served here, and by which host. It finds; it does not run anything.
+//! Which services are served here, by which host, and what the agents among them do. It finds; it does
+//! not run calls.
 
 mod service;
+mod states;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use futures_util::future::join_all;
 
 use crate::contract::{Contract, Service};
 use crate::error::{Error, ErrorKind};
-use crate::host::Host;
+use crate::host::{Host, Life};
+use crate::proto::opdbus::v1::Activation;
 
+pub use crate::host::{Changes, Condition, Roster, SessionHold, Started, State};
 pub use service::Agents;
 
 /// The services that are served. Readers take a snapshot and are never blocked.
 #[derive(Default)]
 pub struct Registry {
     snapshot: ArcSwap<Snapshot>,
+    roster: Arc<Roster>,
 }
 
 /// The services at one moment.
@@ -67,6 +73,49 @@ impl Registry {
         next.by_id.insert(service.id.clone(), Arc::new(Registration { service, host }));
         self.snapshot.store(Arc::new(next));
         Ok(())
+    }
+
+    /// Where the agents that start and stop are to tell what they do.
+    #[must_use]
+    pub fn roster(&self) -> &Arc<Roster> {
+        &self.roster
+    }
+
+    /// What every agent does now, sorted by id.
+    #[must_use]
+    pub fn states(&self) -> Vec<Condition> {
+        self.roster.conditions()
+    }
+
+    /// What every agent does now, and then every change. Changes between running and busy are told at
+    /// most ten times a second for each agent.
+    #[must_use]
+    pub fn changes(&self) -> Changes {
+        self.roster.changes()
+    }
+
+    /// Notes that a session is open, until the hold is dropped: the agents that start with sessions
+    /// then do not stop, and after a failed start are tried again. It starts none; see
+    /// [`Registry::warm`].
+    pub fn session_opened(&self) -> SessionHold {
+        self.roster.session_opened()
+    }
+
+    /// Makes the agents ready that are to be ready with a session, side by side, and says what came of
+    /// each, sorted by id. Those that started with the daemon are named too, if their contract wants
+    /// them with a session.
+    ///
+    /// # Cancel safety
+    /// Starts that have begun are carried to their end.
+    pub async fn warm(&self) -> Vec<Started> {
+        let snapshot = self.snapshot();
+        let services = snapshot.services();
+        let lives = services.iter().filter_map(|service| {
+            let life = snapshot.by_id.get(&service.id)?.host.life()?;
+            let by_contract = service.activation == Activation::RunOnConnection;
+            life.is_ready_with_sessions(by_contract).then_some(life)
+        });
+        join_all(lives.map(Life::ready)).await
     }
 
     /// The services as they are now.

@@ -6,12 +6,13 @@ use super::{Registry, Snapshot};
 use crate::call::Context;
 use crate::contract::{Idempotency, Operation, Replies, Service, message_schema};
 use crate::error::{Error, ErrorKind};
+use crate::host::State;
 use crate::metrics::Metrics;
 use crate::proto::opdbus::v1::{
-    AgentSummary, AgentsService, CallJsonRequest, CallJsonResponse, DescribeAgentRequest,
-    DescribeAgentResponse, GetMetricsRequest, GetMetricsResponse, GetStatusRequest,
-    GetStatusResponse, ListAgentsRequest, ListAgentsResponse, OperationDescription, PingRequest,
-    PingResponse, WatchAgentsRequest, WatchAgentsResponse,
+    AgentState, AgentSummary, AgentsService, CallJsonRequest, CallJsonResponse,
+    DescribeAgentRequest, DescribeAgentResponse, GetMetricsRequest, GetMetricsResponse,
+    GetStatusRequest, GetStatusResponse, ListAgentsRequest, ListAgentsResponse,
+    OperationDescription, PingRequest, PingResponse, WatchAgentsRequest, WatchAgentsResponse,
 };
 use crate::status::Status;
 
@@ -30,11 +31,9 @@ impl Agents {
         Self { registry: Arc::downgrade(registry), metrics, status }
     }
 
-    fn snapshot(&self) -> Result<Arc<Snapshot>, Error> {
+    fn registry(&self) -> Result<Arc<Registry>, Error> {
         let registry = self.registry.upgrade();
-        registry
-            .map(|registry| registry.snapshot())
-            .ok_or_else(|| Error::new(ErrorKind::Unavailable, "the service is stopping"))
+        registry.ok_or_else(|| Error::new(ErrorKind::Unavailable, "the service is stopping"))
     }
 }
 
@@ -48,8 +47,10 @@ impl AgentsService for Agents {
         _context: &Context,
         _request: ListAgentsRequest,
     ) -> Result<ListAgentsResponse, Error> {
-        let agents = self.snapshot()?.agents();
-        Ok(ListAgentsResponse { agents: agents.iter().map(|agent| summary(agent)).collect() })
+        let registry = self.registry()?;
+        let agents = registry.snapshot().agents();
+        let summaries = agents.iter().map(|agent| summary(agent, &registry));
+        Ok(ListAgentsResponse { agents: summaries.collect() })
     }
 
     async fn describe_agent(
@@ -57,15 +58,15 @@ impl AgentsService for Agents {
         _context: &Context,
         request: DescribeAgentRequest,
     ) -> Result<DescribeAgentResponse, Error> {
-        let snapshot = self.snapshot()?;
-        let service = find(&snapshot, &request.agent)?;
+        let registry = self.registry()?;
+        let service = find(&registry.snapshot(), &request.agent)?;
         let operations = if request.operation.is_empty() {
             service.operations.iter().map(|operation| describe(operation)).collect()
         } else {
             vec![describe(service.operation(&request.operation)?)]
         };
         Ok(DescribeAgentResponse {
-            agent: Some(summary(&service)),
+            agent: Some(summary(&service, &registry)),
             operations,
             documentation: service.docs.clone(),
         })
@@ -74,11 +75,24 @@ impl AgentsService for Agents {
     async fn watch_agents(
         &self,
         _context: &Context,
-        _request: WatchAgentsRequest,
-        _replies: Replies<WatchAgentsResponse>,
+        request: WatchAgentsRequest,
+        replies: Replies<WatchAgentsResponse>,
     ) -> Result<(), Error> {
-        // Comes with the states of agents, later in this series.
-        Err(Error::new(ErrorKind::Unavailable, "the states of agents are not watched yet"))
+        let wanted = request.agents;
+        let mut changes = {
+            let registry = self.registry()?;
+            let snapshot = registry.snapshot();
+            for id in &wanted {
+                find(&snapshot, id)?;
+            }
+            registry.changes()
+        };
+        loop {
+            let change = changes.next().await;
+            if wanted.is_empty() || wanted.iter().any(|id| **id == *change.agent) {
+                replies.send(change.into()).await?;
+            }
+        }
     }
 
     async fn call_json(
@@ -104,11 +118,16 @@ impl AgentsService for Agents {
         _request: GetStatusRequest,
     ) -> Result<GetStatusResponse, Error> {
         let count = |number: i64| u32::try_from(number).unwrap_or(0);
-        Ok(GetStatusResponse {
-            calls_in_flight: count(self.metrics.running()),
-            calls_queued: count(self.metrics.queued().get()),
-            ..self.status.report()
-        })
+        let mut status = self.status.report();
+        status.calls_in_flight = count(self.metrics.running());
+        status.calls_queued = count(self.metrics.queued().get());
+        let conditions = self.registry()?.states();
+        status.warnings.extend(
+            conditions.iter().filter(|condition| condition.state == State::Failed).map(
+                |condition| format!("agent {} has failed: {}", condition.agent, condition.reason()),
+            ),
+        );
+        Ok(status)
     }
 }
 
@@ -122,7 +141,10 @@ fn find(snapshot: &Snapshot, id: &str) -> Result<Arc<Service>, Error> {
     })
 }
 
-fn summary(service: &Service) -> AgentSummary {
+fn summary(service: &Service, registry: &Registry) -> AgentSummary {
+    let condition = registry.roster().condition(&service.id);
+    // What does not start and stop is always there.
+    let state = condition.as_ref().map_or(State::Running, |condition| condition.state);
     AgentSummary {
         id: service.id.clone(),
         title: service.title.clone(),
@@ -133,8 +155,8 @@ fn summary(service: &Service) -> AgentSummary {
         activation: service.activation.into(),
         host: service.host.into(),
         operations: service.operations.iter().map(|operation| operation.name.clone()).collect(),
-        state: 0,
-        state_reason: String::new(),
+        state: AgentState::from(state).into(),
+        state_reason: condition.map(|condition| condition.reason()).unwrap_or_default(),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::broadcast::error::RecvError;
+use futures_util::StreamExt as _;
 
 use super::{Begun, Holder, Sessions, Start};
 use crate::call::Transport;
@@ -14,7 +14,7 @@ use crate::proto::opdbus::v1::connect_request::Message;
 use crate::proto::opdbus::v1::connect_response::Event;
 use crate::proto::opdbus::v1::{
     AgentStart, ConnectRequest, ConnectResponse, SessionEnded, StartSessionRequest,
-    StartSessionResponse, WatchAgentsResponse,
+    StartSessionResponse,
 };
 
 impl Sessions {
@@ -50,7 +50,7 @@ pub(super) async fn run(
     let mut begun = sessions.begin(uid, Transport::Grpc, start, Holder::Stream).await?;
     // From before the agents are warm, so that no change is missed.
     let agents = sessions.agents.upgrade().ok_or_else(stopping)?;
-    let mut changes = Some(agents.changes());
+    let mut changes = agents.changes();
     drop(agents);
     replies.send(event(Event::Started(begun.response().await?))).await?;
     begun.told();
@@ -63,7 +63,6 @@ pub(super) async fn run(
             reason = hold.ended() => {
                 return replies.send(ended(&hold.scope().id, reason)).await;
             }
-            () = sessions.stopping.cancelled() => return Err(stopping()),
             message = requests.next() => match message?.map(|request| request.message) {
                 // It has said all; the session can be resumed.
                 None => return Ok(()),
@@ -80,7 +79,7 @@ pub(super) async fn run(
                     sessions.end(uid, &hold.scope().id)?;
                 }
             },
-            change = next(&mut changes) => replies.send(event(Event::Agent(change))).await?,
+            Some(change) = changes.next() => replies.send(event(Event::Agent(change))).await?,
         }
     }
 }
@@ -92,20 +91,6 @@ async fn first(requests: &mut Requests<ConnectRequest>) -> Result<StartSessionRe
             Err(Error::invalid("start", "must be the first message of the stream"))
         }
     }
-}
-
-/// The next change of an agent; of those that came too fast the last ones.
-async fn next(
-    changes: &mut Option<tokio::sync::broadcast::Receiver<WatchAgentsResponse>>,
-) -> WatchAgentsResponse {
-    while let Some(receiver) = changes {
-        match receiver.recv().await {
-            Ok(change) => return change,
-            Err(RecvError::Lagged(_)) => {}
-            Err(RecvError::Closed) => *changes = None,
-        }
-    }
-    std::future::pending().await
 }
 
 fn event(event: Event) -> ConnectResponse {

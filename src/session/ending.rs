@@ -67,6 +67,7 @@ impl Sessions {
         let Session { scope, streams, agents, transport, running, .. } = session;
         let telling = self.telling(&mut table, scope.clone(), agents, running);
         self.changes.send(Change::Ended(scope.clone(), reason)).ok();
+        self.want_agents(&mut table);
         drop(table);
         self.metrics.session_ended(transport, reason);
         tracing::debug!(

@@ -18,7 +18,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore, broadcast};
-use tokio_util::sync::CancellationToken;
 
 use crate::call::{Context, SessionScope, Transport};
 use crate::contract::Operation;
@@ -93,7 +92,6 @@ pub struct Sessions {
     metrics: Arc<Metrics>,
     changes: broadcast::Sender<Change>,
     on_end: OnceLock<OnEnd>,
-    stopping: CancellationToken,
     /// Woken when a session may be due earlier than the keeper thinks.
     earlier: Arc<Notify>,
     /// Woken when there is something to record.
@@ -123,7 +121,6 @@ impl Sessions {
             metrics,
             changes: broadcast::channel(CHANGES_KEPT).0,
             on_end: OnceLock::new(),
-            stopping: CancellationToken::new(),
             earlier: Arc::default(),
             unrecorded: Arc::default(),
             endings: Semaphore::new(ENDINGS_AT_ONCE),
@@ -245,9 +242,13 @@ impl Sessions {
         self.changes.subscribe()
     }
 
-    /// Ends the streams that hold sessions, because the service stops. The sessions go on after it.
-    pub fn stop(&self) {
-        self.stopping.cancel();
+    /// Has the agents kept running while there are sessions.
+    fn want_agents(&self, table: &mut Table) {
+        if table.count() == 0 {
+            table.agents = None;
+        } else if table.agents.is_none() {
+            table.agents = self.agents.upgrade().map(|agents| agents.wanted());
+        }
     }
 
     /// Notes that what is recorded of a session differs from what it is, and tells its readers.

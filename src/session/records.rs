@@ -148,6 +148,7 @@ impl Sessions {
                 }
             }
         }
+        self.want_agents(&mut table);
         drop(table);
         for telling in ended {
             tokio::spawn(telling.run());

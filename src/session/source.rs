@@ -2,49 +2,60 @@
 
 use std::sync::Arc;
 
-use tokio::sync::broadcast;
+use futures_util::StreamExt as _;
+use futures_util::stream::{BoxStream, unfold};
 
 use crate::contract::Running;
 use crate::host::Host;
-use crate::proto::opdbus::v1::{Activation, AgentStart, AgentState, WatchAgentsResponse};
-use crate::registry::Registry;
+use crate::proto::opdbus::v1::{AgentStart, AgentState, WatchAgentsResponse};
+use crate::registry::{Registry, Started};
 
 /// The agents, as sessions see them.
 pub trait Agents: Send + Sync {
+    /// Notes that there are sessions, until what it gives is dropped: the agents that are to be ready
+    /// with them are kept running.
+    fn wanted(&self) -> Box<dyn Send>;
+
     /// Starts the agents that are to be ready with a session and says how that went. One that cannot
     /// be started is named with the reason.
     fn warm(&self) -> Running<'_, Vec<AgentStart>>;
 
     /// Tells every change of an agent's state from now on.
-    fn changes(&self) -> broadcast::Receiver<WatchAgentsResponse>;
+    fn changes(&self) -> BoxStream<'static, WatchAgentsResponse>;
 
     /// Where the agent with this id runs, if it is served.
     fn host(&self, agent: &str) -> Option<Arc<dyn Host>>;
 }
 
 impl Agents for Registry {
-    fn warm(&self) -> Running<'_, Vec<AgentStart>> {
-        let starts = self
-            .snapshot()
-            .agents()
-            .iter()
-            .filter(|agent| agent.activation == Activation::RunOnConnection)
-            .map(|agent| AgentStart {
-                agent: agent.id.clone(),
-                state: AgentState::Running.into(),
-                took: None,
-                reason: String::new(),
-            })
-            .collect();
-        Box::pin(std::future::ready(Ok(starts)))
+    fn wanted(&self) -> Box<dyn Send> {
+        Box::new(self.session_opened())
     }
 
-    fn changes(&self) -> broadcast::Receiver<WatchAgentsResponse> {
-        // What is registered runs, and no change of it is made known.
-        broadcast::channel(1).1
+    fn warm(&self) -> Running<'_, Vec<AgentStart>> {
+        Box::pin(async {
+            let started = Self::warm(self).await;
+            Ok(started.into_iter().map(AgentStart::from).collect())
+        })
+    }
+
+    fn changes(&self) -> BoxStream<'static, WatchAgentsResponse> {
+        let changes = Self::changes(self).to_come();
+        unfold(changes, async |mut changes| Some((changes.next().await.into(), changes))).boxed()
     }
 
     fn host(&self, agent: &str) -> Option<Arc<dyn Host>> {
         self.snapshot().host(agent)
+    }
+}
+
+impl From<Started> for AgentStart {
+    fn from(started: Started) -> Self {
+        Self {
+            agent: started.agent.to_string(),
+            state: AgentState::from(started.state).into(),
+            took: started.took.and_then(|took| took.try_into().ok()),
+            reason: started.reason,
+        }
     }
 }

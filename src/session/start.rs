@@ -176,6 +176,7 @@ impl Sessions {
                 let idle = idle.unwrap_or(config.idle);
                 let session = Session::new(scope.clone(), said, transport, idle);
                 self.add(&mut table, &config, session)?;
+                self.want_agents(&mut table);
                 false
             }
         };

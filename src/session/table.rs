@@ -237,6 +237,8 @@ pub(super) struct Table {
     pub(super) ending: HashMap<SessionScope, Ending>,
     /// Whose record differs from what they are.
     pub(super) unrecorded: HashSet<SessionScope>,
+    /// While there are sessions: keeps the agents running that are to be ready with them.
+    pub(super) agents: Option<Box<dyn Send>>,
 }
 
 impl Table {

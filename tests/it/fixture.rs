@@ -10,9 +10,11 @@ use op_dbus::agents::Setup;
 use op_dbus::daemon::compose;
 use op_dbus::executor::{Config, Executor};
 use op_dbus::metrics::Metrics;
+use op_dbus::registry::Registry;
 use op_dbus::session::{self, Sessions};
 use op_dbus::status::Status;
 use op_dbus::storage::{self, Durability};
+use op_dbus::task::Tasks;
 use tempfile::TempDir;
 
 /// A private `dbus-daemon` that ends with this value.
@@ -92,17 +94,18 @@ pub struct Service {
 impl Service {
     /// An executor with every agent, the probe included.
     pub fn new(config: Config) -> Self {
-        Self::on(tempfile::tempdir().unwrap(), config)
+        Self::starting(config, &compose::Starts::default(), tempfile::tempdir().unwrap())
     }
 
     /// Ends this one and begins another on what it has left behind.
     pub fn again(self, config: Config) -> Self {
         let Self { executor, folder, .. } = self;
         drop(executor);
-        Self::on(folder, config)
+        Self::starting(config, &compose::Starts::default(), folder)
     }
 
-    fn on(folder: TempDir, config: Config) -> Self {
+    /// The same with other times for agents to start and stop, on what `folder` holds.
+    pub fn starting(config: Config, starts: &compose::Starts, folder: TempDir) -> Self {
         let status = Arc::new(Status::default());
         let setup = Setup {
             storage: storage::Config {
@@ -112,7 +115,7 @@ impl Service {
             metrics: Arc::new(Metrics::new().unwrap()),
             status: Arc::clone(&status),
         };
-        let executor = compose::executor(config, &setup, &compose::Starts::default()).unwrap();
+        let executor = compose::executor(config, &setup, starts).unwrap();
         Self { executor, status, folder }
     }
 }
@@ -127,4 +130,18 @@ pub fn sessions(
 ) -> Arc<Sessions> {
     let storage = storage::Config { path: folder.to_owned(), durability: Durability::Normal };
     Sessions::open(config, &storage, Arc::clone(metrics), status, Arc::downgrade(agents)).unwrap()
+}
+
+/// An executor for what `registry` holds, with tasks in memory and sessions below `folder`.
+pub fn executor_of(
+    registry: Arc<Registry>,
+    metrics: Arc<Metrics>,
+    status: &Arc<Status>,
+    folder: &Path,
+) -> Arc<Executor> {
+    let config = Config::default();
+    let agents: Arc<dyn session::Agents> = Arc::clone(&registry) as _;
+    let sessions = sessions(folder, &metrics, status, &agents, config.sessions.clone());
+    let tasks = Tasks::in_memory(config.tasks.clone(), &metrics);
+    Executor::new(config, registry, metrics, tasks, sessions)
 }

@@ -216,13 +216,14 @@ async fn the_configuration_says_when_agents_start() {
         "[agents]\nrun_on_connection = [\"context_manager\"]\non_demand = [\"memory\"]\n",
     );
     let database = |name: &str| daemon.folder.path().join("state").join(name);
-    assert!(database("context_manager.db").exists());
-    assert!(!database("memory.db").exists());
-    assert!(!database("sequential_thinking.db").exists());
+    for name in ["context_manager.db", "memory.db", "sequential_thinking.db"] {
+        assert!(!database(name).exists(), "{name}");
+    }
     let recall = RecallRequest { key: "absent".into(), ..RecallRequest::default() };
     let path = "/opdbus.agent.memory.v1.MemoryService/Recall";
     let client = crate::grpc::Client::unix(&daemon.grpc_socket()).await;
     let outcome = client.call::<_, RecallResponse>(path, recall).await;
     assert_eq!(outcome.unwrap_err().code(), Code::NotFound);
     assert!(database("memory.db").exists());
+    assert!(!database("context_manager.db").exists());
 }

@@ -1,4 +1,4 @@
-//! What the store holds, as metrics. They follow the commits and are counted once, at the start.
+//! What the store holds, as metrics. They follow the commits and are counted when the store is opened.
 
 use prometheus::IntGauge;
 
@@ -18,6 +18,12 @@ impl Gauges {
             contexts: metrics.store("context_manager", "contexts"),
             bytes: metrics.store("context_manager", "bytes"),
         }
+    }
+
+    /// Begins with what the store held when it was opened, whatever an earlier opening had left.
+    pub(super) fn begin(&self, total: Gained) {
+        self.contexts.set(total.contexts);
+        self.bytes.set(total.bytes);
     }
 
     /// Adds what a change gained.

@@ -66,7 +66,7 @@ impl ContextManager {
         let gauges = Gauges::new(&setup.metrics);
         let sweep = Sweep { config: Arc::clone(&config), gauges: gauges.clone() };
         let store = Store::open(&setup.storage, &tables::SCHEMA, &setup.status, sweep)?;
-        gauges.add(store.read(tables::total)?);
+        gauges.begin(store.read(tables::total)?);
         Ok(Self { store, config, gauges, long_queries: Arc::new(Semaphore::new(1)) })
     }
 

@@ -1,4 +1,4 @@
-//! What the store holds, as metrics. They follow the commits and are counted once, at the start.
+//! What the store holds, as metrics. They follow the commits and are counted when the store is opened.
 
 use prometheus::IntGauge;
 use rusqlite::Connection;
@@ -17,6 +17,12 @@ pub(super) struct Gauges {
 impl Gauges {
     pub(super) fn new(metrics: &Metrics) -> Self {
         Self { keys: metrics.store("memory", "keys"), bytes: metrics.store("memory", "bytes") }
+    }
+
+    /// Begins with what the store held when it was opened, whatever an earlier opening had left.
+    pub(super) fn begin(&self, total: Gained) {
+        self.keys.set(total.keys);
+        self.bytes.set(total.bytes);
     }
 
     /// Adds what a change gained.

@@ -79,7 +79,7 @@ impl Memory {
         let gauges = Gauges::new(&setup.metrics);
         let sweep = Sweep { config: Arc::clone(&config), gauges: gauges.clone() };
         let store = Store::open(&setup.storage, &schema::SCHEMA, &setup.status, sweep)?;
-        gauges.add(store.read(gauges::total)?);
+        gauges.begin(store.read(gauges::total)?);
         Ok(Self { store, config, gauges })
     }
 

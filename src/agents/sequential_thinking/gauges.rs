@@ -1,4 +1,4 @@
-//! What the store holds, as metrics. They follow the commits and are counted once, at the start.
+//! What the store holds, as metrics. They follow the commits and are counted when the store is opened.
 
 use std::ops::Add;
 
@@ -28,6 +28,12 @@ impl Gauges {
             chains: metrics.store("sequential_thinking", "chains"),
             steps: metrics.store("sequential_thinking", "steps"),
         }
+    }
+
+    /// Begins with what the store held when it was opened, whatever an earlier opening had left.
+    pub(super) fn begin(&self, total: Gained) {
+        self.chains.set(total.chains);
+        self.steps.set(total.steps);
     }
 
     /// Adds what a change gained.

@@ -65,7 +65,7 @@ impl SequentialThinking {
         let gauges = Gauges::new(&setup.metrics);
         let sweep = Sweep { gauges: gauges.clone() };
         let store = Store::open(&setup.storage, &schema::SCHEMA, &setup.status, sweep)?;
-        gauges.add(store.read(gauges::total)?);
+        gauges.begin(store.read(gauges::total)?);
         Ok(Self { store, gauges })
     }
 

@@ -27,7 +27,7 @@ const MAX_TIMEOUT_MS: i64 = 86_400_000;
 /// The longest time for a task and for its record, in milliseconds: 30 days.
 const MAX_RUNTIME_MS: i64 = 30 * 86_400_000;
 
-/// The longest time that a session lives without being used, in milliseconds: a week.
+/// The longest time that a session or an agent lives without being used, in milliseconds: a week.
 const MAX_IDLE_MS: i64 = 7 * MAX_TIMEOUT_MS;
 
 /// What the configuration says.
@@ -49,8 +49,8 @@ pub struct Settings {
     pub drain_grace: Duration,
     /// What client programs on this machine use.
     pub client: Client,
-    /// The agents that the configuration names.
-    pub agents: AgentLists,
+    /// When agents start and stop.
+    pub agents: Agents,
 }
 
 /// The gRPC transport's settings, without the sockets that only the running process has.
@@ -120,14 +120,15 @@ pub struct Client {
     pub pool_connections: bool,
 }
 
-/// The agents that the configuration names. In this release every agent of the build is ready from
-/// the start, whichever list names it, and also if none does.
+/// When agents start and stop. One that neither list names starts when its build says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AgentLists {
-    /// To be ready when a client connects.
+pub struct Agents {
+    /// To be ready when a session has started.
     pub run_on_connection: Vec<String>,
-    /// To be ready at the first call.
+    /// To start with the first call.
     pub on_demand: Vec<String>,
+    /// After what time without use agents stop; `None`: never.
+    pub idle_stop: Option<Duration>,
 }
 
 /// Checks all keys.
@@ -341,16 +342,18 @@ fn client(c: &mut Checker<'_>, keys: &keys::client::Section) -> Client {
     }
 }
 
-fn agents(c: &mut Checker<'_>, keys: &keys::agents::Section) -> AgentLists {
+fn agents(c: &mut Checker<'_>, keys: &keys::agents::Section) -> Agents {
     let mut named = BTreeSet::new();
     for key in [&keys.run_on_connection, &keys.on_demand] {
         for id in &key.value {
             check_agent(c, key, id, named.insert(id.as_str()));
         }
     }
-    AgentLists {
+    let idle_stop = c.millis(&keys.idle_stop_ms, 0..=MAX_IDLE_MS);
+    Agents {
         run_on_connection: keys.run_on_connection.value.clone(),
         on_demand: keys.on_demand.value.clone(),
+        idle_stop: Some(idle_stop).filter(|idle| !idle.is_zero()),
     }
 }
 

@@ -1,5 +1,5 @@
-//! The standard health service: one answer for every service that is served, which turns when the
-//! transport begins to stop. It does not look into agents.
+//! The standard health service: a service is well until its agent fails to start or the transport
+//! begins to stop. It starts no agent to find out.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use super::error::status;
 use super::phase::Phase;
 use crate::error::{Error, ErrorKind};
-use crate::registry::Registry;
+use crate::registry::{Changes, Registry};
 
 /// What answers health checks.
 pub(super) struct HealthService {
@@ -28,24 +28,25 @@ impl HealthService {
     pub(super) fn new(registry: Arc<Registry>, phase: watch::Sender<Phase>) -> Self {
         Self { registry, phase }
     }
-
-    /// True if `service` is served here; the empty name stands for all.
-    fn knows(&self, service: &str) -> bool {
-        service.is_empty()
-            || self
-                .registry
-                .snapshot()
-                .registrations()
-                .any(|registration| registration.service.full_name == service)
-    }
 }
 
-fn response(known: bool, phase: Phase) -> HealthCheckResponse {
-    let status = match phase {
-        _ if !known => ServingStatus::ServiceUnknown,
-        Phase::Serving => ServingStatus::Serving,
-        Phase::NotServing | Phase::Draining | Phase::Closed => ServingStatus::NotServing,
+/// The status of `service`; `None` if it is not served here. The empty name stands for all of it.
+fn serving(registry: &Registry, service: &str, phase: Phase) -> Option<ServingStatus> {
+    let is_well = service.is_empty() || {
+        let snapshot = registry.snapshot();
+        let found = snapshot.registrations().find(|found| found.service.full_name == service)?;
+        let condition = registry.roster().condition(&found.service.id);
+        condition.is_none_or(|condition| condition.failure.is_none())
     };
+    Some(match phase {
+        Phase::Serving if is_well => ServingStatus::Serving,
+        Phase::Serving | Phase::NotServing | Phase::Draining | Phase::Closed => {
+            ServingStatus::NotServing
+        }
+    })
+}
+
+fn response(status: ServingStatus) -> HealthCheckResponse {
     HealthCheckResponse { status: status.into() }
 }
 
@@ -56,11 +57,13 @@ impl Health for HealthService {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
         let service = &request.get_ref().service;
-        if !self.knows(service) {
-            let text = format!("no service {service} is served here");
-            return Err(status(&Error::new(ErrorKind::NotFound, text)));
+        match serving(&self.registry, service, *self.phase.borrow()) {
+            Some(status) => Ok(Response::new(response(status))),
+            None => {
+                let text = format!("no service {service} is served here");
+                Err(status(&Error::new(ErrorKind::NotFound, text)))
+            }
         }
-        Ok(Response::new(response(true, *self.phase.borrow())))
     }
 
     type WatchStream =
@@ -72,18 +75,48 @@ impl Health for HealthService {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let known = self.knows(&request.get_ref().service);
-        let told = None;
-        let stream = unfold((self.phase.subscribe(), told), move |(mut phase, told)| async move {
-            let next = {
-                let changed = |phase: &Phase| {
-                    told != Some(response(known, *phase).status) || *phase >= Phase::Draining
-                };
-                *phase.wait_for(changed).await.ok()?
-            };
-            let answer = response(known, next);
-            (told != Some(answer.status)).then(|| (Ok(answer), (phase, Some(answer.status))))
+        let watch = Watch {
+            registry: Arc::clone(&self.registry),
+            service: request.into_inner().service,
+            phase: self.phase.subscribe(),
+            changes: self.registry.changes(),
+            told: None,
+        };
+        let stream = unfold(watch, |mut watch| async move {
+            let status = watch.next().await?;
+            Some((Ok(response(status)), watch))
         });
         Ok(Response::new(Box::pin(stream)))
+    }
+}
+
+/// One client that is told the status of a service.
+struct Watch {
+    registry: Arc<Registry>,
+    service: String,
+    phase: watch::Receiver<Phase>,
+    changes: Changes,
+    told: Option<ServingStatus>,
+}
+
+impl Watch {
+    /// The status once it is another than the one told before.
+    async fn next(&mut self) -> Option<ServingStatus> {
+        loop {
+            let phase = *self.phase.borrow_and_update();
+            let status = serving(&self.registry, &self.service, phase)
+                .unwrap_or(ServingStatus::ServiceUnknown);
+            if self.told != Some(status) {
+                self.told = Some(status);
+                return Some(status);
+            }
+            if phase >= Phase::Draining {
+                return None;
+            }
+            tokio::select! {
+                changed = self.phase.changed() => changed.ok()?,
+                _changed = self.changes.next() => {}
+            }
+        }
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use op_dbus::call::{Context, SessionScope, Transport};
 use op_dbus::contract::{Contract, Operation, RawReplies, RawRequests, Running as Call};
 use op_dbus::error::ErrorKind;
-use op_dbus::executor::{self, Executor};
+use op_dbus::executor::Executor;
 use op_dbus::host::Host;
 use op_dbus::metrics::Metrics;
 use op_dbus::proto::opdbus::agent::probe::v1::{
@@ -14,14 +14,12 @@ use op_dbus::proto::opdbus::agent::probe::v1::{
 };
 use op_dbus::proto::opdbus::v1::{CallJsonRequest, CallJsonResponse, PingRequest, PingResponse};
 use op_dbus::registry::Registry;
-use op_dbus::session;
 use op_dbus::status::Status as ServiceStatus;
-use op_dbus::task::{self, Tasks};
 use op_dbus::transport::grpc::{self, Config, Server};
 use tempfile::TempDir;
 use tonic::{Code, Request};
 
-use crate::fixture::sessions;
+use crate::fixture::executor_of;
 
 use super::{COUNT, Client, ECHO, FAIL, PING, check_error, config, place, start};
 
@@ -249,12 +247,9 @@ pub async fn listening(config: Config) -> Heard {
     let host = Arc::new(Listening(Arc::clone(&contexts)));
     registry.register(&contract, "opdbus.v1.AgentsService", host).unwrap();
     let metrics = Arc::new(Metrics::new().unwrap());
-    let tasks = Tasks::in_memory(task::Config::default(), &metrics);
     let status = Arc::new(ServiceStatus::default());
     let folder = tempfile::tempdir().unwrap();
-    let agents: Arc<dyn session::Agents> = Arc::clone(&registry) as _;
-    let sessions = sessions(folder.path(), &metrics, &status, &agents, session::Config::default());
-    let executor = Executor::new(executor::Config::default(), registry, metrics, tasks, sessions);
+    let executor = executor_of(registry, metrics, &status, folder.path());
     let server = grpc::start(config, Arc::clone(&executor), Arc::clone(&status)).await.unwrap();
     Heard { executor, status, contexts, _server: server, _folder: folder }
 }

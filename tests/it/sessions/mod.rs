@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::{BoxStream, unfold};
 use op_dbus::call::{Caller, Context, Identity, SessionScope, Transport};
 use op_dbus::contract::{Contract, Operation, RawReplies, RawRequests, Running as Call};
 use op_dbus::error::{Error, ErrorKind};
@@ -29,6 +31,7 @@ use op_dbus::proto::opdbus::v1::{
 use op_dbus::registry::Registry;
 use op_dbus::session::{self, Agents, Service, Sessions};
 use op_dbus::status::Status;
+use op_dbus::task::Tasks;
 use prost::Message;
 use tempfile::TempDir;
 use tokio::sync::broadcast;
@@ -117,8 +120,13 @@ impl Agents for Source {
         })
     }
 
-    fn changes(&self) -> broadcast::Receiver<WatchAgentsResponse> {
-        self.changes.subscribe()
+    fn changes(&self) -> BoxStream<'static, WatchAgentsResponse> {
+        let changes = self.changes.subscribe();
+        unfold(changes, async |mut changes| Some((changes.recv().await.ok()?, changes))).boxed()
+    }
+
+    fn wanted(&self) -> Box<dyn Send> {
+        Box::new(())
     }
 
     fn host(&self, agent: &str) -> Option<Arc<dyn Host>> {
