@@ -47,6 +47,8 @@ pub struct Routes {
 impl Routes {
     pub(super) fn new(snapshot: &Snapshot, config: &Config, metrics: &Metrics) -> Self {
         let whole = Arc::new(Gate::service(config));
+        // Apart, so that what agents do can be seen and stopped however busy they are.
+        let own = Arc::new(Gate::service(config));
         let mut routes = Self { by_path: HashMap::new(), by_agent: HashMap::new() };
         for registration in snapshot.registrations() {
             let service = &registration.service;
@@ -58,7 +60,10 @@ impl Routes {
                     Arc::new(Route {
                         operation: Arc::clone(operation),
                         host: Arc::clone(&registration.host),
-                        gates: Gates { agent: Arc::clone(&agent), service: Arc::clone(&whole) },
+                        gates: Gates {
+                            agent: Arc::clone(&agent),
+                            service: Arc::clone(if service.manager { &own } else { &whole }),
+                        },
                         metrics: metrics.operation(&service.id, &operation.name),
                     })
                 })

@@ -32,6 +32,7 @@ impl Executor {
     ///
     /// # Cancel safety
     /// Not started if dropped.
+    #[expect(clippy::unused_async, reason = "what a call must pass may come to wait")]
     pub async fn start(
         self: &Arc<Self>,
         route: &Arc<Route>,
@@ -53,6 +54,7 @@ impl Executor {
     ///
     /// # Cancel safety
     /// Not started if dropped.
+    #[expect(clippy::unused_async, reason = "as for `start`")]
     pub async fn start_reading(
         self: &Arc<Self>,
         route: &Arc<Route>,

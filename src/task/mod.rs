@@ -3,7 +3,9 @@
 
 mod archive;
 mod index;
+mod life;
 mod memory;
+mod origin;
 mod readers;
 mod record;
 mod ring;
@@ -11,18 +13,17 @@ mod service;
 mod state;
 mod subscription;
 mod table;
-mod task;
 mod tasks;
 
+pub use life::Task;
 pub use record::object_path;
 pub use ring::{Bounds, Message};
 pub use service::Service;
 pub use state::{End, Progress, State};
 pub use subscription::{Event, PROGRESS_PAUSE, Reading, Subscription};
-pub use task::Task;
 pub use tasks::{Config, Tasks};
 
-use task::Look;
+use life::Look;
 
 #[cfg(test)]
 mod tests;

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::state::{Progress, State};
-use super::task::{Origin, Snapshot};
+use super::origin::Origin;
+use super::state::{Progress, Snapshot, State};
 use crate::call::{Caller, Identity, OnDisconnect, Transport};
 use crate::contract::{MANAGER_PATH, Operation};
 use crate::error::{Error, ErrorKind};

@@ -1,6 +1,7 @@
 //! What can become of a task, and how that reads in the contract and in the metrics.
 
 use std::borrow::Cow;
+use std::time::SystemTime;
 
 use prometheus::IntGauge;
 
@@ -81,6 +82,19 @@ pub struct Progress {
     pub total: u64,
     /// What is counted.
     pub unit: Cow<'static, str>,
+}
+
+/// What has become of a task so far.
+#[derive(Clone, Debug)]
+pub(super) struct Snapshot {
+    pub(super) state: State,
+    pub(super) failure: Option<Error>,
+    pub(super) progress: Option<Progress>,
+    pub(super) began_at: Option<SystemTime>,
+    pub(super) ended_at: Option<SystemTime>,
+    pub(super) first_seq: u64,
+    pub(super) next_seq: u64,
+    pub(super) bytes: u64,
 }
 
 /// The gauges of tasks by state.

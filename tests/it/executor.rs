@@ -86,7 +86,8 @@ async fn unknown_names_say_what_there_is() {
     let error = service.executor.find("probe", "Cuont").map(drop).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnknownOperation);
     assert!(error.message().contains("Count"), "{error}");
-    let error = service.executor.find("probe", "generate").map(drop).unwrap_err();
+    let error =
+        service.executor.call_json("probe", "generate", "{}", context(1)).await.unwrap_err();
     assert!(error.message().contains("stream"), "{error}");
 }
 

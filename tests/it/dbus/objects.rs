@@ -24,7 +24,7 @@ async fn foreign_programs_read_every_object() {
         ".Nothing method a{sv} -",
         "org.opdbus.Agent1 interface",
         ".CallJson method ssa{sv} s",
-        ".Operations property as 9 \"Echo\"",
+        ".Operations property as 10 \"Echo\"",
         ".Id property s \"probe\"",
         "org.freedesktop.DBus.Properties interface",
     ] {

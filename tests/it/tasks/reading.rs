@@ -34,7 +34,7 @@ async fn watch(service: &Service, request: WatchTaskRequest) -> Result<Vec<Shown
                 events.extend(WatchTaskResponse::decode(message.payload).unwrap().event);
             }
             Event::Ended(outcome) => return outcome.map(|()| events),
-            other => panic!("a view has no {other:?}"),
+            other @ (Event::Gap { .. } | Event::Changed) => panic!("a view has no {other:?}"),
         }
     }
 }

@@ -160,7 +160,9 @@ async fn runs_until_it_is_killed() {
 fn wait_for_rows(file: &Path) {
     let deadline = Instant::now() + PATIENCE;
     let counts = || -> Result<(i64, i64), rusqlite::Error> {
-        let database = rusqlite::Connection::open(file)?;
+        // It must be the child that makes the file.
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE;
+        let database = rusqlite::Connection::open_with_flags(file, flags)?;
         database.query_row("SELECT count(*), count(ended_at) FROM task", [], |row| {
             Ok((row.get(0)?, row.get(1)?))
         })

@@ -11,31 +11,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::archive::Archive;
 use super::memory::{Memory, Share};
+use super::origin::{Origin, Surroundings};
 use super::readers::{Changes, Reader, Readers};
 use super::record;
 use super::ring::{Bounds, Message, Ring};
-use super::state::{End, Gauges, Progress, State};
+use super::state::{End, Gauges, Progress, Snapshot, State};
 use super::subscription::{Event, Reading, Subscription};
-use crate::call::{Caller, OnDisconnect, Reporter, Transport};
-use crate::contract::{InputWatch, Operation, ReplySink};
+use crate::call::Reporter;
+use crate::contract::{InputWatch, ReplySink};
 use crate::error::{Error, ErrorKind};
 use crate::metrics::StreamMetrics;
-
-/// What a task is from its start on.
-pub(super) struct Origin {
-    pub(super) id: Arc<str>,
-    /// Its number in the archive, which no other task ever has.
-    pub(super) key: i64,
-    pub(super) operation: Arc<Operation>,
-    pub(super) caller: Arc<Caller>,
-    pub(super) transport: Transport,
-    pub(super) session: Option<Arc<str>>,
-    pub(super) on_disconnect: OnDisconnect,
-    pub(super) started_at: SystemTime,
-    pub(super) deadline: Option<SystemTime>,
-    /// True if it is a mere view that nobody attaches to again: what was read is dropped.
-    pub(super) is_transient: bool,
-}
 
 /// A call that may outlive its connection.
 pub struct Task {
@@ -56,18 +41,6 @@ pub struct Task {
     inner: Mutex<Inner>,
 }
 
-/// What a task is given besides its origin.
-pub(super) struct Surroundings {
-    pub(super) bounds: Bounds,
-    pub(super) memory: Arc<Memory>,
-    /// Where it is recorded; none if it is not.
-    pub(super) archive: Option<Arc<Archive>>,
-    pub(super) gauges: Option<Arc<Gauges>>,
-    pub(super) stream: Option<StreamMetrics>,
-    /// Its cancellation cancels the task, because the service stops.
-    pub(super) stopping: CancellationToken,
-}
-
 /// What changes.
 struct Inner {
     ring: Ring,
@@ -77,19 +50,6 @@ struct Inner {
     changes: Changes,
     /// True if its messages are on disk.
     on_disk: bool,
-}
-
-/// What has become of a task so far.
-#[derive(Clone, Debug)]
-pub(super) struct Snapshot {
-    pub(super) state: State,
-    pub(super) failure: Option<Error>,
-    pub(super) progress: Option<Progress>,
-    pub(super) began_at: Option<SystemTime>,
-    pub(super) ended_at: Option<SystemTime>,
-    pub(super) first_seq: u64,
-    pub(super) next_seq: u64,
-    pub(super) bytes: u64,
 }
 
 /// What a reader finds.
@@ -148,55 +108,6 @@ impl Task {
             cause: OnceLock::new(),
             inner: Mutex::new(inner),
         })
-    }
-
-    /// Its id; empty for a view.
-    #[must_use]
-    pub fn id(&self) -> &Arc<str> {
-        &self.origin.id
-    }
-
-    /// The operation that was called.
-    #[must_use]
-    pub fn operation(&self) -> &Arc<Operation> {
-        &self.origin.operation
-    }
-
-    /// Who called.
-    #[must_use]
-    pub fn caller(&self) -> &Arc<Caller> {
-        &self.origin.caller
-    }
-
-    /// Over which transport.
-    #[must_use]
-    pub fn transport(&self) -> Transport {
-        self.origin.transport
-    }
-
-    /// The session that it was called in.
-    #[must_use]
-    pub fn session(&self) -> Option<&Arc<str>> {
-        self.origin.session.as_ref()
-    }
-
-    /// What becomes of it when its client goes away.
-    #[must_use]
-    pub fn on_disconnect(&self) -> OnDisconnect {
-        self.origin.on_disconnect
-    }
-
-    /// When it was started.
-    #[must_use]
-    pub fn started_at(&self) -> SystemTime {
-        self.origin.started_at
-    }
-
-    /// True if it is a mere view that nobody attaches to again: it is in no list, and what its client
-    /// has read is dropped.
-    #[must_use]
-    pub fn is_transient(&self) -> bool {
-        self.origin.is_transient
     }
 
     /// What has become of it.
@@ -364,7 +275,7 @@ impl Task {
     /// What is next for a reader; it hears of no progress while it `rests`.
     pub(super) fn look(&self, id: usize, rests: bool, polling: &Polling<'_>) -> Look {
         let mut inner = self.inner();
-        let Inner { ring, share, now, readers, changes, on_disk } = &mut *inner;
+        let Inner { ring, share, now, readers, changes, .. } = &mut *inner;
         let Some(reader) = readers.get_mut(id) else { return Look::Event(Event::Ended(Ok(()))) };
         let first = ring.first();
         if reader.next < first {
@@ -375,7 +286,6 @@ impl Task {
             let Some(message) = ring.get(reader.next).cloned() else {
                 return Look::OnDisk(reader.next);
             };
-            debug_assert!(!*on_disk || now.state.is_final());
             reader.next += 1;
             let writers = if reader.holds { readers.writers() } else { Vec::new() };
             if self.origin.is_transient {
