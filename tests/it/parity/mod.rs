@@ -34,6 +34,7 @@ impl Case {
 }
 
 fn cases() -> Vec<Case> {
+    let talk = || json!({"name": "KEY", "items": [{"role": "ROLE_USER", "text": "hello"}, {"text": "there"}]});
     let stored = || json!({"key": "KEY", "value": {"a": [1, 2.5, "x", null, true]}, "tags": ["t"]});
     let mut cases = vec![
         memory("Remember", stored()),
@@ -63,6 +64,35 @@ fn cases() -> Vec<Case> {
         memory(
             "Transact",
             json!({"compare": [{"key": "KEY", "version": "0"}], "success": [{"remember": {"key": "KEY", "value": 7}}, {"recall": {"key": "KEY"}}]}),
+        ),
+        case("context_manager", "Save", talk()),
+        case("context_manager", "Save", json!({"name": "KEY", "items": []})),
+        case(
+            "context_manager",
+            "Save",
+            json!({"name": "KEY", "content": "x", "scope": "SCOPE_SESSION"}),
+        ),
+        case(
+            "context_manager",
+            "Load",
+            json!({"name": "KEY", "budget_tokens": "6", "strategy": "STRATEGY_TAIL"}),
+        )
+        .after("Save", talk()),
+        case("context_manager", "Load", json!({"name": "KEY"})),
+        case(
+            "context_manager",
+            "Budget",
+            json!({"names": ["KEY"], "context_window_tokens": "100"}),
+        )
+        .after("Save", talk()),
+        case("sequential_thinking", "StartChain", json!({"problem": ""})),
+        case("sequential_thinking", "ListChains", json!({"query": "KEY"}))
+            .after("StartChain", json!({"problem": "KEY", "tags": ["t"]})),
+        case("sequential_thinking", "GetChain", json!({"chain_id": "KEY"})),
+        case(
+            "sequential_thinking",
+            "sequentialthinking",
+            json!({"thought": "x", "thought_number": 1, "total_thoughts": 0, "next_thought_needed": true}),
         ),
         case("probe", "Nothing", json!({})),
         case("probe", "Sleep", json!({"duration": "0.001s"})),

@@ -337,8 +337,16 @@ fn json_of(value: &Variant<'_>) -> Value {
 /// Takes out what differs between ways by nature: the key, times and versions, numbers as texts, and
 /// what is left out when it is empty.
 pub fn plain(value: &Value, key: &str) -> Value {
-    const VOLATILE: [&str; 7] =
-        ["version", "created_at", "updated_at", "expires_at", "undo_token", "started", "finished"];
+    const VOLATILE: [&str; 8] = [
+        "version",
+        "created_at",
+        "updated_at",
+        "expires_at",
+        "undo_token",
+        "chain_id",
+        "started",
+        "finished",
+    ];
     match value {
         Value::Object(fields) => {
             let kept = fields.iter().filter(|(name, _)| !VOLATILE.contains(&name.as_str()));
