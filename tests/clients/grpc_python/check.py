@@ -132,12 +132,12 @@ def check_agents(channel):
     """The main job of the context manager and of sequential thinking, by stubs made of reflection."""
     pool = descriptor_pool.DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
 
-    def call(agent, name, **fields):
+    def call(agent, operation, **fields):
         package = f"opdbus.agent.{agent}.v1"
         service = "".join(part.capitalize() for part in agent.split("_")) + "Service"
-        method = pool.FindServiceByName(f"{package}.{service}").FindMethodByName(name)
+        method = pool.FindServiceByName(f"{package}.{service}").FindMethodByName(operation)
         return channel.unary_unary(
-            f"/{package}.{service}/{name}",
+            f"/{package}.{service}/{operation}",
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=message_factory.GetMessageClass(method.output_type).FromString,
         )(message_factory.GetMessageClass(method.input_type)(**fields))

@@ -34,7 +34,6 @@ impl Case {
 }
 
 fn cases() -> Vec<Case> {
-    let talk = || json!({"name": "KEY", "items": [{"role": "ROLE_USER", "text": "hello"}, {"text": "there"}]});
     let stored = || json!({"key": "KEY", "value": {"a": [1, 2.5, "x", null, true]}, "tags": ["t"]});
     let mut cases = vec![
         memory("Remember", stored()),
@@ -65,6 +64,26 @@ fn cases() -> Vec<Case> {
             "Transact",
             json!({"compare": [{"key": "KEY", "version": "0"}], "success": [{"remember": {"key": "KEY", "value": 7}}, {"recall": {"key": "KEY"}}]}),
         ),
+        case("probe", "Nothing", json!({})),
+        case("probe", "Sleep", json!({"duration": "0.001s"})),
+        case("probe", "Fail", json!({"reason": "no such reason"})),
+        case("probe", "Fail", json!({"reason": "PANIC"})),
+        case("agents", "Ping", json!({"payload": "AAEC"})),
+        case("agents", "DescribeAgent", json!({"agent": "nobody"})),
+        case("agents", "DescribeAgent", json!({"agent": "memory", "operation": "nothing"})),
+    ];
+    cases.extend(contexts_and_chains());
+    for kind in ErrorKind::ALL {
+        cases.push(case("probe", "Fail", json!({"reason": kind.reason(), "message": "as asked"})));
+    }
+    cases
+}
+
+fn contexts_and_chains() -> Vec<Case> {
+    let items =
+        json!([{"role": "ROLE_USER", "text": "hello"}, {"role": "ROLE_TOOL", "text": "there"}]);
+    let talk = || json!({"name": "KEY", "items": items});
+    vec![
         case("context_manager", "Save", talk()),
         case("context_manager", "Save", json!({"name": "KEY", "items": []})),
         case(
@@ -75,7 +94,7 @@ fn cases() -> Vec<Case> {
         case(
             "context_manager",
             "Load",
-            json!({"name": "KEY", "budget_tokens": "6", "strategy": "STRATEGY_TAIL"}),
+            json!({"name": "KEY", "budget_tokens": "6", "strategy": "STRATEGY_TAIL", "as_text": true}),
         )
         .after("Save", talk()),
         case("context_manager", "Load", json!({"name": "KEY"})),
@@ -94,18 +113,7 @@ fn cases() -> Vec<Case> {
             "sequentialthinking",
             json!({"thought": "x", "thought_number": 1, "total_thoughts": 0, "next_thought_needed": true}),
         ),
-        case("probe", "Nothing", json!({})),
-        case("probe", "Sleep", json!({"duration": "0.001s"})),
-        case("probe", "Fail", json!({"reason": "no such reason"})),
-        case("probe", "Fail", json!({"reason": "PANIC"})),
-        case("agents", "Ping", json!({"payload": "AAEC"})),
-        case("agents", "DescribeAgent", json!({"agent": "nobody"})),
-        case("agents", "DescribeAgent", json!({"agent": "memory", "operation": "nothing"})),
-    ];
-    for kind in ErrorKind::ALL {
-        cases.push(case("probe", "Fail", json!({"reason": kind.reason(), "message": "as asked"})));
-    }
-    cases
+    ]
 }
 
 #[tokio::test]

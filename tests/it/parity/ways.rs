@@ -253,6 +253,8 @@ fn argument_of(argument: &Argument, value: &Value) -> Variant<'static> {
         "v" => Variant::Variant(Box::new(variant_of(value))),
         "as" => Variant::from(texts(value)),
         "ay" => Variant::from(vec![0_u8, 1, 2]),
+        "b" => Variant::from(value.as_bool().unwrap_or_default()),
+        "t" | "u" => Variant::from(integer(value)),
         "x" => Variant::from(micros(value)),
         other => panic!("{other} is not in any case"),
     }
@@ -262,11 +264,9 @@ fn argument_of(argument: &Argument, value: &Value) -> Variant<'static> {
 fn option_of(name: &str, value: &Value) -> Variant<'static> {
     match (name, value) {
         ("ttl", value) => Variant::from(micros(value)),
-        ("by" | "if_version" | "version", Value::String(text)) => {
-            Variant::from(text.parse::<i64>().unwrap())
-        }
+        ("by" | "if_version" | "version" | "budget_tokens", value) => Variant::from(integer(value)),
         ("tags" | "keys", value) => Variant::from(texts(value)),
-        ("compare" | "success" | "failure", Value::Array(items)) => {
+        ("compare" | "success" | "failure" | "items", Value::Array(items)) => {
             let items: Vec<HashMap<String, Variant<'static>>> =
                 items.iter().map(message_of).collect();
             Variant::from(items)
@@ -301,6 +301,11 @@ fn variant_of(value: &Value) -> Variant<'static> {
 
 fn texts(value: &Value) -> Vec<String> {
     value.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
+}
+
+/// An integer of the canonical mapping, where those of 64 bits are texts.
+fn integer(value: &Value) -> i64 {
+    value.as_i64().unwrap_or_else(|| value.as_str().unwrap().parse().unwrap())
 }
 
 /// A duration of the canonical mapping in microseconds.

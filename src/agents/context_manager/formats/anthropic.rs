@@ -88,12 +88,12 @@ pub(super) fn read(data: &str, name: &str) -> Result<Vec<Document>, Error> {
 
 /// The items of a content: one, or one for each of its blocks.
 fn drafts(role: Role, field: &str, content: &Value) -> Result<Vec<Draft>, Error> {
-    let items = match content {
-        Value::String(text) => vec![Draft { role, ..Draft::of_text(text.clone()) }],
-        Value::Array(blocks) => {
-            blocks.iter().map(|block| draft(role, field, block)).collect::<Result<_, _>>()?
-        }
-        _ => return Err(Error::invalid(field, "must be a text or a list of blocks")),
+    let items = if let Some(text) = content.as_str() {
+        vec![Draft { role, ..Draft::of_text(text.to_owned()) }]
+    } else if let Some(blocks) = content.as_array() {
+        blocks.iter().map(|block| draft(role, field, block)).collect::<Result<_, _>>()?
+    } else {
+        return Err(Error::invalid(field, "must be a text or a list of blocks"));
     };
     items.iter().try_for_each(|draft| fields::check_draft("", draft))?;
     Ok(items)
@@ -108,10 +108,8 @@ fn draft(role: Role, field: &str, block: &Value) -> Result<Draft, Error> {
         // The call is what the message says.
         Some("tool_use") => Ok(Draft { role, ..Draft::of_text(block.to_string()) }),
         Some("tool_result") => {
-            let text = match &block["content"] {
-                Value::String(text) => text.clone(),
-                other => other.to_string(),
-            };
+            let content = &block["content"];
+            let text = content.as_str().map_or_else(|| content.to_string(), str::to_owned);
             Ok(Draft { role: Role::Tool, ..Draft::of_text(text) })
         }
         Some(other) => Err(Error::invalid(
