@@ -102,9 +102,10 @@ impl ContextManagerService for ContextManager {
 
     async fn fork(&self, context: &Context, request: ForkRequest) -> Result<ForkResponse, Error> {
         let space = self.run.space(context, request.scope)?;
-        let new_space = match request.new_scope() {
-            Scope::Unspecified => space.clone(),
-            Scope::User | Scope::Session => self.run.space(context, request.new_scope)?,
+        let new_space = if request.new_scope == i32::from(Scope::Unspecified) {
+            space.clone()
+        } else {
+            self.run.space(context, request.new_scope)?
         };
         let fork = Fork::check(request, new_space)?;
         self.change(space, move |change| fork.apply(change)).await

@@ -155,6 +155,8 @@ async fn a_fork_crosses_the_scope_if_asked_to() {
     };
     one.call::<ForkResponse>("Fork", fork.clone()).await.unwrap();
     client.refused("Load", load("kept"), ErrorKind::NotFound, "name").await;
+    let unknown = ForkRequest { new_scope: 9, ..fork.clone() };
+    one.refused("Fork", unknown, ErrorKind::InvalidArgument, "scope").await;
     let fork = ForkRequest { new_scope: Scope::User.into(), ..fork };
     one.call::<ForkResponse>("Fork", fork).await.unwrap();
     one.end_session("one").await;

@@ -94,7 +94,7 @@ fn contexts_and_chains() -> Vec<Case> {
         case(
             "context_manager",
             "Load",
-            json!({"name": "KEY", "budget_tokens": "6", "strategy": "STRATEGY_TAIL", "as_text": true}),
+            json!({"name": "KEY", "budget_tokens": "6", "strategy": "STRATEGY_TAIL"}),
         )
         .after("Save", talk()),
         case("context_manager", "Load", json!({"name": "KEY"})),
@@ -110,7 +110,7 @@ fn contexts_and_chains() -> Vec<Case> {
         case("sequential_thinking", "GetChain", json!({"chain_id": "KEY"})),
         case(
             "sequential_thinking",
-            "sequentialthinking",
+            "SequentialThinking",
             json!({"thought": "x", "thought_number": 1, "total_thoughts": 0, "next_thought_needed": true}),
         ),
     ]

@@ -254,7 +254,8 @@ fn argument_of(argument: &Argument, value: &Value) -> Variant<'static> {
         "as" => Variant::from(texts(value)),
         "ay" => Variant::from(vec![0_u8, 1, 2]),
         "b" => Variant::from(value.as_bool().unwrap_or_default()),
-        "t" | "u" => Variant::from(integer(value)),
+        "t" => Variant::from(integer(value).unsigned_abs()),
+        "u" => Variant::from(u32::try_from(integer(value)).unwrap()),
         "x" => Variant::from(micros(value)),
         other => panic!("{other} is not in any case"),
     }
@@ -355,7 +356,14 @@ pub fn plain(value: &Value, key: &str) -> Value {
     match value {
         Value::Object(fields) => {
             let kept = fields.iter().filter(|(name, _)| !VOLATILE.contains(&name.as_str()));
-            let plain = kept.map(|(name, value)| (name.clone(), plain(value, key)));
+            let plain = kept.map(|(name, value)| match (name.as_str(), value) {
+                // JSON has the whole name of an enum's value, the bus the part that tells.
+                ("level" | "role" | "status", Value::String(text)) => {
+                    let part = text.rsplit('_').next().unwrap_or_default();
+                    (name.clone(), json!(part.to_ascii_lowercase()))
+                }
+                _ => (name.clone(), plain(value, key)),
+            });
             let mut plain: Vec<_> = plain.filter(|(_, value)| !is_empty(value)).collect();
             plain.sort_by(|a, b| a.0.cmp(&b.0));
             Value::Object(plain.into_iter().collect())
