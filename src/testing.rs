@@ -10,7 +10,12 @@ use bytes::Bytes;
 use crate::call::Context;
 use crate::contract::{Agent, Replies, Requests};
 use crate::error::{Error, ErrorKind};
-use crate::proto::opdbus::agent::probe::v1::{BlocksRequest, BlocksResponse, ChatRequest, ChatResponse, CountRequest, CountResponse, EchoRequest, EchoResponse, FailRequest, FailResponse, FillRequest, FillResponse, GenerateRequest, GenerateResponse, LingerRequest, LingerResponse, PaceRequest, PaceResponse, ProbeService, ProbeServiceAgent, SleepRequest, SleepResponse, SumRequest, SumResponse};
+use crate::proto::opdbus::agent::probe::v1::{
+    BlocksRequest, BlocksResponse, ChatRequest, ChatResponse, CountRequest, CountResponse,
+    EchoRequest, EchoResponse, FailRequest, FailResponse, FillRequest, FillResponse,
+    GenerateRequest, GenerateResponse, LingerRequest, LingerResponse, PaceRequest, PaceResponse,
+    ProbeService, ProbeServiceAgent, SleepRequest, SleepResponse, SumRequest, SumResponse,
+};
 
 /// The agent's counters.
 #[derive(Debug, Default)]

@@ -22,6 +22,17 @@ pub struct Setup {
     pub metrics: Arc<Metrics>,
     /// Where it notes what an administrator should know.
     pub status: Arc<Status>,
+    /// The bounds of each.
+    pub settings: Settings,
+}
+
+/// The bounds of what each agent keeps.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The context manager's.
+    pub context_manager: context_manager::Config,
+    /// The sequential thinking agent's.
+    pub sequential_thinking: sequential_thinking::Config,
 }
 
 /// An agent of this build.

@@ -152,6 +152,20 @@ sections! {
         path: String = "/var/lib/op-dbus".to_owned(),
         durability: String = "full".to_owned(),
     }
+    context_manager {
+        max_contexts: i64 = 10_000,
+        max_items: i64 = 10_000,
+        max_context_bytes: i64 = 33_554_432,
+        max_versions: i64 = 100,
+        max_bytes: i64 = 536_870_912,
+        deleted_age_days: i64 = 30,
+        max_import_bytes: i64 = 16_777_216,
+    }
+    sequential_thinking {
+        max_chains: i64 = 10_000,
+        max_age_days: i64 = 90,
+        max_import_bytes: i64 = 8_388_608,
+    }
     metrics {
         unix: String = "/run/op-dbus/metrics.sock".to_owned(),
         tcp: String = String::new(),

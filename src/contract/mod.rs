@@ -8,6 +8,7 @@ mod exact;
 mod failure;
 mod introspect;
 mod json;
+mod long_text;
 mod schema;
 mod service;
 
@@ -18,6 +19,7 @@ pub use agent::{
 pub use dbus::{Argument, MANAGER_PATH, MethodShape, interface_name, object_path, signature};
 pub use introspect::{interface_xml, method_xml};
 pub use json::{json_to_message, message_to_json};
+pub use long_text::{Incoming, Intake, Outgoing};
 pub use schema::message_schema;
 pub use service::{Contract, Idempotency, Operation, Service};
 

@@ -62,6 +62,7 @@ impl Service {
             storage: settings.storage.clone(),
             metrics: Arc::clone(&metrics),
             status: Arc::clone(&status),
+            settings: settings.agent_settings.clone(),
         };
         let starts = compose::Starts {
             with_session: settings.agents.run_on_connection.clone(),

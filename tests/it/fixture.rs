@@ -6,15 +6,19 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use op_dbus::agents::Setup;
+use op_dbus::agents::{self, Setup};
+use op_dbus::call::Context;
+use op_dbus::contract::RawRequests;
 use op_dbus::daemon::compose;
-use op_dbus::executor::{Config, Executor};
+use op_dbus::error::Error;
+use op_dbus::executor::{Config, Executor, Input};
 use op_dbus::metrics::Metrics;
 use op_dbus::registry::Registry;
 use op_dbus::session::{self, Sessions};
 use op_dbus::status::Status;
 use op_dbus::storage::{self, Durability};
-use op_dbus::task::Tasks;
+use op_dbus::task::{Event, Tasks};
+use prost::Message;
 use tempfile::TempDir;
 
 /// A private `dbus-daemon` that ends with this value.
@@ -114,9 +118,44 @@ impl Service {
             },
             metrics: Arc::new(Metrics::new().unwrap()),
             status: Arc::clone(&status),
+            settings: agents::Settings::default(),
         };
         let executor = compose::executor(config, &setup, starts).unwrap();
         Self { executor, status, folder }
+    }
+
+    /// Calls an operation that has a stream on one side or both, with these requests; an error breaks
+    /// the stream. Gives the replies if the call ends well.
+    pub async fn stream<R: Message, A: Message + Default>(
+        &self,
+        (agent, operation): (&str, &str),
+        context: Context,
+        requests: impl IntoIterator<Item = Result<R, Error>>,
+    ) -> Result<Vec<A>, Error> {
+        let route = self.executor.find(agent, operation)?;
+        let (sender, received) = RawRequests::bounded(1);
+        let mut reader =
+            self.executor.start_reading(&route, context, Input::Many(received)).await?;
+        let feed = async move {
+            for request in requests {
+                let request = request.map(|request| request.encode_to_vec().into());
+                if sender.send(request).await.is_err() {
+                    return;
+                }
+            }
+        };
+        let read = async {
+            let mut replies = Vec::new();
+            loop {
+                match reader.next().await.expect("a task says how it ended") {
+                    Event::Message(message) => replies.push(A::decode(message.payload).unwrap()),
+                    Event::Gap { from, to } => panic!("{from} to {to} are missing"),
+                    Event::Changed => {}
+                    Event::Ended(outcome) => return outcome.map(|()| replies),
+                }
+            }
+        };
+        tokio::join!(feed, read).1
     }
 }
 

@@ -8,6 +8,7 @@ use super::choice::tokens;
 use super::config::MAX_ASSEMBLE_BYTES;
 use super::fields;
 use super::item::{Item, role_name};
+use super::space::Space;
 use super::tables;
 use crate::error::Error;
 use crate::proto::opdbus::agent::context_manager::v1::section::Source;
@@ -28,6 +29,7 @@ pub(super) struct Assemble {
 struct Wanted {
     title: String,
     context: String,
+    space: Space,
     min: u64,
     max: u64,
     priority: i32,
@@ -43,7 +45,11 @@ struct Loaded<'a> {
 }
 
 impl Assemble {
-    pub(super) fn check(request: AssembleRequest) -> Result<Self, Error> {
+    /// `space` gives the contexts that a scope means.
+    pub(super) fn check(
+        request: AssembleRequest,
+        space: impl Fn(i32) -> Result<Space, Error>,
+    ) -> Result<Self, Error> {
         if request.budget_tokens == 0 {
             return Err(Error::invalid("budget_tokens", "must be more than 0"));
         }
@@ -53,7 +59,10 @@ impl Assemble {
             return Err(Error::invalid("sections", problem));
         }
         let sections = request.sections.into_iter().enumerate();
-        let sections = sections.map(|(index, section)| check_section(index, section));
+        let sections = sections.map(|(index, section)| {
+            let space = space(section.scope)?;
+            check_section(index, section, space)
+        });
         Ok(Self {
             budget: request.budget_tokens,
             sections: sections.collect::<Result<_, _>>()?,
@@ -64,13 +73,12 @@ impl Assemble {
     pub(super) fn apply(
         &self,
         database: &Connection,
-        uid: u32,
         now: i64,
     ) -> Result<AssembleResponse, Failure> {
         let mut loaded = Vec::with_capacity(self.sections.len());
         let mut bytes = 0;
         for (index, wanted) in self.sections.iter().enumerate() {
-            let head = tables::require(database, uid, &wanted.context, now)
+            let head = tables::require(database, &wanted.space, &wanted.context, now)
                 .map_err(|failure| in_section(index, failure))?;
             let read = if wanted.query.is_empty() { tables::outlines } else { tables::items };
             bytes += if wanted.query.is_empty() { 0 } else { head.size };
@@ -135,7 +143,7 @@ impl Assemble {
     }
 }
 
-fn check_section(index: usize, section: Section) -> Result<Wanted, Error> {
+fn check_section(index: usize, section: Section, space: Space) -> Result<Wanted, Error> {
     let at = |field: &str| format!("sections[{index}].{field}");
     let not_served =
         |field| Err(Error::invalid(at(field), "is not served in this release; only contexts are"));
@@ -158,6 +166,7 @@ fn check_section(index: usize, section: Section) -> Result<Wanted, Error> {
     Ok(Wanted {
         title,
         context,
+        space,
         min: section.min_tokens,
         max,
         priority: section.priority,

@@ -3,7 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::fields;
-use super::tables::{self, Change};
+use super::space::Space;
+use super::tables::{self, Change, Head};
 use crate::error::Error;
 use crate::proto::opdbus::agent::context_manager::v1::{
     Cause, DeleteRequest, DeleteResponse, ForkRequest, ForkResponse, SetPinnedRequest,
@@ -11,25 +12,42 @@ use crate::proto::opdbus::agent::context_manager::v1::{
 };
 use crate::storage::Failure;
 
+/// How many versions one Delete names at most.
+const MAX_DELETED_VERSIONS: usize = 100;
+
 /// A request to delete, checked.
 pub(super) struct Delete {
     name: String,
     if_version: Option<i64>,
     permanent: bool,
+    /// Only these; all of the context when empty.
+    versions: Vec<i64>,
 }
 
 impl Delete {
     pub(super) fn check(request: DeleteRequest) -> Result<Self, Error> {
         fields::name("name", &request.name)?;
+        if request.versions.len() > MAX_DELETED_VERSIONS {
+            let count = request.versions.len();
+            let problem = format!("must be {MAX_DELETED_VERSIONS} at most, not {count}");
+            return Err(Error::invalid("versions", problem));
+        }
+        let versions = request.versions.into_iter().enumerate();
+        let versions = versions.map(|(at, version)| fields::number(&versions_field(at), version));
         Ok(Self {
             name: request.name,
             if_version: fields::optional("if_version", request.if_version)?,
             permanent: request.permanent,
+            versions: versions.collect::<Result<_, _>>()?,
         })
     }
 
     pub(super) fn apply(&self, change: &mut Change<'_>) -> Result<DeleteResponse, Failure> {
         let head = change.require(&self.name, self.if_version)?;
+        if !self.versions.is_empty() {
+            self.delete_versions(change, &head)?;
+            return Ok(DeleteResponse::default());
+        }
         let undo_token = if self.permanent {
             change.delete_for_good(&head)?;
             String::new()
@@ -38,6 +56,23 @@ impl Delete {
         };
         Ok(DeleteResponse { undo_token })
     }
+
+    fn delete_versions(&self, change: &mut Change<'_>, head: &Head) -> Result<(), Failure> {
+        for (at, version) in self.versions.iter().enumerate() {
+            if *version == head.version {
+                let problem =
+                    "is the current version; Save replaces it, Delete removes the context";
+                return Err(Error::invalid(versions_field(at), problem).into());
+            }
+            tables::version(change.database(), head, &versions_field(at), *version)?;
+            change.drop_version(head.id, *version)?;
+        }
+        Ok(())
+    }
+}
+
+fn versions_field(at: usize) -> String {
+    format!("versions[{at}]")
 }
 
 /// A request to undelete, checked.
@@ -69,30 +104,35 @@ impl Undelete {
 pub(super) struct Fork {
     name: String,
     new_name: String,
+    new_space: Space,
     version: Option<i64>,
 }
 
 impl Fork {
-    pub(super) fn check(request: ForkRequest) -> Result<Self, Error> {
+    /// `new_space` is where the new context will stand.
+    pub(super) fn check(request: ForkRequest, new_space: Space) -> Result<Self, Error> {
         fields::name("name", &request.name)?;
         fields::name("new_name", &request.new_name)?;
         let version = fields::optional("version", request.version)?;
-        Ok(Self { name: request.name, new_name: request.new_name, version })
+        Ok(Self { name: request.name, new_name: request.new_name, new_space, version })
     }
 
     pub(super) fn apply(&self, change: &mut Change<'_>) -> Result<ForkResponse, Failure> {
         let source = change.require(&self.name, None)?;
-        change.must_be_free("new_name", &self.new_name)?;
         let number = self.version.unwrap_or(source.version);
         tables::version(change.database(), &source, "version", number)?;
         let places = tables::places(change.database(), &source, number)?;
-        let mut fork = change.begin(&self.new_name)?;
-        fork.next_item = source.next_item;
-        fork.next_position = source
-            .next_position
-            .max(places.last().map_or(0, |place| place.position.saturating_add(1)));
-        fork.tags = source.tags;
-        change.put(&mut fork, Cause::Fork, &places, &HashMap::new())?;
+        let fork = change.within(self.new_space.clone(), |change| {
+            change.must_be_free("new_name", &self.new_name)?;
+            let mut fork = change.begin(&self.new_name)?;
+            fork.next_item = source.next_item;
+            fork.next_position = source
+                .next_position
+                .max(places.last().map_or(0, |place| place.position.saturating_add(1)));
+            fork.tags = source.tags;
+            change.put(&mut fork, Cause::Fork, &places, &HashMap::new())?;
+            Ok::<_, Failure>(fork)
+        })?;
         Ok(ForkResponse {
             version: fork.version.unsigned_abs(),
             items: u32::try_from(fork.items).unwrap_or(u32::MAX),

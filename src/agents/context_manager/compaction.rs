@@ -8,6 +8,7 @@ use super::choice::compact::{Fate, Plan, compact};
 use super::choice::{Features, tokens};
 use super::fields;
 use super::item::Item;
+use super::space::Space;
 use super::tables::{self, Change, Content, Head, Join, Placed, Wanted, expression};
 use crate::error::{Error, ErrorKind};
 use crate::proto::opdbus::agent::context_manager::v1::{
@@ -66,10 +67,10 @@ impl Compact {
     pub(super) fn propose(
         &self,
         database: &Connection,
-        uid: u32,
+        space: &Space,
         now: i64,
     ) -> Result<Proposal, Failure> {
-        let head = tables::require(database, uid, &self.name, now)?;
+        let head = tables::require(database, space, &self.name, now)?;
         tables::check_version(&head, self.if_version)?;
         let items = tables::items(database, &head, head.version)?;
         let fates = compact(&items, &self.plan);
@@ -231,10 +232,10 @@ impl Dropped {
     pub(super) fn apply(
         &self,
         database: &Connection,
-        uid: u32,
+        space: &Space,
         now: i64,
     ) -> Result<DroppedResponse, Failure> {
-        let head = tables::require(database, uid, &self.name, now)?;
+        let head = tables::require(database, space, &self.name, now)?;
         if let Some(version) = self.version {
             let version = tables::version(database, &head, "version", version)?;
             if version.cause() != Cause::Compact {
@@ -246,7 +247,7 @@ impl Dropped {
             expression: self.expression.as_deref(),
             limit: self.limit,
         };
-        let (items, total) = tables::left_out(database, uid, &head, &wanted)?;
+        let (items, total) = tables::left_out(database, space.uid, &head, &wanted)?;
         Ok(DroppedResponse { items, total })
     }
 }

@@ -5,9 +5,6 @@ use std::time::Duration;
 /// How many bytes the text of one item may have (`context_manager.max_item_bytes`).
 pub(super) const MAX_ITEM_BYTES: usize = 1 << 20;
 
-/// How many bytes an Export gives and an Import takes at most (`context_manager.max_transfer_bytes`).
-pub(super) const MAX_TRANSFER_BYTES: usize = 16 << 20;
-
 /// How many bytes the contexts that an Assemble ranks may have together
 /// (`context_manager.max_assemble_bytes`).
 pub(super) const MAX_ASSEMBLE_BYTES: u64 = 64 << 20;
@@ -15,20 +12,22 @@ pub(super) const MAX_ASSEMBLE_BYTES: u64 = 64 << 20;
 /// How much is kept for each user.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// How many contexts a user may have (`context_manager.max_contexts`).
+    /// How many contexts a user may have (`[context_manager] max_contexts`).
     pub max_contexts: u64,
-    /// How many items a context may have (`context_manager.max_items`).
+    /// How many items a context may have (`max_items`).
     pub max_items: u64,
-    /// How many bytes the texts of a context may have (`context_manager.max_context_bytes`).
+    /// How many bytes the texts of a context may have (`max_context_bytes`).
     pub max_context_bytes: u64,
     /// How many versions of a context are kept, and beside them how many that a compaction replaced
-    /// (`context_manager.max_versions`).
+    /// (`max_versions`).
     pub max_versions: u32,
-    /// How many bytes all versions of all his contexts may take (`context_manager.max_bytes`). What he
-    /// deleted makes room, the oldest first.
+    /// How many bytes all versions of all his contexts may take (`max_bytes`). What he deleted makes
+    /// room, the oldest first.
     pub max_bytes: u64,
-    /// How long a deleted context can be brought back (`context_manager.deleted_age`).
+    /// How long a deleted context can be brought back (`deleted_age_days`).
     pub deleted_age: Duration,
+    /// How many bytes the text of an Import may have (`max_import_bytes`).
+    pub max_import_bytes: usize,
 }
 
 impl Default for Config {
@@ -40,6 +39,7 @@ impl Default for Config {
             max_versions: 100,
             max_bytes: 512 << 20,
             deleted_age: Duration::from_secs(30 * 24 * 3600),
+            max_import_bytes: 16 << 20,
         }
     }
 }

@@ -4,7 +4,7 @@
 use super::config::MAX_ITEM_BYTES;
 use super::item::Draft;
 use crate::error::Error;
-use crate::proto::opdbus::agent::context_manager::v1::{NewItem, Role};
+use crate::proto::opdbus::agent::context_manager::v1::{NewItem, Role, Scope};
 
 const MAX_NAME_BYTES: usize = 256;
 const MAX_SOURCE_BYTES: usize = 512;
@@ -23,6 +23,16 @@ const MIN_TIME: i64 = -62_135_596_800_000_000;
 /// A name, which must be given.
 pub(super) fn name(field: &str, name: &str) -> Result<(), Error> {
     line(field, name, MAX_NAME_BYTES)
+}
+
+/// Whether a context is to be saved with the end of its session, which it must have.
+pub(super) fn auto_save(auto_save: bool, scope: Scope) -> Result<(), Error> {
+    match scope {
+        Scope::Unspecified | Scope::User if auto_save => {
+            Err(Error::invalid("auto_save", "is only for the scope of a session"))
+        }
+        Scope::Unspecified | Scope::User | Scope::Session => Ok(()),
+    }
 }
 
 /// Labels as they are stored: sorted, each once, each followed by a NUL.

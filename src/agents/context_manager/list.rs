@@ -3,6 +3,7 @@
 use rusqlite::Connection;
 
 use super::fields::{self, bears_tags};
+use super::space::Space;
 use super::tables;
 use crate::error::Error;
 use crate::proto::opdbus::agent::context_manager::v1::{
@@ -45,11 +46,11 @@ impl List {
     pub(super) fn apply(
         &self,
         database: &Connection,
-        uid: u32,
+        space: &Space,
         now: i64,
     ) -> Result<ListResponse, Failure> {
         let limit = self.page_size + 1;
-        let mut heads = tables::list(database, uid, &self.after, now, limit, |head| {
+        let mut heads = tables::list(database, space, &self.after, now, limit, |head| {
             bears_tags(&head.tags, &self.tags)
                 && head.name.to_ascii_lowercase().contains(&self.query)
         })?;
@@ -102,12 +103,12 @@ impl Budget {
     pub(super) fn apply(
         &self,
         database: &Connection,
-        uid: u32,
+        space: &Space,
         now: i64,
     ) -> Result<BudgetResponse, Failure> {
         let mut contexts = Vec::with_capacity(self.names.len());
         for name in &self.names {
-            let head = tables::require(database, uid, name, now)?;
+            let head = tables::require(database, space, name, now)?;
             contexts.push(ContextUse {
                 name: name.clone(),
                 tokens: head.tokens,

@@ -8,6 +8,7 @@ use similar::{ChangeTag, TextDiff};
 use super::choice::select::select;
 use super::fields;
 use super::item::{Item, role_name};
+use super::space::Space;
 use super::tables;
 use super::time::timestamp;
 use crate::error::{Error, ErrorKind};
@@ -69,10 +70,10 @@ impl Load {
     pub(super) fn apply(
         &self,
         database: &Connection,
-        uid: u32,
+        space: &Space,
         now: i64,
     ) -> Result<LoadResponse, Failure> {
-        let head = tables::require(database, uid, &self.name, now)?;
+        let head = tables::require(database, space, &self.name, now)?;
         let number = self.version.unwrap_or(head.version);
         let version = tables::version(database, &head, "version", number)?;
         // With a budget, only the texts that are taken are read, unless they decide what is.
@@ -139,10 +140,10 @@ impl Diff {
     pub(super) fn apply(
         &self,
         database: &Connection,
-        uid: u32,
+        space: &Space,
         now: i64,
     ) -> Result<DiffResponse, Failure> {
-        let head = tables::require(database, uid, &self.name, now)?;
+        let head = tables::require(database, space, &self.name, now)?;
         let to = self.to.unwrap_or(head.version);
         tables::version(database, &head, "to_version", to)?;
         let from = match self.from {

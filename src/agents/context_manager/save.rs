@@ -23,11 +23,14 @@ pub(super) struct Save {
     /// Microseconds.
     pub(super) ttl: Option<i64>,
     pub(super) cause: Cause,
+    /// Whether it is to be saved with the end of its session; as it was when not said.
+    pub(super) auto_save: Option<bool>,
 }
 
 impl Save {
     pub(super) fn check(request: SaveRequest) -> Result<Self, Error> {
         fields::name("name", &request.name)?;
+        fields::auto_save(request.auto_save, request.scope())?;
         let items = match request.content {
             Some(_) if !request.items.is_empty() => {
                 return Err(Error::invalid("items", "must be empty when there is a content"));
@@ -50,6 +53,7 @@ impl Save {
             if_absent: request.if_absent,
             ttl: time::ttl("", request.ttl)?,
             cause: Cause::Save,
+            auto_save: Some(request.auto_save),
         })
     }
 
@@ -76,6 +80,7 @@ impl Save {
         head.next_position = position(places.len());
         head.tags = self.tags;
         head.expires_at = self.ttl.map(|ttl| change.now.saturating_add(ttl));
+        head.auto_save = self.auto_save.unwrap_or(head.auto_save);
         change.put(&mut head, self.cause, &places, &HashMap::new())?;
         Ok((head, created))
     }
@@ -111,7 +116,7 @@ fn place(
             .and_then(VecDeque::pop_front);
         let (item, content) = match same {
             Some(item) => (item.id, keep(change, item, draft)?),
-            None => (next_item(head), change.add_content(draft)?),
+            None => (head.take_item(), change.add_content(draft)?),
         };
         places.push(Placed { item, position: position(index), pinned: draft.pinned, content });
     }
@@ -134,12 +139,6 @@ fn keep(change: &mut Change<'_>, item: &Item, draft: &Draft) -> Result<Content, 
     })
 }
 
-fn next_item(head: &mut Head) -> i64 {
-    let item = head.next_item;
-    head.next_item += 1;
-    item
-}
-
 fn position(index: usize) -> i64 {
     i64::try_from(index).unwrap_or(i64::MAX)
 }
@@ -150,6 +149,7 @@ pub(super) struct Append {
     items: Vec<Draft>,
     if_version: Option<i64>,
     create: bool,
+    auto_save: bool,
 }
 
 impl Append {
@@ -157,6 +157,10 @@ impl Append {
         fields::name("name", &request.name)?;
         if request.items.is_empty() {
             return Err(Error::invalid("items", "must have an item"));
+        }
+        fields::auto_save(request.auto_save, request.scope())?;
+        if request.auto_save && !request.create {
+            return Err(Error::invalid("auto_save", "is only for a call with create"));
         }
         if request.create && request.if_version.is_some() {
             return Err(Error::invalid("create", "must be false with if_version"));
@@ -166,18 +170,23 @@ impl Append {
             items: fields::drafts(request.items)?,
             if_version: fields::optional("if_version", request.if_version)?,
             create: request.create,
+            auto_save: request.auto_save,
         })
     }
 
     pub(super) fn apply(self, change: &mut Change<'_>) -> Result<AppendResponse, Failure> {
         let mut head = match change.find(&self.name)? {
-            None if self.create => change.begin(&self.name)?,
+            None if self.create => {
+                let mut head = change.begin(&self.name)?;
+                head.auto_save = self.auto_save;
+                head
+            }
             _ => change.require(&self.name, self.if_version)?,
         };
         let mut places = Vec::with_capacity(self.items.len());
         for draft in &self.items {
             let content = change.add_content(draft)?;
-            let (item, position) = (next_item(&mut head), head.next_position);
+            let (item, position) = (head.take_item(), head.next_position);
             head.next_position += 1;
             places.push(Placed { item, position, pinned: draft.pinned, content });
         }

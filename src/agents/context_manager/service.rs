@@ -11,16 +11,18 @@ use super::list::{Budget, List};
 use super::load::{Diff, Load};
 use super::save::{Append, Save, saved};
 use super::search;
+use super::session_end::end_one;
 use super::tables;
-use super::transfer::{Export, Import};
-use crate::call::Context;
+use super::transfer::Export;
+use crate::call::{Context, SessionScope};
+use crate::contract::{Replies, Requests};
 use crate::error::Error;
 use crate::proto::opdbus::agent::context_manager::v1::{
     AppendRequest, AppendResponse, AssembleRequest, AssembleResponse, BudgetRequest,
     BudgetResponse, CompactRequest, CompactResponse, ContextManagerService, DeleteRequest,
     DeleteResponse, DiffRequest, DiffResponse, DroppedRequest, DroppedResponse, ExportRequest,
     ExportResponse, ForkRequest, ForkResponse, ImportRequest, ImportResponse, ListRequest,
-    ListResponse, LoadRequest, LoadResponse, SaveRequest, SaveResponse, SearchRequest,
+    ListResponse, LoadRequest, LoadResponse, SaveRequest, SaveResponse, Scope, SearchRequest,
     SearchResponse, SetPinnedRequest, SetPinnedResponse, UncompactRequest, UncompactResponse,
     UndeleteRequest, UndeleteResponse, VersionsRequest, VersionsResponse,
 };
@@ -30,13 +32,15 @@ const COMPACT_ATTEMPTS: u32 = 3;
 
 impl ContextManagerService for ContextManager {
     async fn save(&self, context: &Context, request: SaveRequest) -> Result<SaveResponse, Error> {
+        let space = self.run.space(context, request.scope)?;
         let save = Save::check(request)?;
-        self.change(context, move |change| save.apply(change).map(saved)).await
+        self.change(space, move |change| save.apply(change).map(saved)).await
     }
 
     async fn load(&self, context: &Context, request: LoadRequest) -> Result<LoadResponse, Error> {
+        let space = self.run.space(context, request.scope)?;
         let load = Load::check(request)?;
-        self.query(context, move |database, uid, now| load.apply(database, uid, now)).await
+        self.query(space, move |database, space, now| load.apply(database, space, now)).await
     }
 
     async fn append(
@@ -44,13 +48,15 @@ impl ContextManagerService for ContextManager {
         context: &Context,
         request: AppendRequest,
     ) -> Result<AppendResponse, Error> {
+        let space = self.run.space(context, request.scope)?;
         let append = Append::check(request)?;
-        self.change(context, move |change| append.apply(change)).await
+        self.change(space, move |change| append.apply(change)).await
     }
 
     async fn list(&self, context: &Context, request: ListRequest) -> Result<ListResponse, Error> {
+        let space = self.run.space(context, request.scope)?;
         let list = List::check(request)?;
-        self.query(context, move |database, uid, now| list.apply(database, uid, now)).await
+        self.query(space, move |database, space, now| list.apply(database, space, now)).await
     }
 
     async fn delete(
@@ -58,8 +64,9 @@ impl ContextManagerService for ContextManager {
         context: &Context,
         request: DeleteRequest,
     ) -> Result<DeleteResponse, Error> {
+        let space = self.run.space(context, request.scope)?;
         let delete = Delete::check(request)?;
-        self.change(context, move |change| delete.apply(change)).await
+        self.change(space, move |change| delete.apply(change)).await
     }
 
     async fn undelete(
@@ -67,8 +74,9 @@ impl ContextManagerService for ContextManager {
         context: &Context,
         request: UndeleteRequest,
     ) -> Result<UndeleteResponse, Error> {
+        let space = self.run.space(context, request.scope)?;
         let undelete = Undelete::check(request)?;
-        self.change(context, move |change| undelete.apply(change)).await
+        self.change(space, move |change| undelete.apply(change)).await
     }
 
     async fn versions(
@@ -76,9 +84,10 @@ impl ContextManagerService for ContextManager {
         context: &Context,
         request: VersionsRequest,
     ) -> Result<VersionsResponse, Error> {
+        let space = self.run.space(context, request.scope)?;
         fields::name("name", &request.name)?;
-        self.query(context, move |database, uid, now| {
-            let head = tables::require(database, uid, &request.name, now)?;
+        self.query(space, move |database, space, now| {
+            let head = tables::require(database, space, &request.name, now)?;
             let versions = tables::versions(database, &head)?;
             Ok(VersionsResponse { versions, tokens_exact: false })
         })
@@ -86,13 +95,20 @@ impl ContextManagerService for ContextManager {
     }
 
     async fn diff(&self, context: &Context, request: DiffRequest) -> Result<DiffResponse, Error> {
+        let space = self.run.space(context, request.scope)?;
         let diff = Diff::check(request)?;
-        self.long_query(context, move |database, uid, now| diff.apply(database, uid, now)).await
+        self.long_query(space, move |database, space, now| diff.apply(database, space, now)).await
     }
 
     async fn fork(&self, context: &Context, request: ForkRequest) -> Result<ForkResponse, Error> {
-        let fork = Fork::check(request)?;
-        self.change(context, move |change| fork.apply(change)).await
+        let space = self.run.space(context, request.scope)?;
+        let new_space = if request.new_scope == i32::from(Scope::Unspecified) {
+            space.clone()
+        } else {
+            self.run.space(context, request.new_scope)?
+        };
+        let fork = Fork::check(request, new_space)?;
+        self.change(space, move |change| fork.apply(change)).await
     }
 
     async fn set_pinned(
@@ -100,8 +116,9 @@ impl ContextManagerService for ContextManager {
         context: &Context,
         request: SetPinnedRequest,
     ) -> Result<SetPinnedResponse, Error> {
+        let space = self.run.space(context, request.scope)?;
         let set_pinned = SetPinned::check(request)?;
-        self.change(context, move |change| set_pinned.apply(change)).await
+        self.change(space, move |change| set_pinned.apply(change)).await
     }
 
     async fn search(
@@ -109,12 +126,13 @@ impl ContextManagerService for ContextManager {
         context: &Context,
         request: SearchRequest,
     ) -> Result<SearchResponse, Error> {
+        let space = self.run.space(context, request.scope)?;
         let wanted = search::check(request)?;
-        self.query(context, move |database, uid, now| {
+        self.query(space, move |database, space, now| {
             if let Some(name) = &wanted.name {
-                tables::require(database, uid, name, now)?;
+                tables::require(database, space, name, now)?;
             }
-            let matches = tables::search(database, uid, now, &wanted)?;
+            let matches = tables::search(database, space, now, &wanted)?;
             Ok(SearchResponse { matches })
         })
         .await
@@ -125,8 +143,9 @@ impl ContextManagerService for ContextManager {
         context: &Context,
         request: AssembleRequest,
     ) -> Result<AssembleResponse, Error> {
-        let assemble = Assemble::check(request)?;
-        self.long_query(context, move |database, uid, now| assemble.apply(database, uid, now)).await
+        let user = self.run.space(context, Scope::User.into())?;
+        let assemble = Assemble::check(request, |scope| self.run.space(context, scope))?;
+        self.long_query(user, move |database, _, now| assemble.apply(database, now)).await
     }
 
     async fn compact(
@@ -134,18 +153,21 @@ impl ContextManagerService for ContextManager {
         context: &Context,
         request: CompactRequest,
     ) -> Result<CompactResponse, Error> {
+        let space = self.run.space(context, request.scope)?;
         let compact = Arc::new(Compact::check(request)?);
         let mut attempt = 1;
         loop {
             let plan = Arc::clone(&compact);
             let proposal = self
-                .long_query(context, move |database, uid, now| plan.propose(database, uid, now))
+                .long_query(space.clone(), move |database, space, now| {
+                    plan.propose(database, space, now)
+                })
                 .await?;
             let mut answer = proposal.answer(compact.target());
             if compact.is_dry_run || !proposal.is_change() {
                 return Ok(answer);
             }
-            match self.change(context, move |change| proposal.apply(change)).await {
+            match self.change(space.clone(), move |change| proposal.apply(change)).await {
                 Ok(version) => {
                     answer.version = version;
                     return Ok(answer);
@@ -163,8 +185,9 @@ impl ContextManagerService for ContextManager {
         context: &Context,
         request: UncompactRequest,
     ) -> Result<UncompactResponse, Error> {
+        let space = self.run.space(context, request.scope)?;
         let uncompact = Uncompact::check(request)?;
-        self.change(context, move |change| uncompact.apply(change)).await
+        self.change(space, move |change| uncompact.apply(change)).await
     }
 
     async fn dropped(
@@ -172,26 +195,27 @@ impl ContextManagerService for ContextManager {
         context: &Context,
         request: DroppedRequest,
     ) -> Result<DroppedResponse, Error> {
+        let space = self.run.space(context, request.scope)?;
         let dropped = Dropped::check(request)?;
-        self.query(context, move |database, uid, now| dropped.apply(database, uid, now)).await
+        self.query(space, move |database, space, now| dropped.apply(database, space, now)).await
     }
 
     async fn export(
         &self,
         context: &Context,
         request: ExportRequest,
-    ) -> Result<ExportResponse, Error> {
-        let export = Export::check(request)?;
-        self.long_query(context, move |database, uid, now| export.apply(database, uid, now)).await
+        replies: Replies<ExportResponse>,
+    ) -> Result<(), Error> {
+        let space = self.run.space(context, request.scope)?;
+        self.send(context, space, Export::check(request)?, replies).await
     }
 
     async fn import(
         &self,
         context: &Context,
-        request: ImportRequest,
+        requests: Requests<ImportRequest>,
     ) -> Result<ImportResponse, Error> {
-        let import = Import::check(&request)?;
-        self.change(context, move |change| import.apply(change)).await
+        self.receive(context, requests).await
     }
 
     async fn budget(
@@ -199,7 +223,19 @@ impl ContextManagerService for ContextManager {
         context: &Context,
         request: BudgetRequest,
     ) -> Result<BudgetResponse, Error> {
+        let space = self.run.space(context, request.scope)?;
         let budget = Budget::check(request)?;
-        self.query(context, move |database, uid, now| budget.apply(database, uid, now)).await
+        self.query(space, move |database, space, now| budget.apply(database, space, now)).await
+    }
+
+    async fn session_ended(&self, session: &SessionScope) -> Result<(), Error> {
+        let space = Arc::new(self.run.session(session));
+        loop {
+            let (config, space) = (Arc::clone(&self.config), Arc::clone(&space));
+            let end = move |database: &_| end_one(database, &config, &space);
+            if !self.write(end).await? {
+                return Ok(());
+            }
+        }
     }
 }

@@ -1,5 +1,6 @@
-//! What is done from time to time: contexts whose time or whose undo is over go for good. Nobody sees a
-//! difference, because reads look at the times themselves.
+//! What is done from time to time: contexts whose time or whose undo is over go for good, and those that
+//! sessions of an earlier run left come to their end. Nobody sees a difference, because reads look at
+//! times and runs themselves.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +9,8 @@ use rusqlite::Connection;
 
 use super::config::Config;
 use super::gauges::Gauges;
+use super::session_end::end_one_left;
+use super::space::Run;
 use super::tables::{self, Gained};
 use super::time;
 use crate::storage::{Chore, Failure};
@@ -16,6 +19,7 @@ use crate::storage::{Chore, Failure};
 pub(super) struct Sweep {
     pub(super) config: Arc<Config>,
     pub(super) gauges: Gauges,
+    pub(super) run: Run,
 }
 
 impl Chore for Sweep {
@@ -24,7 +28,11 @@ impl Chore for Sweep {
     const EVERY: Duration = Duration::from_secs(5);
 
     fn run(&self, database: &Connection) -> Result<(Gained, bool), Failure> {
-        tables::tidy(database, &self.config, time::now())
+        let (gained, more) = tables::tidy(database, &self.config, time::now())?;
+        if more {
+            return Ok((gained, more));
+        }
+        end_one_left(database, &self.config, &self.run)
     }
 
     fn committed(&self, done: &Gained) {

@@ -1,20 +1,26 @@
-//! Export and Import: contexts leave and enter the store as text.
+//! Export and Import: contexts leave and enter the store as text, in pieces. A context is read or
+//! written as a whole, so that no client that is slow or gone is waited for with the store.
+
+use std::collections::VecDeque;
 
 use rusqlite::Connection;
 
-use super::config::MAX_TRANSFER_BYTES;
+use super::ContextManager;
 use super::fields;
-use super::formats::{self, Document};
+use super::formats::{self, Document, Writer};
 use super::item::{Draft, Item};
 use super::save::Save;
+use super::space::Space;
 use super::tables::{self, Change};
+use crate::call::Context;
+use crate::contract::{Outgoing, Replies, Requests};
 use crate::error::{Error, ErrorKind};
 use crate::proto::opdbus::agent::context_manager::v1::{
     Cause, ExportRequest, ExportResponse, Format, ImportRequest, ImportResponse, ImportedContext,
 };
 use crate::storage::Failure;
 
-/// How many contexts an Export or an Import has at most.
+/// How many contexts an Export names and an Import has at most.
 const MAX_CONTEXTS: usize = 1000;
 
 /// A request to export, checked.
@@ -36,61 +42,128 @@ impl Export {
         Ok(Self { names: request.names, format })
     }
 
-    pub(super) fn apply(
-        &self,
+    /// The names of the contexts to write, each of which is there.
+    fn find(
+        self,
         database: &Connection,
-        uid: u32,
+        space: &Space,
         now: i64,
-    ) -> Result<ExportResponse, Failure> {
-        let heads = if self.names.is_empty() {
-            let heads = tables::list(database, uid, "", now, MAX_CONTEXTS + 1, |_| true)?;
-            if heads.len() > MAX_CONTEXTS {
-                let problem = format!("must name {MAX_CONTEXTS} contexts at most; there are more");
-                return Err(Error::invalid("names", problem).into());
-            }
-            heads
+    ) -> Result<VecDeque<String>, Failure> {
+        let names = if self.names.is_empty() {
+            let heads = tables::list(database, space, "", now, usize::MAX, |_| true)?;
+            heads.into_iter().map(|head| head.name).collect()
         } else {
-            let heads = self.names.iter().map(|name| tables::require(database, uid, name, now));
-            heads.collect::<Result<_, _>>()?
+            for name in &self.names {
+                tables::require(database, space, name, now)?;
+            }
+            self.names
         };
-        check_size(heads.iter().map(|head| head.size).sum())?;
-        let mut documents = Vec::with_capacity(heads.len());
-        for head in &heads {
-            let items = tables::items(database, head, head.version)?;
-            documents.push(Document {
-                name: head.name.clone(),
-                tags: fields::stored_tags(&head.tags),
-                items: items.into_iter().map(draft).collect(),
-            });
+        if formats::holds_one(self.format) && names.len() != 1 {
+            let problem = format!("must name one context for this format, not {}", names.len());
+            return Err(Error::invalid("names", problem).into());
         }
-        let items = documents.iter().map(|document| document.items.len()).sum::<usize>();
-        let data = formats::write(self.format, &documents)?;
-        check_size(data.len() as u64)?;
-        Ok(ExportResponse {
-            data,
-            media_type: formats::media_type(self.format).to_owned(),
-            contexts: u32::try_from(documents.len()).unwrap_or(u32::MAX),
-            items: u32::try_from(items).unwrap_or(u32::MAX),
-        })
+        Ok(names.into())
     }
+}
+
+impl ContextManager {
+    /// Writes contexts, one after the other.
+    pub(super) async fn send(
+        &self,
+        context: &Context,
+        space: Space,
+        export: Export,
+        replies: Replies<ExportResponse>,
+    ) -> Result<(), Error> {
+        let format = export.format;
+        let find =
+            move |database: &Connection, space: &Space, now| export.find(database, space, now);
+        let mut names = self.query(space.clone(), find).await?;
+        let total = names.len() as u64;
+        let mut first = Some(formats::media_type(format).to_owned());
+        let (mut outgoing, mut items) = (Outgoing::default(), 0_usize);
+        let mut writer = Writer::new(format);
+        outgoing.push(writer.beginning());
+        let mut written = 0;
+        while let Some(name) = names.pop_front() {
+            let load = move |database: &Connection, space: &Space, now| {
+                let written = match tables::find(database, space, &name, now)? {
+                    Some(head) => {
+                        let document = document(database, &head)?;
+                        Some((writer.write(&document)?, document.items.len()))
+                    }
+                    None => None,
+                };
+                Ok((writer, written))
+            };
+            let (next, text) = self.long_query(space.clone(), load).await?;
+            writer = next;
+            if let Some((text, count)) = text {
+                outgoing.push(&text);
+                items += count;
+                written += 1;
+            }
+            while let Some(data) = outgoing.next_piece() {
+                let media_type = first.take().unwrap_or_default();
+                replies
+                    .send(ExportResponse { data, media_type, ..ExportResponse::default() })
+                    .await?;
+            }
+            context.progress(total - names.len() as u64, total, "contexts");
+        }
+        outgoing.push(writer.end());
+        let last = ExportResponse {
+            data: outgoing.last_piece(),
+            media_type: first.unwrap_or_default(),
+            is_final: true,
+            contexts: written,
+            items: u32::try_from(items).unwrap_or(u32::MAX),
+        };
+        replies.send(last).await
+    }
+
+    /// Gathers a text and stores what it holds.
+    pub(super) async fn receive(
+        &self,
+        context: &Context,
+        mut requests: Requests<ImportRequest>,
+    ) -> Result<ImportResponse, Error> {
+        let Some(first) = requests.next().await? else {
+            return Err(Error::invalid("data", "must hold 1 context or more"));
+        };
+        let space = self.run.space(context, first.scope)?;
+        let format = format(first.format)?;
+        formats::check_name(format, &first.name)?;
+        let mut incoming = self.intake.begin(space.uid, first.size_bytes)?;
+        incoming.add(context, &first.data)?;
+        let ImportRequest { name, replace, .. } = first;
+        while let Some(piece) = requests.next().await? {
+            is_only_data(&piece)?;
+            incoming.add(context, &piece.data)?;
+        }
+        let read = move || {
+            let (text, place) = incoming.finish()?;
+            Ok::<_, Error>((Import::read(format, &text, &name, replace)?, place))
+        };
+        let (import, _place) = tokio::task::spawn_blocking(read).await.map_err(|error| {
+            Error::internal(format!("an import could not be read to its end: {error}"))
+        })??;
+        self.change(space, move |change| import.apply(change)).await
+    }
+}
+
+fn document(database: &Connection, head: &tables::Head) -> Result<Document, Failure> {
+    let items = tables::items(database, head, head.version)?;
+    Ok(Document {
+        name: head.name.clone(),
+        tags: fields::stored_tags(&head.tags),
+        items: items.into_iter().map(draft).collect(),
+    })
 }
 
 fn format(number: i32) -> Result<Format, Error> {
     Format::try_from(number)
         .map_err(|_| Error::invalid("format", "is none that this version knows"))
-}
-
-fn check_size(bytes: u64) -> Result<(), Error> {
-    if bytes > MAX_TRANSFER_BYTES as u64 {
-        let problem = format!("names: the text would have {bytes} bytes; name fewer contexts");
-        return Err(Error::limit(
-            "context_manager.max_transfer_bytes",
-            MAX_TRANSFER_BYTES,
-            problem,
-        )
-        .with_fact("field", "names"));
-    }
-    Ok(())
 }
 
 fn draft(item: Item) -> Draft {
@@ -105,25 +178,31 @@ fn draft(item: Item) -> Draft {
     }
 }
 
-/// A request to import, checked and read.
-pub(super) struct Import {
+/// Refuses a piece after the first one that says again what to do with the text.
+fn is_only_data(piece: &ImportRequest) -> Result<(), Error> {
+    let ImportRequest { data: _, format, name, replace, scope, size_bytes } = piece;
+    let fields = [
+        ("format", *format != 0),
+        ("name", !name.is_empty()),
+        ("replace", *replace),
+        ("scope", *scope != 0),
+        ("size_bytes", size_bytes.is_some()),
+    ];
+    match fields.into_iter().find(|(_, is_set)| *is_set) {
+        Some((field, _)) => Err(Error::invalid(field, "is only for the first piece")),
+        None => Ok(()),
+    }
+}
+
+/// A text to import, checked and read.
+struct Import {
     documents: Vec<Document>,
     replace: bool,
 }
 
 impl Import {
-    pub(super) fn check(request: &ImportRequest) -> Result<Self, Error> {
-        let format = format(request.format)?;
-        if request.data.len() > MAX_TRANSFER_BYTES {
-            let problem = format!("data has {} bytes; split it", request.data.len());
-            return Err(Error::limit(
-                "context_manager.max_transfer_bytes",
-                MAX_TRANSFER_BYTES,
-                problem,
-            )
-            .with_fact("field", "data"));
-        }
-        let documents = formats::read(format, &request.data, &request.name)?;
+    fn read(format: Format, text: &str, name: &str, replace: bool) -> Result<Self, Error> {
+        let documents = formats::read(format, text, name)?;
         if !(1..=MAX_CONTEXTS).contains(&documents.len()) {
             let count = documents.len();
             let problem = format!("must hold 1 to {MAX_CONTEXTS} contexts, not {count}");
@@ -136,10 +215,10 @@ impl Import {
             let problem = format!("has the context {:?} twice", twice[0]);
             return Err(Error::invalid("data", problem));
         }
-        Ok(Self { documents, replace: request.replace })
+        Ok(Self { documents, replace })
     }
 
-    pub(super) fn apply(self, change: &mut Change<'_>) -> Result<ImportResponse, Failure> {
+    fn apply(self, change: &mut Change<'_>) -> Result<ImportResponse, Failure> {
         let mut contexts = Vec::with_capacity(self.documents.len());
         for document in self.documents {
             let save = Save {
@@ -150,6 +229,7 @@ impl Import {
                 if_absent: !self.replace,
                 ttl: None,
                 cause: Cause::Import,
+                auto_save: None,
             };
             let (head, created) = save.apply(change).map_err(|failure| match failure {
                 Failure::Refused(error) if error.kind() == ErrorKind::AlreadyExists => {

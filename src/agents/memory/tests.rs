@@ -25,7 +25,12 @@ impl Fixture {
         let storage =
             storage::Config { path: folder.path().to_owned(), durability: Durability::Normal };
         let metrics = Arc::new(Metrics::new().unwrap());
-        let setup = Setup { storage, metrics, status: Arc::default() };
+        let setup = Setup {
+            storage,
+            metrics,
+            status: Arc::default(),
+            settings: crate::agents::Settings::default(),
+        };
         Self { memory: Memory::open(&setup, config).unwrap(), setup, _folder: folder }
     }
 

@@ -2,8 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::limits::MAX_CHAINS;
-use super::time;
+use super::time::{self, Moment};
 use crate::error::{Error, ErrorKind};
 use crate::proto::opdbus::agent::sequential_thinking::v1::{ChainInfo, ChainStatus};
 use crate::storage::Failure;
@@ -82,7 +81,7 @@ impl Chain {
         database: &Connection,
         uid: u32,
         name: &str,
-        now: i64,
+        moment: Moment,
     ) -> Result<Self, Failure> {
         if name.is_empty() {
             return Err(Error::invalid("chain_id", "must not be empty").into());
@@ -93,13 +92,13 @@ impl Chain {
                 chain_columns!(),
                 " FROM chain WHERE name = ?1 AND uid = ?2 AND updated_at >= ?3"
             ))?
-            .query_row(params![name, uid, time::horizon(now)], Self::read)
+            .query_row(params![name, uid, moment.horizon()], Self::read)
             .optional()?
             .ok_or_else(|| {
                 Error::new(
                     ErrorKind::NotFound,
                     "chain_id: you have no such chain; it may have been deleted, or was not changed \
-                     for 90 days",
+                     for too long",
                 )
                 .with_fact("field", "chain_id")
                 .into()
@@ -110,7 +109,7 @@ impl Chain {
     pub(super) fn find_numbered(
         database: &Connection,
         uid: u32,
-        now: i64,
+        moment: Moment,
     ) -> Result<Option<Self>, rusqlite::Error> {
         database
             .prepare_cached(concat!(
@@ -119,7 +118,7 @@ impl Chain {
                 " FROM chain WHERE uid = ?1 AND numbered AND updated_at >= ?2
                  ORDER BY created_at DESC, id DESC LIMIT 1"
             ))?
-            .query_row(params![uid, time::horizon(now)], Self::read)
+            .query_row(params![uid, moment.horizon()], Self::read)
             .optional()
     }
 
@@ -127,14 +126,19 @@ impl Chain {
     ///
     /// # Errors
     /// `LimitExceeded` if the user has as many as he may have.
-    pub(super) fn begin(database: &Connection, new: &NewChain, now: i64) -> Result<Self, Failure> {
+    pub(super) fn begin(
+        database: &Connection,
+        new: &NewChain,
+        max_chains: u32,
+        moment: Moment,
+    ) -> Result<Self, Failure> {
         let count: u32 = database
             .prepare_cached("SELECT count(*) FROM chain WHERE uid = ?1 AND updated_at >= ?2")?
-            .query_row(params![new.uid, time::horizon(now)], |row| row.get(0))?;
-        if count >= MAX_CHAINS {
+            .query_row(params![new.uid, moment.horizon()], |row| row.get(0))?;
+        if count >= max_chains {
             return Err(Error::limit(
                 "sequential_thinking.max_chains",
-                MAX_CHAINS,
+                max_chains,
                 "you have as many chains as you may have; delete some with DeleteChain",
             )
             .into());
@@ -154,7 +158,7 @@ impl Chain {
                     i32::from(ChainStatus::Open),
                     new.numbered,
                     new.max_steps,
-                    now,
+                    moment.now,
                     array(&new.tags),
                     array(&new.goals),
                     new.problem,
@@ -165,10 +169,14 @@ impl Chain {
         Ok(chain)
     }
 
-    /// Stores what can change of a chain, as of `now`.
-    pub(super) fn save(&mut self, database: &Connection, now: i64) -> Result<(), rusqlite::Error> {
+    /// Stores what can change of a chain, as of `moment`.
+    pub(super) fn save(
+        &mut self,
+        database: &Connection,
+        moment: Moment,
+    ) -> Result<(), rusqlite::Error> {
         // A clock that was set back must not make a chain look older than it is.
-        self.updated_at = now.max(self.updated_at);
+        self.updated_at = moment.now.max(self.updated_at);
         database
             .prepare_cached(
                 "UPDATE chain SET status = ?2, steps = ?3, open = ?4, max_steps = ?5, revision = ?6,
@@ -220,7 +228,7 @@ impl Chain {
     }
 
     /// The chain as the contract has it.
-    pub(super) fn info(&self) -> ChainInfo {
+    pub(super) fn info(&self, moment: Moment) -> ChainInfo {
         ChainInfo {
             chain_id: self.name.clone(),
             title: self.title.clone(),
@@ -231,7 +239,7 @@ impl Chain {
             tags: self.tags.clone(),
             created_at: Some(time::timestamp(self.created_at)),
             updated_at: Some(time::timestamp(self.updated_at)),
-            expires_at: Some(time::timestamp(time::expiry(self.updated_at))),
+            expires_at: Some(time::timestamp(moment.expiry(self.updated_at))),
         }
     }
 }

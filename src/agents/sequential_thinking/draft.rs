@@ -8,6 +8,7 @@ use super::chain::{Chain, NewChain};
 use super::gauges::Gained;
 use super::graph::Graph;
 use super::steps::{self, Content};
+use super::time::Moment;
 use crate::error::{Error, ErrorKind};
 use crate::proto::opdbus::agent::sequential_thinking::v1::ChainStatus;
 use crate::storage::Failure;
@@ -17,7 +18,7 @@ pub(super) struct Draft<'a> {
     pub(super) database: &'a Connection,
     pub(super) chain: Chain,
     pub(super) graph: Graph,
-    pub(super) now: i64,
+    pub(super) moment: Moment,
     added: BTreeMap<u32, Content>,
     /// 1 if the chain begins.
     begun: i64,
@@ -27,20 +28,33 @@ pub(super) struct Draft<'a> {
 
 impl<'a> Draft<'a> {
     /// A chain that is there.
-    pub(super) fn of(database: &'a Connection, chain: Chain, now: i64) -> Result<Self, Failure> {
+    pub(super) fn of(
+        database: &'a Connection,
+        chain: Chain,
+        moment: Moment,
+    ) -> Result<Self, Failure> {
         let graph = steps::load(database, chain.row)?;
-        Ok(Self { database, chain, graph, now, added: BTreeMap::new(), begun: 0, changed: false })
+        Ok(Self {
+            database,
+            chain,
+            graph,
+            moment,
+            added: BTreeMap::new(),
+            begun: 0,
+            changed: false,
+        })
     }
 
     /// A chain that begins.
     pub(super) fn begin(
         database: &'a Connection,
         new: &NewChain,
-        now: i64,
+        max_chains: u32,
+        moment: Moment,
     ) -> Result<Self, Failure> {
-        let chain = Chain::begin(database, new, now)?;
+        let chain = Chain::begin(database, new, max_chains, moment)?;
         let graph = Graph::empty();
-        Ok(Self { database, chain, graph, now, added: BTreeMap::new(), begun: 1, changed: true })
+        Ok(Self { database, chain, graph, moment, added: BTreeMap::new(), begun: 1, changed: true })
     }
 
     /// Refuses a chain that is concluded.
@@ -94,7 +108,7 @@ impl<'a> Draft<'a> {
         self.chain.revision += 1;
         self.chain.steps = self.graph.len();
         self.chain.open = u32::try_from(self.graph.open_steps().len()).unwrap_or(u32::MAX);
-        self.chain.save(self.database, self.now)?;
+        self.chain.save(self.database, self.moment)?;
         steps::save(self.database, self.chain.row, self.chain.revision, &self.graph, &self.added)?;
         Ok(Gained { chains: self.begun, steps })
     }

@@ -34,7 +34,7 @@ pub(super) fn started(draft: &Draft<'_>) -> StartChainResponse {
     StartChainResponse {
         chain_id: draft.chain.name.clone(),
         max_steps: draft.chain.max_steps,
-        expires_at: Some(time::timestamp(time::expiry(draft.chain.updated_at))),
+        expires_at: Some(time::timestamp(draft.moment.expiry(draft.chain.updated_at))),
     }
 }
 
@@ -84,7 +84,7 @@ pub(super) fn think(
         kind,
         confidence: request.confidence,
         cites: cites(&request.evidence),
-        now: draft.now,
+        now: draft.moment.now,
     };
     let place = Place {
         parent: (request.parent != 0).then_some(request.parent),
@@ -126,7 +126,7 @@ pub(super) fn revise(
         kind: StepKind::Unspecified,
         confidence: request.confidence,
         cites: cites(&request.evidence),
-        now: draft.now,
+        now: draft.moment.now,
     };
     let step = draft.graph.revise(&added, request.step, None)?;
     draft.write(
@@ -186,7 +186,7 @@ pub(super) fn merge(
         kind: StepKind::Synthesis,
         confidence: request.confidence,
         cites: Vec::new(),
-        now: draft.now,
+        now: draft.moment.now,
     };
     let step = draft.graph.merge(&added, &request.branches, into)?;
     draft.write(step, Content { thought: request.note, ..Content::default() });

@@ -12,6 +12,7 @@ use super::draft::Draft;
 use super::gauges::Gained;
 use super::graph::{Branch, Graph, Node};
 use super::steps::Content;
+use super::time::Moment;
 use super::{limits, names};
 use crate::error::Error;
 use crate::proto::opdbus::agent::sequential_thinking::v1::evidence::Source;
@@ -91,18 +92,18 @@ pub(super) struct Imported {
 }
 
 impl Imported {
+    /// Reads and checks a chain that is imported at the time `now`.
     pub(super) fn check(uid: u32, json: &str, now: i64) -> Result<Self, Error> {
-        limits::import("json", json)?;
         let form: ChainForm =
-            serde_json::from_str(json).map_err(|error| Error::invalid("json", error))?;
-        limits::thought("json.problem", &form.problem)?;
-        limits::long_text("json.context", &form.context)?;
-        limits::long_text("json.conclusion", &form.conclusion)?;
+            serde_json::from_str(json).map_err(|error| Error::invalid("data", error))?;
+        limits::thought("data.problem", &form.problem)?;
+        limits::long_text("data.context", &form.context)?;
+        limits::long_text("data.conclusion", &form.conclusion)?;
         limits::goals(&form.goals)?;
-        let status = names::chain_status_of(&form.status).ok_or_else(|| unknown("json.status"))?;
+        let status = names::chain_status_of(&form.status).ok_or_else(|| unknown("data.status"))?;
         if (status == ChainStatus::Concluded) == form.conclusion.is_empty() {
             return Err(Error::invalid(
-                "json.conclusion",
+                "data.conclusion",
                 "must be there if the chain is concluded, and only then",
             ));
         }
@@ -110,7 +111,7 @@ impl Imported {
             uid,
             problem: form.problem,
             context: form.context,
-            max_steps: limits::PLAN.check("json.max_steps", form.max_steps)?,
+            max_steps: limits::PLAN.check("data.max_steps", form.max_steps)?,
             goals: form.goals,
             tags: limits::tags(form.tags)?,
             numbered: false,
@@ -119,11 +120,11 @@ impl Imported {
         graph.branches = branches(form.branches)?;
         let mut contents = Vec::new();
         for (index, step) in form.steps.into_iter().enumerate() {
-            let (node, content) = step.read(&format!("json.steps[{index}]"), &graph, now)?;
+            let (node, content) = step.read(&format!("data.steps[{index}]"), &graph, now)?;
             contents.push((node.id, content));
             graph.nodes.push(node);
         }
-        graph.sound().map_err(|problem| Error::invalid("json", problem))?;
+        graph.sound().map_err(|problem| Error::invalid("data", problem))?;
         Ok(Self { new, status, conclusion: form.conclusion, graph, contents })
     }
 
@@ -131,9 +132,10 @@ impl Imported {
     pub(super) fn apply(
         self,
         database: &Connection,
-        now: i64,
+        max_chains: u32,
+        moment: Moment,
     ) -> Result<(ImportResponse, Gained), Failure> {
-        let mut draft = Draft::begin(database, &self.new, now)?;
+        let mut draft = Draft::begin(database, &self.new, max_chains, moment)?;
         draft.adopt(self.graph);
         for (step, content) in self.contents {
             draft.write(step, content);
@@ -154,7 +156,7 @@ impl Imported {
 fn branches(forms: Vec<BranchForm>) -> Result<Vec<Branch>, Error> {
     let forms = forms.into_iter().enumerate();
     let read = forms.map(|(index, form)| {
-        limits::name(&format!("json.branches[{index}].name"), &form.name)?;
+        limits::name(&format!("data.branches[{index}].name"), &form.name)?;
         let BranchForm { name, from_step, head, merged_by } = form;
         Ok(Branch { name, from_step, head, merged_by })
     });

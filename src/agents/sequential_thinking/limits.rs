@@ -3,23 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
 
 use crate::error::Error;
 use crate::proto::opdbus::agent::sequential_thinking::v1::Evidence;
 use crate::proto::opdbus::agent::sequential_thinking::v1::evidence::Source;
-
-/// How many chains a user has at most.
-pub(super) const MAX_CHAINS: u32 = 10_000;
 
 /// How many steps a chain has at most.
 pub(super) const MAX_STEPS: u32 = 1000;
 
 /// How many branches a chain has at most, `main` included.
 pub(super) const MAX_BRANCHES: usize = 100;
-
-/// After so long without a change a chain is gone.
-pub(super) const MAX_AGE: Duration = Duration::from_secs(90 * 24 * 3600);
 
 /// How many items a page has when the client does not say, and at most.
 pub(super) const PAGE: Sizes = Sizes { default: 100, max: 1000 };
@@ -39,7 +32,6 @@ const MAX_GOALS: usize = 32;
 const MAX_TAGS: usize = 32;
 const MAX_NAME_BYTES: usize = 64;
 const MAX_CRITERIA: usize = 16;
-const MAX_IMPORT_BYTES: usize = 1 << 20;
 const MAX_QUERY_BYTES: usize = 1024;
 
 /// A number that a client may leave open.
@@ -87,11 +79,6 @@ pub(super) fn name(field: &str, text: &str) -> Result<(), Error> {
 /// The words of a search.
 pub(super) fn query(field: &str, text: &str) -> Result<(), Error> {
     bounded(field, text, "sequential_thinking.max_query_bytes", MAX_QUERY_BYTES)
-}
-
-/// A chain to import.
-pub(super) fn import(field: &str, text: &str) -> Result<(), Error> {
-    bounded(field, text, "sequential_thinking.max_import_bytes", MAX_IMPORT_BYTES)
 }
 
 /// The goals of a chain.

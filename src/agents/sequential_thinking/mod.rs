@@ -6,8 +6,10 @@
 //! `draft` brings both together for one change.
 
 mod chain;
+mod config;
 mod draft;
 mod export;
+mod follow;
 mod gauges;
 mod graph;
 mod grow;
@@ -32,20 +34,27 @@ use std::sync::Arc;
 use rusqlite::Connection;
 
 use crate::agents::Setup;
-use crate::contract::Agent;
+use crate::contract::{Agent, Intake};
 use crate::error::Error;
 use crate::proto::opdbus::agent::sequential_thinking::v1::SequentialThinkingServiceAgent;
 use crate::storage::{Failure, Store};
 
+pub use config::Config;
+
 use chain::Chain;
 use draft::Draft;
+use follow::Watchers;
 use gauges::{Gained, Gauges};
 use sweep::Sweep;
+use time::Moment;
 
 /// The implementation of `opdbus.agent.sequential_thinking.v1.SequentialThinkingService`.
 pub struct SequentialThinking {
     store: Store,
+    config: Config,
     gauges: Gauges,
+    watchers: Watchers,
+    intake: Arc<Intake>,
 }
 
 /// The agent as the registry takes it.
@@ -62,11 +71,21 @@ impl SequentialThinking {
     /// # Errors
     /// The store's, if its file cannot be opened.
     pub fn open(setup: &Setup) -> Result<Self, Error> {
+        let config = setup.settings.sequential_thinking.clone();
         let gauges = Gauges::new(&setup.metrics);
-        let sweep = Sweep { gauges: gauges.clone() };
+        let sweep = Sweep { gauges: gauges.clone(), max_age: config.max_age };
         let store = Store::open(&setup.storage, &schema::SCHEMA, &setup.status, sweep)?;
         gauges.begin(store.read(gauges::total)?);
-        Ok(Self { store, gauges })
+        let intake = Intake::new(
+            "sequential_thinking.max_import_bytes",
+            config.max_import_bytes,
+            "sequential_thinking.max_imports",
+        );
+        Ok(Self { store, config, gauges, watchers: Watchers::default(), intake })
+    }
+
+    fn moment(&self) -> Moment {
+        Moment::now(self.config.max_age)
     }
 
     /// Makes one change of the chain `chain_id`, all of it or nothing.
@@ -76,24 +95,31 @@ impl SequentialThinking {
         chain_id: &str,
         work: impl FnOnce(&mut Draft<'_>) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Error> {
-        let chain_id = chain_id.to_owned();
-        self.write(move |database| {
-            let now = time::now();
-            let mut draft = Draft::of(database, Chain::find(database, uid, &chain_id, now)?, now)?;
+        let (chain_id, max_age) = (chain_id.to_owned(), self.config.max_age);
+        let (watchers, changed) = (self.watchers.clone(), chain_id.clone());
+        let change = move |database: &Connection| {
+            let moment = Moment::now(max_age);
+            let chain = Chain::find(database, uid, &chain_id, moment)?;
+            let mut draft = Draft::of(database, chain, moment)?;
             let answer = work(&mut draft)?;
             Ok((answer, draft.save()?))
-        })
-        .await
+        };
+        self.write(change, move |_| watchers.wake(&changed)).await
     }
 
-    /// Makes one change, which says what it adds to the store.
+    /// Makes one change, which says what it adds to the store. `after` sees the answer once it is
+    /// committed, even when nobody waits for it any more.
     async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<(T, Gained), Failure> + Send + 'static,
+        after: impl FnOnce(&T) + Send + 'static,
     ) -> Result<T, Error> {
         let gauges = self.gauges.clone();
-        let written = self.store.write(work, move |(_, gained)| gauges.add(*gained)).await;
-        written.map(|(answer, _)| answer)
+        let committed = move |(answer, gained): &(T, Gained)| {
+            gauges.add(*gained);
+            after(answer);
+        };
+        self.store.write(work, committed).await.map(|(answer, _)| answer)
     }
 
     /// What a new thought repeats, as warnings. It is found before the change, so that the comparison
@@ -106,9 +132,10 @@ impl SequentialThinking {
         except: Option<u32>,
     ) -> Result<Vec<String>, Error> {
         let (chain_id, thought) = (chain_id.to_owned(), thought.to_owned());
+        let moment = self.moment();
         self.store
             .scan(move |database| {
-                let chain = Chain::find(database, uid, &chain_id, time::now())?;
+                let chain = Chain::find(database, uid, &chain_id, moment)?;
                 let warning = review::repetition(database, &chain, &thought, except)?;
                 Ok(warning.into_iter().collect())
             })

@@ -10,6 +10,7 @@ use super::draft::Draft;
 use super::graph::{Added, Graph, MAIN, Place};
 use super::limits::{self, MAX_STEPS};
 use super::steps::{self, Content};
+use super::time::Moment;
 use crate::error::{Error, ErrorKind};
 use crate::proto::opdbus::agent::sequential_thinking::v1::{
     ChainStatus, SequentialThinkingRequest, SequentialThinkingResponse, StepKind,
@@ -47,15 +48,15 @@ pub(super) fn find(
     database: &Connection,
     uid: u32,
     request: &SequentialThinkingRequest,
-    now: i64,
+    moment: Moment,
 ) -> Result<Option<Chain>, Failure> {
     if !request.chain_id.is_empty() {
-        return Chain::find(database, uid, &request.chain_id, now).map(Some);
+        return Chain::find(database, uid, &request.chain_id, moment).map(Some);
     }
     if request.thought_number == 1 && !request.is_revision && request.branch_id.is_empty() {
         return Ok(None);
     }
-    let chain = Chain::find_numbered(database, uid, now)?.ok_or_else(|| {
+    let chain = Chain::find_numbered(database, uid, moment)?.ok_or_else(|| {
         Error::new(
             ErrorKind::NotFound,
             "thought_number: there is no chain to go on with; begin one with thought 1",
@@ -110,8 +111,12 @@ pub(super) fn apply(
     let number = request.thought_number;
     let branch = branch(&mut draft.graph, request)?;
     let next = draft.graph.highest_number() + 1;
-    let added =
-        Added { kind: StepKind::Analysis, confidence: None, cites: Vec::new(), now: draft.now };
+    let added = Added {
+        kind: StepKind::Analysis,
+        confidence: None,
+        cites: Vec::new(),
+        now: draft.moment.now,
+    };
     let step = if request.is_revision {
         let revised = thought(&draft.graph, "revises_thought", branch, request.revises_thought)?;
         if number != request.revises_thought {

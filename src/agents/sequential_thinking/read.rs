@@ -5,7 +5,8 @@ use rusqlite::{Connection, params};
 
 use super::chain::{Chain, beginning, chain_columns};
 use super::graph::View;
-use super::{chain, limits, steps, time, wire};
+use super::time::Moment;
+use super::{chain, limits, steps, wire};
 use crate::error::Error;
 use crate::proto::opdbus::agent::sequential_thinking::v1::{
     ChainStatus, ChainView, GetChainRequest, GetChainResponse, ListChainsRequest,
@@ -53,9 +54,9 @@ impl Get {
         &self,
         database: &Connection,
         uid: u32,
-        now: i64,
+        moment: Moment,
     ) -> Result<GetChainResponse, Failure> {
-        let chain = Chain::find(database, uid, &self.chain_id, now)?;
+        let chain = Chain::find(database, uid, &self.chain_id, moment)?;
         if self.since > chain.revision {
             return Err(in_the_future().into());
         }
@@ -92,7 +93,7 @@ impl Get {
         let last = page.last().filter(|_| more).map(|step| step.step.to_string());
         let texts = chain.texts(database)?;
         Ok(GetChainResponse {
-            chain: Some(chain.info()),
+            chain: Some(chain.info(moment)),
             steps: page,
             problem: texts.problem,
             context: texts.context,
@@ -138,7 +139,7 @@ impl List {
         &self,
         database: &Connection,
         uid: u32,
-        now: i64,
+        moment: Moment,
     ) -> Result<ListChainsResponse, Failure> {
         let mut chains = database
             .prepare_cached(concat!(
@@ -156,7 +157,7 @@ impl List {
             .query_map(
                 params![
                     uid,
-                    time::horizon(now),
+                    moment.horizon(),
                     self.before.0,
                     self.before.1,
                     i32::from(self.status),
@@ -175,7 +176,7 @@ impl List {
             next_page_token: last
                 .map(|chain| format!("{}-{}", chain.created_at, chain.name))
                 .unwrap_or_default(),
-            chains: chains.iter().map(Chain::info).collect(),
+            chains: chains.iter().map(|chain| chain.info(moment)).collect(),
         })
     }
 }

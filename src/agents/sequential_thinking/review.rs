@@ -8,6 +8,7 @@ use super::graph::{Contradiction, Graph};
 use super::limits::MAX_STEPS;
 use super::similarity::{self, Profile};
 use super::steps;
+use super::time::Moment;
 use crate::proto::opdbus::agent::sequential_thinking::v1::{
     self as contract, CheckResponse, RepeatedThought, StepKind, StepStatus,
 };
@@ -29,9 +30,9 @@ impl Review {
         database: &Connection,
         uid: u32,
         chain_id: &str,
-        now: i64,
+        moment: Moment,
     ) -> Result<Self, Failure> {
-        let chain = Chain::find(database, uid, chain_id, now)?;
+        let chain = Chain::find(database, uid, chain_id, moment)?;
         let mut thoughts = steps::last_thoughts(database, chain.row, MAX_STEPS)?;
         thoughts.reverse();
         let graph = steps::load(database, chain.row)?;

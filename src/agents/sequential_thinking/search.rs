@@ -3,7 +3,8 @@
 use rusqlite::{Connection, params};
 
 use super::chain::Chain;
-use super::{limits, time};
+use super::limits;
+use super::time::Moment;
 use crate::error::Error;
 use crate::proto::opdbus::agent::sequential_thinking::v1::{
     SearchHit, SearchRequest, SearchResponse,
@@ -54,12 +55,12 @@ impl Search {
         &self,
         database: &Connection,
         uid: u32,
-        now: i64,
+        moment: Moment,
     ) -> Result<SearchResponse, Failure> {
         let scope = if self.chain_id.is_empty() {
             format!("u{uid}")
         } else {
-            format!("c{}", Chain::find(database, uid, &self.chain_id, now)?.row)
+            format!("c{}", Chain::find(database, uid, &self.chain_id, moment)?.row)
         };
         let words = self.words.join(if self.any_word { " OR " } else { " AND " });
         let mut hits = database
@@ -76,7 +77,7 @@ impl Search {
                 params![
                     format!("scope : {scope} AND thought : ({words})"),
                     uid,
-                    time::horizon(now),
+                    moment.horizon(),
                     self.limit + 1,
                 ],
                 |row| {

@@ -12,8 +12,9 @@ use super::import::Imported;
 use super::read::{Get, List};
 use super::review::{self, Review};
 use super::search::Search;
-use super::{SequentialThinking, grow, numbered, settle, sweep, time};
+use super::{SequentialThinking, grow, numbered, settle, sweep};
 use crate::call::Context;
+use crate::contract::{Outgoing, Replies, Requests};
 use crate::error::{Error, ErrorKind};
 use crate::proto::opdbus::agent::sequential_thinking::v1::{
     BranchRequest, BranchResponse, CheckRequest, CheckResponse, ConcludeRequest, ConcludeResponse,
@@ -22,7 +23,7 @@ use crate::proto::opdbus::agent::sequential_thinking::v1::{
     MergeRequest, MergeResponse, ResolveRequest, ResolveResponse, ReviseRequest, ReviseResponse,
     ScoreRequest, ScoreResponse, SearchRequest, SearchResponse, SequentialThinkingRequest,
     SequentialThinkingResponse, SequentialThinkingService, StartChainRequest, StartChainResponse,
-    ThinkRequest, ThinkResponse,
+    ThinkRequest, ThinkResponse, WatchChainRequest, WatchChainResponse,
 };
 
 impl SequentialThinkingService for SequentialThinking {
@@ -32,14 +33,14 @@ impl SequentialThinkingService for SequentialThinking {
         request: StartChainRequest,
     ) -> Result<StartChainResponse, Error> {
         let new = grow::check_start(uid(context)?, request)?;
-        self.write(move |database| {
-            let now = time::now();
-            let (removed, _) = sweep::remove_old(database, now, sweep::STEPS)?;
-            let mut draft = Draft::begin(database, &new, now)?;
+        let (moment, max_chains) = (self.moment(), self.config.max_chains);
+        let begin = move |database: &Connection| {
+            let (removed, _) = sweep::remove_old(database, moment, sweep::STEPS)?;
+            let mut draft = Draft::begin(database, &new, max_chains, moment)?;
             let gained = draft.save()?;
             Ok((grow::started(&draft), gained + removed))
-        })
-        .await
+        };
+        self.write(begin, |_| {}).await
     }
 
     async fn think(
@@ -112,7 +113,8 @@ impl SequentialThinkingService for SequentialThinking {
         request: GetChainRequest,
     ) -> Result<GetChainResponse, Error> {
         let (uid, get) = (uid(context)?, Get::check(request)?);
-        self.store.scan(move |database| get.apply(database, uid, time::now())).await
+        let moment = self.moment();
+        self.store.scan(move |database| get.apply(database, uid, moment)).await
     }
 
     async fn list_chains(
@@ -121,7 +123,8 @@ impl SequentialThinkingService for SequentialThinking {
         request: ListChainsRequest,
     ) -> Result<ListChainsResponse, Error> {
         let (uid, list) = (uid(context)?, List::check(request)?);
-        self.store.scan(move |database| list.apply(database, uid, time::now())).await
+        let moment = self.moment();
+        self.store.scan(move |database| list.apply(database, uid, moment)).await
     }
 
     async fn search(
@@ -130,7 +133,8 @@ impl SequentialThinkingService for SequentialThinking {
         request: SearchRequest,
     ) -> Result<SearchResponse, Error> {
         let (uid, search) = (uid(context)?, Search::check(request)?);
-        self.store.scan(move |database| search.apply(database, uid, time::now())).await
+        let moment = self.moment();
+        self.store.scan(move |database| search.apply(database, uid, moment)).await
     }
 
     async fn check(
@@ -139,9 +143,9 @@ impl SequentialThinkingService for SequentialThinking {
         request: CheckRequest,
     ) -> Result<CheckResponse, Error> {
         let uid = uid(context)?;
-        let load = move |database: &Connection| {
-            Review::load(database, uid, &request.chain_id, time::now())
-        };
+        let moment = self.moment();
+        let load =
+            move |database: &Connection| Review::load(database, uid, &request.chain_id, moment);
         let review = self.store.scan(load).await?;
         aside(move || review.findings()).await
     }
@@ -156,28 +160,60 @@ impl SequentialThinkingService for SequentialThinking {
         self.change(uid, &chain_id, |draft| settle::conclude(draft, request)).await
     }
 
+    async fn watch_chain(
+        &self,
+        context: &Context,
+        request: WatchChainRequest,
+        replies: Replies<WatchChainResponse>,
+    ) -> Result<(), Error> {
+        self.follow(uid(context)?, &request, replies).await
+    }
+
     async fn export(
         &self,
         context: &Context,
         request: ExportRequest,
-    ) -> Result<ExportResponse, Error> {
-        let (uid, export) = (uid(context)?, Export::check(request)?);
+        replies: Replies<ExportResponse>,
+    ) -> Result<(), Error> {
+        let (uid, moment, export) = (uid(context)?, self.moment(), Export::check(request)?);
         let load = move |database: &Connection| {
-            let whole = export.load(database, uid, time::now())?;
+            let whole = export.load(database, uid, moment)?;
             Ok((export, whole))
         };
         let (export, whole) = self.store.scan(load).await?;
-        aside(move || export.write(&whole)).await?
+        let mut media_type = export.media_type().to_owned();
+        let mut outgoing = Outgoing::default();
+        outgoing.push(&aside(move || export.write(&whole)).await?);
+        while let Some(data) = outgoing.next_piece() {
+            let media_type = std::mem::take(&mut media_type);
+            replies.send(ExportResponse { data, media_type, is_final: false }).await?;
+        }
+        let data = outgoing.last_piece();
+        replies.send(ExportResponse { data, media_type, is_final: true }).await
     }
 
     async fn import(
         &self,
         context: &Context,
-        request: ImportRequest,
+        mut requests: Requests<ImportRequest>,
     ) -> Result<ImportResponse, Error> {
         let uid = uid(context)?;
-        let imported = aside(move || Imported::check(uid, &request.json, time::now())).await??;
-        self.write(move |database| imported.apply(database, time::now())).await
+        let first = requests.next().await?.unwrap_or_default();
+        let mut incoming = self.intake.begin(uid, first.size_bytes)?;
+        incoming.add(context, &first.data)?;
+        while let Some(piece) = requests.next().await? {
+            if piece.size_bytes.is_some() {
+                return Err(Error::invalid("size_bytes", "is only for the first piece"));
+            }
+            incoming.add(context, &piece.data)?;
+        }
+        let (moment, max_chains) = (self.moment(), self.config.max_chains);
+        let read = move || {
+            let (json, place) = incoming.finish()?;
+            Ok::<_, Error>((Imported::check(uid, &json, moment.now)?, place))
+        };
+        let (imported, _place) = aside(read).await??;
+        self.write(move |database| imported.apply(database, max_chains, moment), |_| {}).await
     }
 
     async fn delete_chain(
@@ -186,14 +222,15 @@ impl SequentialThinkingService for SequentialThinking {
         request: DeleteChainRequest,
     ) -> Result<DeleteChainResponse, Error> {
         let uid = uid(context)?;
-        self.write(move |database| {
-            let now = time::now();
-            let chain = Chain::find(database, uid, &request.chain_id, now)?;
+        let (moment, watchers) = (self.moment(), self.watchers.clone());
+        let deleted = request.chain_id.clone();
+        let delete = move |database: &Connection| {
+            let chain = Chain::find(database, uid, &request.chain_id, moment)?;
             chain.end(database)?;
-            let (removed, _) = sweep::remove_old(database, now, sweep::STEPS)?;
+            let (removed, _) = sweep::remove_old(database, moment, sweep::STEPS)?;
             Ok((DeleteChainResponse { steps: chain.steps }, removed))
-        })
-        .await
+        };
+        self.write(delete, move |_| watchers.wake(&deleted)).await
     }
 
     async fn sequential_thinking(
@@ -203,12 +240,13 @@ impl SequentialThinkingService for SequentialThinking {
     ) -> Result<SequentialThinkingResponse, Error> {
         let uid = uid(context)?;
         numbered::check(&request)?;
+        let (moment, max_chains) = (self.moment(), self.config.max_chains);
         let request = Arc::new(request);
         let looked_at = Arc::clone(&request);
         let warnings = self
             .store
             .scan(move |database| {
-                let Some(chain) = numbered::find(database, uid, &looked_at, time::now())? else {
+                let Some(chain) = numbered::find(database, uid, &looked_at, moment)? else {
                     return Ok(Vec::new());
                 };
                 let revised = numbered::revised(database, &chain, &looked_at)?;
@@ -216,16 +254,20 @@ impl SequentialThinkingService for SequentialThinking {
                 Ok(warning.into_iter().collect())
             })
             .await?;
-        self.write(move |database| {
-            let now = time::now();
-            let mut draft = match numbered::find(database, uid, &request, now)? {
-                Some(chain) => Draft::of(database, chain, now)?,
-                None => Draft::begin(database, &numbered::new_chain(uid, &request), now)?,
+        let watchers = self.watchers.clone();
+        let think = move |database: &Connection| {
+            let mut draft = match numbered::find(database, uid, &request, moment)? {
+                Some(chain) => Draft::of(database, chain, moment)?,
+                None => {
+                    let new = numbered::new_chain(uid, &request);
+                    Draft::begin(database, &new, max_chains, moment)?
+                }
             };
             let answer = numbered::apply(&mut draft, &request, warnings)?;
             Ok((answer, draft.save()?))
-        })
-        .await
+        };
+        let after = move |answer: &SequentialThinkingResponse| watchers.wake(&answer.chain_id);
+        self.write(think, after).await
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) fn resolve(
 ) -> Result<ResolveResponse, Failure> {
     draft.must_be_open()?;
     let by_step = (request.by_step != 0).then_some(request.by_step);
-    let status = draft.graph.resolve(request.step, resolution, by_step, draft.now)?;
+    let status = draft.graph.resolve(request.step, resolution, by_step, draft.moment.now)?;
     let note = &request.note;
     let row = draft.chain.row;
     if resolution == Resolution::Reopened || !note.is_empty() {

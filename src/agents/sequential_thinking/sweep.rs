@@ -6,7 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::gauges::{Gained, Gauges};
-use super::time;
+use super::time::Moment;
 use crate::storage::{Chore, Failure};
 
 /// How many steps are removed at a time: it is one write, for which all others wait, and a long
@@ -16,6 +16,7 @@ pub(super) const STEPS: usize = 32;
 /// The sequential thinking agent's chore.
 pub(super) struct Sweep {
     pub(super) gauges: Gauges,
+    pub(super) max_age: Duration,
 }
 
 impl Chore for Sweep {
@@ -24,7 +25,7 @@ impl Chore for Sweep {
     const EVERY: Duration = Duration::from_secs(5);
 
     fn run(&self, database: &Connection) -> Result<(Gained, bool), Failure> {
-        Ok(remove_old(database, time::now(), STEPS)?)
+        Ok(remove_old(database, Moment::now(self.max_age), STEPS)?)
     }
 
     fn committed(&self, removed: &Gained) {
@@ -36,7 +37,7 @@ impl Chore for Sweep {
 /// gives what that took from the store, and true if there are more.
 pub(super) fn remove_old(
     database: &Connection,
-    now: i64,
+    moment: Moment,
     most: usize,
 ) -> Result<(Gained, bool), rusqlite::Error> {
     let (mut left, mut gained) = (most, Gained::default());
@@ -45,7 +46,7 @@ pub(super) fn remove_old(
             .prepare_cached(
                 "SELECT id FROM chain WHERE updated_at < ?1 ORDER BY updated_at LIMIT 1",
             )?
-            .query_row([time::horizon(now)], |row| row.get(0))
+            .query_row([moment.horizon()], |row| row.get(0))
             .optional()?;
         let Some(chain) = oldest else { return Ok((gained, false)) };
         let removed = remove_steps(database, chain, left)?;

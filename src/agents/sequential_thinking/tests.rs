@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
-use super::limits::{MAX_AGE, MAX_CHAINS};
-use super::{Gained, Gauges, Sweep, gauges, schema, sweep, time};
-use crate::agents::Setup;
+use super::{Config, Gained, Gauges, Sweep, gauges, schema, sweep};
 use crate::agents::sequential_thinking::SequentialThinking;
+use crate::agents::{Settings, Setup};
 use crate::call::{Caller, Context, Identity, Transport};
 use crate::error::ErrorKind;
 use crate::metrics::Metrics;
@@ -24,6 +23,7 @@ fn setup(folder: &TempDir) -> Setup {
         storage: storage::Config { path: folder.path().to_owned(), durability: Durability::Normal },
         metrics: Arc::new(Metrics::new().unwrap()),
         status: Arc::new(Status::default()),
+        settings: Settings::default(),
     }
 }
 
@@ -50,7 +50,7 @@ async fn begin(agent: &SequentialThinking, thoughts: u32) -> String {
 
 /// Makes every chain as old as it may become, and a microsecond older.
 async fn age(agent: &SequentialThinking) {
-    let then = time::now() - i64::try_from(MAX_AGE.as_micros()).unwrap() - 1;
+    let then = agent.moment().horizon() - 1;
     agent
         .store
         .write(
@@ -77,14 +77,17 @@ fn held(agent: &SequentialThinking) -> (i64, i64) {
 /// Compares the index of words with the thoughts, and checks the file.
 async fn assert_whole(agent: &SequentialThinking) {
     agent
-        .write(|database| {
-            database
-                .execute("INSERT INTO words (words, rank) VALUES ('integrity-check', 1)", [])?;
-            let verdict: String =
-                database.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
-            assert_eq!(verdict, "ok");
-            Ok(((), Gained::default()))
-        })
+        .write(
+            |database| {
+                database
+                    .execute("INSERT INTO words (words, rank) VALUES ('integrity-check', 1)", [])?;
+                let verdict: String =
+                    database.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
+                assert_eq!(verdict, "ok");
+                Ok(((), Gained::default()))
+            },
+            |()| {},
+        )
         .await
         .unwrap();
 }
@@ -112,20 +115,24 @@ async fn a_chain_whose_time_is_over_is_gone_at_once_and_later_removed() {
     let check = CheckRequest { chain_id: chain_id.clone() };
     let error = agent.check(&context(), check).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
-    assert!(error.message().contains("90 days"), "{error}");
+    assert!(error.message().contains("too long"), "{error}");
     let search = SearchRequest { query: "thought".into(), ..Default::default() };
     assert!(agent.search(&context(), search).await.unwrap().hits.is_empty());
     let list = agent.list_chains(&context(), ListChainsRequest::default()).await.unwrap();
     assert!(list.chains.is_empty());
     assert_eq!(rows(&agent, "step"), 2);
 
+    let moment = agent.moment();
     // A piece at a time: the second step and the chain are left.
     agent
-        .write(|database| {
-            let (removed, more) = sweep::remove_old(database, time::now(), 1)?;
-            assert!(more);
-            Ok(((), removed))
-        })
+        .write(
+            move |database| {
+                let (removed, more) = sweep::remove_old(database, moment, 1)?;
+                assert!(more);
+                Ok(((), removed))
+            },
+            |()| {},
+        )
         .await
         .unwrap();
     assert_eq!(held(&agent), (1, 1));
@@ -134,12 +141,16 @@ async fn a_chain_whose_time_is_over_is_gone_at_once_and_later_removed() {
     let fresh = begin(&agent, 1).await;
     assert_eq!(held(&agent), (1, 1));
     age(&agent).await;
+    let moment = agent.moment();
     agent
-        .write(|database| {
-            let (removed, more) = sweep::remove_old(database, time::now(), 4)?;
-            assert!(!more);
-            Ok(((), removed))
-        })
+        .write(
+            move |database| {
+                let (removed, more) = sweep::remove_old(database, moment, 4)?;
+                assert!(!more);
+                Ok(((), removed))
+            },
+            |()| {},
+        )
         .await
         .unwrap();
     assert_eq!(held(&agent), (0, 0));
@@ -170,9 +181,9 @@ async fn a_user_has_ten_thousand_chains_and_no_more() {
     let folder = TempDir::new().unwrap();
     let setup = setup(&folder);
     begin(&SequentialThinking::open(&setup).unwrap(), 0).await;
-    let sweep = Sweep { gauges: Gauges::new(&setup.metrics) };
+    let sweep = Sweep { gauges: Gauges::new(&setup.metrics), max_age: Config::default().max_age };
     let store = Store::open(&setup.storage, &schema::SCHEMA, &setup.status, sweep).unwrap();
-    let copies = MAX_CHAINS - 2;
+    let copies = Config::default().max_chains - 2;
     store
         .write(
             move |database| {
@@ -217,11 +228,12 @@ async fn a_long_chain_is_gone_at_once_though_its_rows_are_removed_in_pieces() {
     let search = SearchRequest { query: "thought".into(), ..Default::default() };
     assert!(agent.search(&context(), search).await.unwrap().hits.is_empty());
     assert_eq!(held(&agent), (1, 8));
-    let sweep = Sweep { gauges: agent.gauges.clone() };
-    let left = agent.write(move |database| {
+    let sweep = Sweep { gauges: agent.gauges.clone(), max_age: agent.config.max_age };
+    let run = move |database: &_| {
         let (removed, left) = sweep.run(database)?;
         Ok((left, removed))
-    });
+    };
+    let left = agent.write(run, |_| {});
     assert!(!left.await.unwrap());
     assert_eq!((rows(&agent, "chain"), rows(&agent, "step"), rows(&agent, "branch")), (0, 0, 0));
     assert_whole(&agent).await;

@@ -1,15 +1,31 @@
 //! When chains end: their times beside the ones that every store has.
 
-use super::limits::MAX_AGE;
-use crate::storage::time::micros;
-pub(super) use crate::storage::time::{now, timestamp};
+use std::time::Duration;
 
-/// Chains that were last changed before this moment are gone.
-pub(super) fn horizon(now: i64) -> i64 {
-    now.saturating_sub(micros(MAX_AGE))
+pub(super) use crate::storage::time::timestamp;
+use crate::storage::time::{micros, now};
+
+/// A moment, and how long chains last that are not changed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    /// In microseconds since the epoch.
+    pub(super) now: i64,
+    max_age: i64,
 }
 
-/// When a chain that was last changed at `updated_at` will be gone.
-pub(super) fn expiry(updated_at: i64) -> i64 {
-    updated_at.saturating_add(micros(MAX_AGE))
+impl Moment {
+    /// This moment.
+    pub(super) fn now(max_age: Duration) -> Self {
+        Self { now: now(), max_age: micros(max_age) }
+    }
+
+    /// Chains that were last changed before this are gone.
+    pub(super) fn horizon(self) -> i64 {
+        self.now.saturating_sub(self.max_age)
+    }
+
+    /// When a chain that was last changed at `updated_at` will be gone.
+    pub(super) fn expiry(self, updated_at: i64) -> i64 {
+        updated_at.saturating_add(self.max_age)
+    }
 }

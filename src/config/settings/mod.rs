@@ -11,12 +11,14 @@ use tracing::level_filters::LevelFilter;
 use super::keys::{self, Key, Keys};
 use super::problem::Problems;
 use super::read::Source;
+use crate::agents;
 use crate::executor::{self, Policy};
 use crate::session;
 use crate::storage::{self, Durability};
 use crate::task;
 use crate::transport::{dbus, grpc};
 
+mod agent_bounds;
 mod checker;
 
 use checker::Checker;
@@ -41,6 +43,8 @@ pub struct Settings {
     pub executor: executor::Config,
     /// Where and how state is kept.
     pub storage: storage::Config,
+    /// The bounds of what each agent keeps.
+    pub agent_settings: agents::Settings,
     /// Where the metrics are served over HTTP.
     pub metrics: MetricsEndpoint,
     /// The log.
@@ -148,11 +152,18 @@ pub(super) fn check(keys: &Keys, sources: &[Source]) -> Result<Settings, Problem
                 [("full", Durability::Full), ("normal", Durability::Normal)],
             ),
         },
+        agent_settings: agents::Settings {
+            context_manager: agent_bounds::context_manager(&mut c, &keys.context_manager),
+            sequential_thinking: agent_bounds::sequential_thinking(
+                &mut c,
+                &keys.sequential_thinking,
+            ),
+        },
         metrics: metrics(&mut c, keys),
         log: log(&mut c, &keys.log),
         drain_grace: c.millis(&keys.daemon.drain_grace_ms, 0..=600_000),
         client: client(&mut c, &keys.client),
-        agents: agents(&mut c, &keys.agents),
+        agents: agent_lists(&mut c, &keys.agents),
     };
     if !keys.dbus.enabled.value && !keys.grpc.enabled.value {
         c.reject(&keys.grpc.enabled, "dbus.enabled and grpc.enabled are both false, so nobody could call; enable one of them");
@@ -342,7 +353,7 @@ fn client(c: &mut Checker<'_>, keys: &keys::client::Section) -> Client {
     }
 }
 
-fn agents(c: &mut Checker<'_>, keys: &keys::agents::Section) -> Agents {
+fn agent_lists(c: &mut Checker<'_>, keys: &keys::agents::Section) -> Agents {
     let mut named = BTreeSet::new();
     for key in [&keys.run_on_connection, &keys.on_demand] {
         for id in &key.value {

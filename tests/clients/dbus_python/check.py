@@ -166,6 +166,42 @@ async def manager(client: Client) -> None:
     print("ok the manager answers Ping and ListAgents")
 
 
+async def contexts_and_chains(client: Client) -> None:
+    """The main job of the context manager and of sequential thinking, through proxies."""
+
+    async def proxy(agent: str, interface: str):
+        path = f"{ROOT}/agent/{agent}"
+        node = await client.bus.introspect(NAME, path)
+        return client.bus.get_proxy_object(NAME, path, node).get_interface(interface)
+
+    contexts = await proxy("context_manager", "org.opdbus.ContextManager1")
+    name = f"dbus-python-{uuid.uuid4()}"
+    items = Variant("aa{sv}", [{"text": Variant("s", "Grüße"), "role": Variant("s", "ROLE_USER")}])
+    version, created, tokens, extra = await contexts.call_save(name, {"items": items})
+    assert version > 0 and created is True and tokens > 4, (version, created, tokens, extra)
+    loaded_version, loaded, _extra = await contexts.call_load(name, {})
+    assert loaded_version == version, (loaded_version, version)
+    assert loaded[0]["text"].value == "Grüße", loaded
+    print("ok Save and Load through the proxy give back the context")
+    path = f"{ROOT}/agent/context_manager"
+    scope = {"scope": Variant("s", "SCOPE_SESSION")}
+    call = (path, "org.opdbus.ContextManager1", "Load", "sa{sv}", name, scope)
+    await client.refused("org.opdbus.Error.InvalidArgument", "session-id", *call)
+    await contexts.call_delete(name, {"permanent": Variant("b", True)})
+
+    chains = await proxy("sequential_thinking", "org.opdbus.SequentialThinking1")
+    chain, _extra = await chains.call_start_chain("Why?", {})
+    hypothesis = {"kind": Variant("s", "STEP_KIND_HYPOTHESIS")}
+    step, _extra = await chains.call_think(chain, "Perhaps.", hypothesis)
+    assert step == 1, step
+    path = f"{ROOT}/agent/sequential_thinking"
+    call = (path, "org.opdbus.SequentialThinking1", "Conclude", "sa{sv}", chain, {})
+    await client.refused("org.opdbus.Error.Conflict", "force", *call)
+    conclusion, _extra = await chains.call_conclude(chain, {"force": Variant("b", True)})
+    assert conclusion == "Perhaps.", conclusion
+    print("ok a chain of thought through the proxy is concluded when forced")
+
+
 async def main() -> None:
     bus = await MessageBus(bus_address=os.environ["OPDBUS_BUS"]).connect()
     client = Client(bus)
@@ -174,6 +210,7 @@ async def main() -> None:
     await managed_objects(client, nodes)
     await manager(client)
     await memory(client)
+    await contexts_and_chains(client)
     await what_is_not_there(client)
     bus.disconnect()
 

@@ -5,6 +5,7 @@
 'use strict';
 
 const assert = require('node:assert');
+const crypto = require('node:crypto');
 const path = require('node:path');
 const grpc = require('@grpc/grpc-js');
 const loader = require('@grpc/proto-loader');
@@ -12,17 +13,25 @@ const loader = require('@grpc/proto-loader');
 const target = process.env.OPDBUS_GRPC;
 assert(target, 'OPDBUS_GRPC names the server');
 
-const definition = loader.loadSync('opdbus/v1/agents.proto', {
+const definition = loader.loadSync([
+  'opdbus/v1/agents.proto',
+  'opdbus/agent/context_manager/v1/context_manager.proto',
+  'opdbus/agent/sequential_thinking/v1/sequential_thinking.proto',
+], {
   includeDirs: [path.resolve(__dirname, '../../../proto')],
   keepCase: true,
 });
 const { opdbus } = grpc.loadPackageDefinition(definition);
-const client = new opdbus.v1.AgentsService(target, grpc.credentials.createInsecure());
+const credentials = grpc.credentials.createInsecure();
+const client = new opdbus.v1.AgentsService(target, credentials);
+const contexts = new opdbus.agent.context_manager.v1.ContextManagerService(target, credentials);
+const chains =
+  new opdbus.agent.sequential_thinking.v1.SequentialThinkingService(target, credentials);
 
 /** One call: the response, or the error with its status. */
-function call(method, request, metadata = new grpc.Metadata(), options = {}) {
+function call(method, request, metadata = new grpc.Metadata(), options = {}, service = client) {
   return new Promise((resolve, reject) => {
-    client[method](request, metadata, options, (error, response) =>
+    service[method](request, metadata, options, (error, response) =>
       error ? reject(error) : resolve(response));
   });
 }
@@ -99,6 +108,32 @@ async function checkStreams() {
   probe.close();
 }
 
+/** One call without metadata, of another service. */
+function callOf(service, method, request) {
+  return call(method, request, new grpc.Metadata(), {}, service);
+}
+
+/** The main job of the context manager and of sequential thinking. */
+async function checkAgents() {
+  const name = `grpc-js-${crypto.randomUUID()}`;
+  const saved = await callOf(contexts, 'Save', { name, items: [{ text: 'Grüße' }, { text: 'x' }] });
+  assert(saved.created && saved.items === 2 && !saved.tokens_exact);
+  const loaded = await callOf(contexts, 'Load', { name });
+  assert.deepStrictEqual(loaded.items.map((item) => item.text), ['Grüße', 'x']);
+  await checkError(
+    callOf(contexts, 'Load', { name, scope: 'SCOPE_SESSION' }),
+    grpc.status.INVALID_ARGUMENT, 'session-id');
+  await callOf(contexts, 'Delete', { name, permanent: true });
+  await checkError(callOf(contexts, 'Load', { name }), grpc.status.NOT_FOUND, name);
+
+  const { chain_id } = await callOf(chains, 'StartChain', { problem: 'Why?' });
+  await callOf(chains, 'Think', { chain_id, thought: 'Perhaps.', kind: 'STEP_KIND_HYPOTHESIS' });
+  await checkError(callOf(chains, 'Conclude', { chain_id }), grpc.status.ABORTED, 'force');
+  const ended = await callOf(chains, 'Conclude', { chain_id, force: true });
+  assert.strictEqual(ended.conclusion, 'Perhaps.');
+  await callOf(chains, 'DeleteChain', { chain_id });
+}
+
 async function main() {
   const hello = Buffer.from('hello');
   assert(hello.equals((await call('Ping', { payload: hello })).payload));
@@ -136,11 +171,13 @@ async function main() {
     { code: grpc.status.DEADLINE_EXCEEDED });
   assert(hello.equals((await call('Ping', { payload: hello })).payload));
   if (agents.some((agent) => agent.id === 'probe')) await checkStreams();
+  await checkAgents();
   console.log(`grpc-js: every check holds on ${target}`);
 }
 
-main().then(() => client.close(), (error) => {
+const close = () => [client, contexts, chains].forEach((service) => service.close());
+main().then(close, (error) => {
   console.error(error);
   process.exitCode = 1;
-  client.close();
+  close();
 });

@@ -11,6 +11,7 @@ import queue
 import sys
 import tempfile
 import time
+import uuid
 
 import grpc
 import grpc_tools
@@ -128,6 +129,42 @@ def check_standard(channel):
     assert answer.payload == b"reflected"
 
 
+def check_agents(channel):
+    """The main job of the context manager and of sequential thinking, by stubs made of reflection."""
+    pool = descriptor_pool.DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
+
+    def call(agent, operation, **fields):
+        package = f"opdbus.agent.{agent}.v1"
+        service = "".join(part.capitalize() for part in agent.split("_")) + "Service"
+        method = pool.FindServiceByName(f"{package}.{service}").FindMethodByName(operation)
+        return channel.unary_unary(
+            f"/{package}.{service}/{operation}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=message_factory.GetMessageClass(method.output_type).FromString,
+        )(message_factory.GetMessageClass(method.input_type)(**fields))
+
+    name = f"grpc-python-{uuid.uuid4()}"
+    saved = call("context_manager", "Save", name=name, items=[{"text": "Grüße"}, {"text": "x"}])
+    assert saved.created and saved.items == 2 and not saved.tokens_exact, saved
+    loaded = call("context_manager", "Load", name=name)
+    assert [item.text for item in loaded.items] == ["Grüße", "x"], loaded
+    session = lambda: call("context_manager", "Load", name=name, scope=2)
+    details = check_error(session, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT")
+    assert details["BadRequest"].field_violations[0].field == "session-id", details
+    call("context_manager", "Delete", name=name, permanent=True)
+    gone = lambda: call("context_manager", "Load", name=name)
+    check_error(gone, grpc.StatusCode.NOT_FOUND, "NOT_FOUND")
+
+    chain = call("sequential_thinking", "StartChain", problem="Why?").chain_id
+    step = call("sequential_thinking", "Think", chain_id=chain, thought="Perhaps.", kind=2).step
+    conclude = lambda: call("sequential_thinking", "Conclude", chain_id=chain)
+    details = check_error(conclude, grpc.StatusCode.ABORTED, "CONFLICT")
+    assert details["ErrorInfo"].metadata["open_steps"] == str(step), details
+    ended = call("sequential_thinking", "Conclude", chain_id=chain, force=True)
+    assert ended.conclusion == "Perhaps." and list(ended.open_items) == [step], ended
+    call("sequential_thinking", "DeleteChain", chain_id=chain)
+
+
 class Probe:
     """The probe agent, which only builds for tests have, without stubs."""
 
@@ -231,6 +268,7 @@ def main():
             agents = check_calls(pb, stub)
             check_errors(channel, pb, stub)
             check_standard(channel)
+            check_agents(channel)
             if "probe" in agents:
                 probe = Probe(channel)
                 check_streams(probe)

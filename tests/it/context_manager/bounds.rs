@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use op_dbus::agents::Setup;
 use op_dbus::agents::context_manager::{Config, ContextManager};
+use op_dbus::agents::{Settings, Setup};
 use op_dbus::error::ErrorKind;
 use op_dbus::metrics::Metrics;
 use op_dbus::proto::opdbus::agent::context_manager::v1::*;
@@ -14,13 +14,22 @@ use op_dbus::storage::{self, Durability};
 
 use super::{Client, caller, load, says, texts, user};
 
-fn open(folder: &Path, config: Config) -> ContextManager {
-    let setup = Setup {
+pub fn setup(folder: &Path, config: Config) -> Setup {
+    Setup {
         storage: storage::Config { path: folder.to_owned(), durability: Durability::Normal },
         metrics: Arc::new(Metrics::new().unwrap()),
         status: Arc::new(Status::default()),
-    };
-    ContextManager::open(&setup, config).unwrap()
+        settings: Settings { context_manager: config, ..Settings::default() },
+    }
+}
+
+fn open(folder: &Path, config: Config) -> ContextManager {
+    ContextManager::open(&setup(folder, config)).unwrap()
+}
+
+/// A user has room for two contexts of three items.
+pub fn narrow() -> Config {
+    Config { max_contexts: 2, max_items: 3, max_context_bytes: 100, ..Config::default() }
 }
 
 fn save(name: &str, items: Vec<NewItem>) -> SaveRequest {
@@ -63,9 +72,7 @@ async fn wrong_fields_are_named() {
 #[tokio::test]
 async fn limits_are_kept_and_named() {
     let folder = tempfile::tempdir().unwrap();
-    let config =
-        Config { max_contexts: 2, max_items: 3, max_context_bytes: 100, ..Config::default() };
-    let manager = open(folder.path(), config);
+    let manager = open(folder.path(), narrow());
     let context = caller(1);
     manager.save(&context, save("a", user(&["1", "2", "3"]))).await.unwrap();
     manager.save(&context, save("b", user(&["1"]))).await.unwrap();
@@ -97,11 +104,11 @@ async fn what_was_deleted_makes_room_then_old_versions_do() {
     let token = manager.delete(&context, deleted("a")).await.unwrap().undo_token;
     manager.save(&context, save("b", text("b"))).await.unwrap();
     manager.save(&context, save("c", text("c"))).await.unwrap();
-    let undelete = UndeleteRequest { undo_token: token, new_name: String::new() };
+    let undelete = UndeleteRequest { undo_token: token, ..UndeleteRequest::default() };
     let error = manager.undelete(&context, undelete).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     manager.save(&context, save("c", text("d"))).await.unwrap();
-    let versions = VersionsRequest { name: "c".into() };
+    let versions = VersionsRequest { name: "c".into(), ..VersionsRequest::default() };
     assert_eq!(manager.versions(&context, versions).await.unwrap().versions.len(), 1);
     let error = manager.save(&context, save("e", text("e"))).await.unwrap_err();
     assert_eq!(error.fact("limit"), Some("context_manager.max_bytes"));
@@ -128,11 +135,12 @@ async fn nothing_is_left_behind() {
             client.append("a", user(&[&format!("item {number}")])).await;
         }
     }
-    let fork = ForkRequest { name: "a".into(), new_name: "c".into(), version: None };
+    let fork = ForkRequest { name: "a".into(), new_name: "c".into(), ..ForkRequest::default() };
     client.call::<ForkResponse>("Fork", fork).await.unwrap();
     assert!(client.gauge("bytes") > 0);
     for name in ["a", "b", "c"] {
-        let request = DeleteRequest { name: name.into(), permanent: true, if_version: None };
+        let request =
+            DeleteRequest { name: name.into(), permanent: true, ..DeleteRequest::default() };
         client.call::<DeleteResponse>("Delete", request).await.unwrap();
     }
     assert_eq!((client.gauge("contexts"), client.gauge("bytes")), (0, 0));

@@ -24,7 +24,7 @@ fn compact(target_tokens: u64) -> CompactRequest {
 }
 
 fn uncompact(to_version: Option<u64>) -> UncompactRequest {
-    UncompactRequest { name: "a".into(), to_version, if_version: None }
+    UncompactRequest { name: "a".into(), to_version, ..UncompactRequest::default() }
 }
 
 fn dropped(query: &str) -> DroppedRequest {
@@ -160,6 +160,7 @@ async fn the_version_before_a_compaction_outlives_a_hundred_others() {
                 ids: vec![pinned],
                 pinned: true,
                 if_version: None,
+                ..SetPinnedRequest::default()
             };
             client.call::<SetPinnedResponse>("SetPinned", request).await.unwrap();
         }

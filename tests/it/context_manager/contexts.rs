@@ -117,8 +117,12 @@ async fn appends_at_once_lose_nothing() {
     assert_eq!(loaded.items.len(), 51);
     let total: u64 = loaded.items.iter().map(|item| item.tokens).sum();
     assert_eq!(loaded.tokens, total);
-    let create =
-        AppendRequest { name: "b".into(), items: user(&["x"]), create: true, if_version: None };
+    let create = AppendRequest {
+        name: "b".into(),
+        items: user(&["x"]),
+        create: true,
+        ..AppendRequest::default()
+    };
     let created: AppendResponse = client.call("Append", create.clone()).await.unwrap();
     assert_eq!(created.items, 1);
     let missing = AppendRequest { name: "c".into(), create: false, ..create };
@@ -194,7 +198,8 @@ async fn a_deleted_context_comes_back_with_its_versions() {
     client.refused("Load", load("a"), ErrorKind::NotFound, "name").await;
     client.refused("Delete", delete, ErrorKind::NotFound, "name").await;
     client.save("a", user(&["new"])).await;
-    let mut undelete = UndeleteRequest { undo_token: deleted.undo_token, new_name: String::new() };
+    let mut undelete =
+        UndeleteRequest { undo_token: deleted.undo_token, ..UndeleteRequest::default() };
     let kind = ErrorKind::AlreadyExists;
     client.refused("Undelete", undelete.clone(), kind, "new_name").await;
     client.other().refused("Undelete", undelete.clone(), ErrorKind::NotFound, "undo_token").await;
@@ -204,7 +209,7 @@ async fn a_deleted_context_comes_back_with_its_versions() {
     assert_eq!(texts(&client.load("b").await.items), ["one", "two"]);
     assert_eq!(texts(&client.load_version("b", first).await.items), ["one"]);
     client.refused("Undelete", undelete, ErrorKind::NotFound, "undo_token").await;
-    let wrong = UndeleteRequest { undo_token: "x".into(), new_name: String::new() };
+    let wrong = UndeleteRequest { undo_token: "x".into(), ..UndeleteRequest::default() };
     client.refused("Undelete", wrong, ErrorKind::InvalidArgument, "undo_token").await;
     assert_eq!(client.gauge("contexts"), 2);
 }
@@ -231,14 +236,19 @@ async fn a_fork_goes_its_own_way() {
     let client = Client::new();
     let first = client.save("a", user(&["one"])).await.version;
     client.append("a", user(&["two"])).await;
-    let fork = |version| ForkRequest { name: "a".into(), new_name: "b".into(), version };
+    let fork = |version| ForkRequest {
+        name: "a".into(),
+        new_name: "b".into(),
+        version,
+        ..ForkRequest::default()
+    };
     let forked: ForkResponse = client.call("Fork", fork(Some(first))).await.unwrap();
     assert_eq!(forked.items, 1);
     client.refused("Fork", fork(None), ErrorKind::AlreadyExists, "new_name").await;
     client.append("b", user(&["other"])).await;
     assert_eq!(texts(&client.load("a").await.items), ["one", "two"]);
     assert_eq!(texts(&client.load("b").await.items), ["one", "other"]);
-    let delete = DeleteRequest { name: "a".into(), permanent: true, if_version: None };
+    let delete = DeleteRequest { name: "a".into(), permanent: true, ..DeleteRequest::default() };
     let gone: DeleteResponse = client.call("Delete", delete).await.unwrap();
     assert!(gone.undo_token.is_empty());
     assert_eq!(texts(&client.load("b").await.items), ["one", "other"]);
@@ -254,6 +264,7 @@ async fn pins_are_versions_too() {
         ids: ids.to_vec(),
         pinned,
         if_version: None,
+        ..SetPinnedRequest::default()
     };
     let done: SetPinnedResponse = client.call("SetPinned", pin(&ids[1..], true)).await.unwrap();
     assert!(done.changed == 1 && done.version > saved);
@@ -284,4 +295,36 @@ async fn a_diff_shows_what_changed() {
     let same = DiffRequest { from_version: Some(second), ..request };
     let diff: DiffResponse = client.call("Diff", same).await.unwrap();
     assert_eq!(diff.diff, "");
+}
+
+#[tokio::test]
+async fn older_versions_can_be_removed_for_good() {
+    let client = Client::new();
+    let secret = client.save("a", user(&["password", "x"])).await.version;
+    let middle = client.save("a", user(&["x", "y"])).await.version;
+    let current = client.save("a", user(&["x", "z"])).await.version;
+    let delete = |versions: &[u64]| DeleteRequest {
+        name: "a".into(),
+        versions: versions.into(),
+        ..DeleteRequest::default()
+    };
+    let invalid = ErrorKind::InvalidArgument;
+    let both = delete(&[secret, current]);
+    client.refused("Delete", both, invalid, "versions[1]").await;
+    client.refused("Delete", delete(&[secret, 999]), ErrorKind::NotFound, "versions[1]").await;
+    client.refused("Delete", delete(&[1; 101]), invalid, "versions").await;
+    assert_eq!(client.load_version("a", secret).await.items.len(), 2);
+
+    let done: DeleteResponse = client.call("Delete", delete(&[secret])).await.unwrap();
+    assert_eq!(done.undo_token, "");
+    let gone = LoadRequest { version: Some(secret), ..load("a") };
+    client.refused("Load", gone, ErrorKind::NotFound, "version").await;
+    assert_eq!(texts(&client.load_version("a", middle).await.items), ["x", "y"]);
+    assert_eq!(texts(&client.load("a").await.items), ["x", "z"]);
+    let folder = client.service.folder.path();
+    let stored = rusqlite::Connection::open(folder.join("context_manager.db")).unwrap();
+    let left: u32 = stored
+        .query_row("SELECT count(*) FROM content WHERE text = 'password'", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(left, 0);
 }

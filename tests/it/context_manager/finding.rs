@@ -101,6 +101,7 @@ async fn a_budget_says_how_full_the_window_is() {
         context_window_tokens: window,
         reserve_tokens: 5,
         warn_at: Some(0.5),
+        ..BudgetRequest::default()
     };
     for (window, level) in
         [(tokens * 2 + 7, Level::Ok), (tokens + 5, Level::Warn), (tokens + 4, Level::Over)]

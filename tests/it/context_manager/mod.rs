@@ -4,16 +4,18 @@ mod bounds;
 mod compaction;
 mod contexts;
 mod finding;
+mod sessions;
 mod transfer;
 
 use std::sync::Arc;
 
-use op_dbus::call::{Caller, Context, Identity, Transport};
+use op_dbus::call::{Caller, Context, Identity, SessionScope, Transport};
 use op_dbus::error::{Error, ErrorKind};
 use op_dbus::executor::Config;
 use op_dbus::proto::opdbus::agent::context_manager::v1::{
-    AppendRequest, AppendResponse, Item, LoadRequest, LoadResponse, NewItem, Role, SaveRequest,
-    SaveResponse, VersionsRequest, VersionsResponse,
+    AppendRequest, AppendResponse, ExportRequest, ExportResponse, ImportRequest, ImportResponse,
+    Item, LoadRequest, LoadResponse, NewItem, Role, SaveRequest, SaveResponse, VersionsRequest,
+    VersionsResponse,
 };
 use prost::Message;
 
@@ -23,17 +25,73 @@ use crate::fixture::Service;
 pub struct Client {
     service: Arc<Service>,
     uid: u32,
+    session: Option<Arc<str>>,
 }
 
 impl Client {
     /// A client of a service of its own.
     pub fn new() -> Self {
-        Self { service: Arc::new(Service::new(Config::default())), uid: 1000 }
+        Self { service: Arc::new(Service::new(Config::default())), uid: 1000, session: None }
     }
 
     /// Another user's client of the same service.
     pub fn other(&self) -> Self {
-        Self { service: Arc::clone(&self.service), uid: self.uid + 1 }
+        Self { service: Arc::clone(&self.service), uid: self.uid + 1, session: None }
+    }
+
+    /// The same user's client in a session.
+    pub fn in_session(&self, id: &str) -> Self {
+        let session = Some(id.into());
+        Self { service: Arc::clone(&self.service), uid: self.uid, session }
+    }
+
+    /// Ends a session of the user, as the service does.
+    pub async fn end_session(&self, id: &str) {
+        let registry = self.service.executor.registry().snapshot();
+        let agent = registry.registrations().find(|agent| agent.service.id == "context_manager");
+        let session = SessionScope { uid: self.uid, id: id.into() };
+        agent.unwrap().host.session_ended(&session).await.unwrap();
+    }
+
+    fn context(&self) -> Context {
+        Context { session: self.session.clone(), ..caller(self.uid) }
+    }
+
+    /// Exports; the text, and the last message without its piece.
+    pub async fn export(&self, request: ExportRequest) -> Result<(String, ExportResponse), Error> {
+        let operation = ("context_manager", "Export");
+        let replies: Vec<ExportResponse> =
+            self.service.stream(operation, self.context(), [Ok(request)]).await?;
+        let (last, others) = replies.split_last().expect("there is a last piece");
+        assert!(last.is_final && others.iter().all(|piece| !piece.is_final));
+        assert!(!replies[0].media_type.is_empty());
+        let text: Vec<u8> = replies.iter().flat_map(|piece| piece.data.to_vec()).collect();
+        Ok((String::from_utf8(text).unwrap(), last.clone()))
+    }
+
+    /// Imports a text that is cut into pieces of `size` bytes; `request` says how.
+    pub async fn import(
+        &self,
+        request: ImportRequest,
+        text: &str,
+        size: usize,
+    ) -> Result<ImportResponse, Error> {
+        let mut pieces = vec![Ok(request)];
+        pieces.extend(text.as_bytes().chunks(size).map(|piece| {
+            let data = bytes::Bytes::copy_from_slice(piece);
+            Ok(ImportRequest { data, ..ImportRequest::default() })
+        }));
+        self.import_pieces(pieces).await
+    }
+
+    pub async fn import_pieces(
+        &self,
+        pieces: Vec<Result<ImportRequest, Error>>,
+    ) -> Result<ImportResponse, Error> {
+        let operation = ("context_manager", "Import");
+        let replies = self.service.stream(operation, self.context(), pieces).await?;
+        assert_eq!(replies.len(), 1);
+        Ok(replies.into_iter().next().unwrap())
     }
 
     /// Calls an operation.
@@ -43,7 +101,7 @@ impl Client {
         request: impl Message,
     ) -> Result<A, Error> {
         let route = self.service.executor.find("context_manager", operation)?;
-        let context = caller(self.uid);
+        let context = self.context();
         let request = request.encode_to_vec().into();
         let response = self.service.executor.call(&route, context, request).await?;
         Ok(A::decode(response).unwrap())
@@ -69,7 +127,8 @@ impl Client {
     }
 
     pub async fn versions(&self, name: &str) -> VersionsResponse {
-        self.call("Versions", VersionsRequest { name: name.into() }).await.unwrap()
+        let request = VersionsRequest { name: name.into(), ..VersionsRequest::default() };
+        self.call("Versions", request).await.unwrap()
     }
 
     /// Calls an operation that fails, with this kind and field.
@@ -81,8 +140,7 @@ impl Client {
         field: &str,
     ) -> Error {
         let error = self.call::<()>(operation, request).await.expect_err(operation);
-        assert_eq!(error.kind(), kind, "{error}");
-        assert!(error.message().contains(field), "{error} does not name {field}");
+        check(&error, kind, field);
         error
     }
 
@@ -97,6 +155,12 @@ impl Client {
             .unwrap();
         line.rsplit(' ').next().unwrap().parse().unwrap()
     }
+}
+
+/// Checks that an error is of this kind and names this field.
+pub fn check(error: &Error, kind: ErrorKind, field: &str) {
+    assert_eq!(error.kind(), kind, "{error}");
+    assert!(error.message().contains(field), "{error} does not name {field}");
 }
 
 pub fn caller(uid: u32) -> Context {

@@ -85,10 +85,48 @@ fn cases() -> Vec<Case> {
         session("StartSession", json!({"client_name": "test", "session_id": "KEY", "token": "x"})),
         session("StartSession", json!({"client_name": ""})),
     ];
+    cases.extend(contexts_and_chains());
     for kind in ErrorKind::ALL {
         cases.push(case("probe", "Fail", json!({"reason": kind.reason(), "message": "as asked"})));
     }
     cases
+}
+
+fn contexts_and_chains() -> Vec<Case> {
+    let items =
+        json!([{"role": "ROLE_USER", "text": "hello"}, {"role": "ROLE_TOOL", "text": "there"}]);
+    let talk = || json!({"name": "KEY", "items": items});
+    vec![
+        case("context_manager", "Save", talk()),
+        case("context_manager", "Save", json!({"name": "KEY", "items": []})),
+        case(
+            "context_manager",
+            "Save",
+            json!({"name": "KEY", "content": "x", "scope": "SCOPE_SESSION"}),
+        ),
+        case(
+            "context_manager",
+            "Load",
+            json!({"name": "KEY", "budget_tokens": "6", "strategy": "STRATEGY_TAIL"}),
+        )
+        .after("Save", talk()),
+        case("context_manager", "Load", json!({"name": "KEY"})),
+        case(
+            "context_manager",
+            "Budget",
+            json!({"names": ["KEY"], "context_window_tokens": "100"}),
+        )
+        .after("Save", talk()),
+        case("sequential_thinking", "StartChain", json!({"problem": ""})),
+        case("sequential_thinking", "ListChains", json!({"query": "KEY"}))
+            .after("StartChain", json!({"problem": "KEY", "tags": ["t"]})),
+        case("sequential_thinking", "GetChain", json!({"chain_id": "KEY"})),
+        case(
+            "sequential_thinking",
+            "SequentialThinking",
+            json!({"thought": "x", "thought_number": 1, "total_thoughts": 0, "next_thought_needed": true}),
+        ),
+    ]
 }
 
 #[tokio::test]

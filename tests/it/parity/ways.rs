@@ -255,6 +255,9 @@ fn argument_of(argument: &Argument, value: &Value) -> Variant<'static> {
         "v" => Variant::Variant(Box::new(variant_of(value))),
         "as" => Variant::from(texts(value)),
         "ay" => Variant::from(vec![0_u8, 1, 2]),
+        "b" => Variant::from(value.as_bool().unwrap_or_default()),
+        "t" => Variant::from(integer(value).unsigned_abs()),
+        "u" => Variant::from(u32::try_from(integer(value)).unwrap()),
         "x" => Variant::from(micros(value)),
         other => panic!("{other} is not in any case"),
     }
@@ -264,11 +267,9 @@ fn argument_of(argument: &Argument, value: &Value) -> Variant<'static> {
 fn option_of(name: &str, value: &Value) -> Variant<'static> {
     match (name, value) {
         ("ttl", value) => Variant::from(micros(value)),
-        ("by" | "if_version" | "version", Value::String(text)) => {
-            Variant::from(text.parse::<i64>().unwrap())
-        }
+        ("by" | "if_version" | "version" | "budget_tokens", value) => Variant::from(integer(value)),
         ("tags" | "keys", value) => Variant::from(texts(value)),
-        ("compare" | "success" | "failure", Value::Array(items)) => {
+        ("compare" | "success" | "failure" | "items", Value::Array(items)) => {
             let items: Vec<HashMap<String, Variant<'static>>> =
                 items.iter().map(message_of).collect();
             Variant::from(items)
@@ -305,6 +306,11 @@ fn texts(value: &Value) -> Vec<String> {
     value.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
 }
 
+/// An integer of the canonical mapping, where those of 64 bits are texts.
+fn integer(value: &Value) -> i64 {
+    value.as_i64().unwrap_or_else(|| value.as_str().unwrap().parse().unwrap())
+}
+
 /// A duration of the canonical mapping in microseconds.
 fn micros(value: &Value) -> i64 {
     let seconds: f64 = value.as_str().unwrap().strip_suffix('s').unwrap().parse().unwrap();
@@ -339,12 +345,13 @@ fn json_of(value: &Variant<'_>) -> Value {
 /// Takes out what differs between ways by nature: the key, times and versions, numbers as texts, and
 /// what is left out when it is empty.
 pub fn plain(value: &Value, key: &str) -> Value {
-    const VOLATILE: [&str; 12] = [
+    const VOLATILE: [&str; 13] = [
         "version",
         "created_at",
         "updated_at",
         "expires_at",
         "undo_token",
+        "chain_id",
         "started",
         "finished",
         // Of a session: a bus connection holds what is started on it, and says where it was started.
@@ -357,7 +364,14 @@ pub fn plain(value: &Value, key: &str) -> Value {
     match value {
         Value::Object(fields) => {
             let kept = fields.iter().filter(|(name, _)| !VOLATILE.contains(&name.as_str()));
-            let plain = kept.map(|(name, value)| (name.clone(), plain(value, key)));
+            let plain = kept.map(|(name, value)| match (name.as_str(), value) {
+                // JSON has the whole name of an enum's value, the bus the part that tells.
+                ("level" | "role" | "status", Value::String(text)) => {
+                    let part = text.rsplit('_').next().unwrap_or_default();
+                    (name.clone(), json!(part.to_ascii_lowercase()))
+                }
+                _ => (name.clone(), plain(value, key)),
+            });
             let mut plain: Vec<_> = plain.filter(|(_, value)| !is_empty(value)).collect();
             plain.sort_by(|a, b| a.0.cmp(&b.0));
             Value::Object(plain.into_iter().collect())

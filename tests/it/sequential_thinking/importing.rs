@@ -1,11 +1,11 @@
 //! Chains that come back from their JSON form.
 
-use op_dbus::error::ErrorKind;
+use op_dbus::error::{Error, ErrorKind};
 use op_dbus::executor::Config;
 use op_dbus::proto::opdbus::agent::sequential_thinking::v1::evidence::Source;
 use op_dbus::proto::opdbus::agent::sequential_thinking::v1::{
-    ConcludeRequest, Evidence, ExportFormat, ExportRequest, ImportRequest, MergeRequest,
-    Resolution, ReviseRequest, SearchRequest, StepKind, ThinkRequest,
+    ConcludeRequest, Evidence, ExportFormat, ExportRequest, MergeRequest, Resolution,
+    ReviseRequest, SearchRequest, StepKind, ThinkRequest,
 };
 use serde_json::{Value, json};
 
@@ -14,12 +14,8 @@ use crate::fixture::Service;
 
 async fn exported(user: &User<'_>, chain_id: &str) -> Value {
     let format = ExportFormat::Json.into();
-    let request = ExportRequest { chain_id: chain_id.into(), format, page_token: String::new() };
-    serde_json::from_str(&user.export(request).await.unwrap().text).unwrap()
-}
-
-fn import(chain: &Value) -> ImportRequest {
-    ImportRequest { json: chain.to_string() }
+    let request = ExportRequest { chain_id: chain_id.into(), format };
+    serde_json::from_str(&user.export(request).await.unwrap().0).unwrap()
 }
 
 /// A chain in which everything occurs.
@@ -69,7 +65,7 @@ async fn an_exported_chain_comes_back_whole_and_as_a_new_one() {
     let service = Service::new(Config::default());
     let (alice, bob) = (User::alice(&service), User::bob(&service));
     let mut original = rich(&alice).await;
-    let imported = bob.import(import(&original)).await.unwrap();
+    let imported = bob.import(&original.to_string()).await.unwrap();
     assert_eq!(imported.steps, 5);
     let mut copy = exported(&bob, &imported.chain_id).await;
     assert_ne!(copy["chain_id"], original["chain_id"]);
@@ -95,29 +91,34 @@ async fn a_damaged_export_is_refused_with_its_place_and_leaves_nothing() {
     let (alice, bob) = (User::alice(&service), User::bob(&service));
     let original = rich(&alice).await;
     let cases: [(&str, Value, &str); 11] = [
-        ("/steps/0/kind", json!("guess"), "json.steps[0].kind"),
-        ("/steps/0/kind", json!("unspecified"), "json.steps[0].kind"),
-        ("/steps/1/branch", json!("nowhere"), "json.steps[1].branch"),
+        ("/steps/0/kind", json!("guess"), "data.steps[0].kind"),
+        ("/steps/0/kind", json!("unspecified"), "data.steps[0].kind"),
+        ("/steps/1/branch", json!("nowhere"), "data.steps[1].branch"),
         ("/steps/1/parents", json!([4]), "steps[1].parents"),
-        ("/steps/1/confidence", json!(7), "json.steps[1].confidence"),
-        ("/steps/1/thought", json!(""), "json.steps[1].thought"),
-        ("/steps/1/created_at_us", json!(i64::MAX), "json.steps[1].created_at_us"),
+        ("/steps/1/confidence", json!(7), "data.steps[1].confidence"),
+        ("/steps/1/thought", json!(""), "data.steps[1].thought"),
+        ("/steps/1/created_at_us", json!(i64::MAX), "data.steps[1].created_at_us"),
         ("/steps/1/evidence/0", json!({"step": 9}), "steps[1].evidence"),
-        ("/branches/0/name", json!("trunk"), "json.steps[0].branch"),
-        ("/status", json!("open"), "json.conclusion"),
-        ("/max_steps", json!("many"), "json: invalid type"),
+        ("/branches/0/name", json!("trunk"), "data.steps[0].branch"),
+        ("/status", json!("open"), "data.conclusion"),
+        ("/max_steps", json!("many"), "data: invalid type"),
     ];
     for (place, value, says) in cases {
         let mut damaged = original.clone();
         *damaged.pointer_mut(place).unwrap() = value;
-        assert_error(bob.import(import(&damaged)).await, ErrorKind::InvalidArgument, says);
+        assert_error(bob.import(&damaged.to_string()).await, ErrorKind::InvalidArgument, says);
     }
     let mut extra = original.clone();
     extra["steps"][0]["mood"] = json!("good");
-    assert_error(bob.import(import(&extra)).await, ErrorKind::InvalidArgument, "mood");
-    let broken = ImportRequest { json: "[[[[".into() };
-    assert_error(bob.import(broken).await, ErrorKind::InvalidArgument, "json");
-    let large = ImportRequest { json: " ".repeat((1 << 20) + 1) };
-    assert_error(bob.import(large).await, ErrorKind::LimitExceeded, "max_import_bytes");
+    assert_error(bob.import(&extra.to_string()).await, ErrorKind::InvalidArgument, "mood");
+    assert_error(bob.import("[[[[").await, ErrorKind::InvalidArgument, "data");
+    assert_error(bob.import("").await, ErrorKind::InvalidArgument, "data");
+    let error = bob.import(&" ".repeat((8 << 20) + 1)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+    assert_eq!(error.fact("limit"), Some("sequential_thinking.max_import_bytes"));
+    let whole = original.to_string().into_bytes();
+    let gone = Err(Error::new(ErrorKind::Cancelled, "the client went away"));
+    let error = bob.import_pieces([Ok(whole), gone].into_iter()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
     assert!(bob.list(<_>::default()).await.unwrap().chains.is_empty());
 }

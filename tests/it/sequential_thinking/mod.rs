@@ -5,6 +5,7 @@ mod importing;
 mod numbered;
 mod reading;
 mod refusals;
+mod watching;
 
 use crate::fixture::Service;
 use op_dbus::call::Caller;
@@ -57,8 +58,6 @@ operations! {
     search "Search" SearchRequest => SearchResponse;
     check "Check" CheckRequest => CheckResponse;
     conclude "Conclude" ConcludeRequest => ConcludeResponse;
-    export "Export" ExportRequest => ExportResponse;
-    import "Import" ImportRequest => ImportResponse;
     delete "DeleteChain" DeleteChainRequest => DeleteChainResponse;
     number "sequentialthinking" SequentialThinkingRequest => SequentialThinkingResponse;
 }
@@ -77,13 +76,46 @@ impl<'a> User<'a> {
         operation: &str,
         request: &impl Message,
     ) -> Result<T, Error> {
-        let identity = Identity::User { uid: self.uid, gid: Some(self.uid) };
-        let caller = Caller { identity, pid: None, address: "test".into() };
-        let context = Context::new(caller.into(), Transport::Grpc);
+        let context = self.context();
         let route = self.service.executor.find("sequential_thinking", operation)?;
         let request = request.encode_to_vec().into();
         let response = self.service.executor.call(&route, context, request).await?;
         Ok(T::decode(response).unwrap())
+    }
+
+    fn context(&self) -> Context {
+        let identity = Identity::User { uid: self.uid, gid: Some(self.uid) };
+        let caller = Caller { identity, pid: None, address: "test".into() };
+        Context::new(caller.into(), Transport::Grpc)
+    }
+
+    /// Exports; the text and its media type.
+    async fn export(&self, request: ExportRequest) -> Result<(String, String), Error> {
+        let operation = ("sequential_thinking", "Export");
+        let pieces: Vec<ExportResponse> =
+            self.service.stream(operation, self.context(), [Ok(request)]).await?;
+        let (last, others) = pieces.split_last().expect("there is a last piece");
+        assert!(last.is_final && others.iter().all(|piece| !piece.is_final));
+        assert!(pieces.iter().all(|piece| piece.data.len() <= 64 * 1024));
+        let text: Vec<u8> = pieces.iter().flat_map(|piece| piece.data.to_vec()).collect();
+        Ok((String::from_utf8(text).unwrap(), pieces[0].media_type.clone()))
+    }
+
+    /// Imports a text in pieces.
+    async fn import(&self, text: &str) -> Result<ImportResponse, Error> {
+        let pieces = text.as_bytes().chunks(30_001);
+        self.import_pieces(pieces.map(|piece| Ok(piece.to_vec()))).await
+    }
+
+    async fn import_pieces(
+        &self,
+        pieces: impl Iterator<Item = Result<Vec<u8>, Error>>,
+    ) -> Result<ImportResponse, Error> {
+        let operation = ("sequential_thinking", "Import");
+        let pieces = pieces
+            .map(|piece| piece.map(|data| ImportRequest { data: data.into(), size_bytes: None }));
+        let mut replies = self.service.stream(operation, self.context(), pieces).await?;
+        Ok(replies.remove(0))
     }
 
     async fn begin(&self, problem: &str) -> String {

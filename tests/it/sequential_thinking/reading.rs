@@ -161,51 +161,29 @@ async fn lists_and_chains_come_in_pages() {
 }
 
 #[tokio::test]
-async fn an_export_is_complete_and_comes_in_parts() {
+async fn an_export_is_complete_and_comes_in_pieces() {
     let service = Service::new(Config::default());
     let alice = User::alice(&service);
     let chain = alice.begin("A # problem\nwith \"quotes\"").await;
     alice.add(&chain, StepKind::Hypothesis, "An \"odd\" <thought> [with] `signs`").await;
-    let markdown = alice
-        .export(ExportRequest { chain_id: chain.clone(), ..Default::default() })
-        .await
-        .unwrap();
-    assert_eq!(markdown.media_type, "text/markdown");
-    assert!(markdown.text.contains("\n> An \"odd\" <thought>"), "{}", markdown.text);
-    assert!(markdown.text.contains("### Step 1: hypothesis (open)"), "{}", markdown.text);
-    let form = |format: ExportFormat, token: &str| ExportRequest {
-        chain_id: chain.clone(),
-        format: format.into(),
-        page_token: token.into(),
-    };
-    let mermaid = alice.export(form(ExportFormat::Mermaid, "")).await.unwrap();
+    let form =
+        |format: ExportFormat| ExportRequest { chain_id: chain.clone(), format: format.into() };
+    let (markdown, media_type) = alice.export(form(ExportFormat::Unspecified)).await.unwrap();
+    assert_eq!(media_type, "text/markdown");
+    assert!(markdown.contains("\n> An \"odd\" <thought>"), "{markdown}");
+    assert!(markdown.contains("### Step 1: hypothesis (open)"), "{markdown}");
+    let (mermaid, _) = alice.export(form(ExportFormat::Mermaid)).await.unwrap();
     let line = r"    s1{{&quot;1 hypothesis: An #34;odd#34; #60;thought#62; #91;with#93; #96;signs#96;&quot;}}:::open";
-    assert!(mermaid.text.contains(&line.replace("&quot;", "\"")), "{}", mermaid.text);
+    assert!(mermaid.contains(&line.replace("&quot;", "\"")), "{mermaid}");
 
     let filler = "ö".repeat(8000);
     for number in 0..45 {
         alice.add(&chain, StepKind::Analysis, &format!("{number}{filler}")).await;
     }
-    let (mut text, mut token, mut parts) = (String::new(), String::new(), 0);
-    loop {
-        let part = alice.export(form(ExportFormat::Json, &token)).await.unwrap();
-        assert!(part.text.len() <= 512 * 1024);
-        text.push_str(&part.text);
-        parts += 1;
-        token = part.next_page_token;
-        if token.is_empty() {
-            break;
-        }
-    }
-    assert_eq!(parts, 2);
+    let (text, _) = alice.export(form(ExportFormat::Json)).await.unwrap();
+    assert!(text.len() > 512 * 1024);
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(json["steps"].as_array().unwrap().len(), 46);
     assert_eq!(json["steps"][0]["kind"], "hypothesis");
-
-    let first = alice.export(form(ExportFormat::Json, "")).await.unwrap();
-    alice.add(&chain, StepKind::Analysis, "A change").await;
-    let stale = alice.export(form(ExportFormat::Json, &first.next_page_token)).await;
-    assert_error(stale, ErrorKind::Conflict, "changed");
-    let broken = alice.export(form(ExportFormat::Json, "nonsense")).await;
-    assert_error(broken, ErrorKind::InvalidArgument, "page_token");
+    assert_eq!(json["steps"][45]["thought"], format!("44{filler}"));
 }

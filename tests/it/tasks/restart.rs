@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use op_dbus::agents::Setup;
+use op_dbus::agents::{self, Setup};
 use op_dbus::call::Context;
 use op_dbus::daemon::compose;
 use op_dbus::executor::{Config, Executor, Input};
@@ -131,7 +131,8 @@ fn compose_on(folder: &Path, change: impl Fn(&mut Setup)) -> (Arc<Executor>, Arc
     let status = Arc::new(Status::default());
     let storage = storage::Config { path: folder.to_owned(), durability: Durability::Normal };
     let metrics = Arc::new(Metrics::new().unwrap());
-    let mut setup = Setup { storage, metrics, status: Arc::clone(&status) };
+    let settings = agents::Settings::default();
+    let mut setup = Setup { storage, metrics, status: Arc::clone(&status), settings };
     change(&mut setup);
     let starts = compose::Starts::default();
     (compose::executor(Config::default(), &setup, &starts).unwrap(), status)

@@ -9,7 +9,7 @@ use crate::agents::context_manager::item::{Draft, role_name, role_of};
 use crate::agents::context_manager::time::timestamp;
 use crate::error::Error;
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     contexts: Vec<Document>,
@@ -138,11 +138,13 @@ fn unwritable(error: &serde_json::Error) -> Error {
     Error::internal(format!("a context cannot be written as JSON: {error}"))
 }
 
-pub(super) fn write(documents: &[Document]) -> Result<String, Error> {
-    let file = File { contexts: documents.to_vec() };
-    let mut text = serde_json::to_string_pretty(&file).map_err(|error| unwritable(&error))?;
-    text.push('\n');
-    Ok(text)
+/// What stands around the contexts of a file.
+pub(super) const BEGINNING: &str = "{\"contexts\": [\n";
+pub(super) const END: &str = "\n]}\n";
+
+pub(super) fn write(document: &Document, is_first: bool) -> Result<String, Error> {
+    let text = serde_json::to_string_pretty(document).map_err(|error| unwritable(&error))?;
+    Ok(if is_first { text } else { format!(",\n{text}") })
 }
 
 pub(super) fn read(data: &str) -> Result<Vec<Document>, Error> {
@@ -150,16 +152,14 @@ pub(super) fn read(data: &str) -> Result<Vec<Document>, Error> {
     Ok(file.contexts)
 }
 
-pub(super) fn write_lines(documents: &[Document]) -> Result<String, Error> {
+pub(super) fn write_lines(document: &Document) -> Result<String, Error> {
     let mut text = String::new();
-    for document in documents {
-        let Document { name, tags, .. } = document.clone();
-        let head = Line::Context(ContextForm { name, tags, items: Vec::new() });
-        let items = document.items.iter().cloned().map(Line::Item);
-        for line in std::iter::once(head).chain(items) {
-            text += &serde_json::to_string(&line).map_err(|error| unwritable(&error))?;
-            text.push('\n');
-        }
+    let Document { name, tags, .. } = document;
+    let form = ContextForm { name: name.clone(), tags: tags.clone(), items: Vec::new() };
+    let items = document.items.iter().cloned().map(Line::Item);
+    for line in std::iter::once(Line::Context(form)).chain(items) {
+        text += &serde_json::to_string(&line).map_err(|error| unwritable(&error))?;
+        text.push('\n');
     }
     Ok(text)
 }

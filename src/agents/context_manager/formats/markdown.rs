@@ -15,26 +15,23 @@ const END: &str = " -->";
 /// The heading of an item that nobody in particular says.
 const NOBODY: &str = "text";
 
-pub(super) fn write(documents: &[Document]) -> Result<String, Error> {
-    let mut text = String::new();
-    for document in documents {
-        let comment = write_comment(CONTEXT, &document.tags)?;
-        text += &format!("# {}\n{comment}\n\n", document.name);
-        for draft in &document.items {
-            let mut form = ItemForm::from(draft);
-            let role = std::mem::take(&mut form.role);
-            let body = std::mem::take(&mut form.text);
-            let role = if role.is_empty() { NOBODY } else { &role };
-            let comment = write_comment(ITEM, &form)?;
-            text += &format!("## {role}\n{comment}\n\n");
-            for line in body.split_inclusive('\n') {
-                if is_comment(line.trim_start_matches('\\')) {
-                    text.push('\\');
-                }
-                text += line;
+pub(super) fn write(document: &Document) -> Result<String, Error> {
+    let comment = write_comment(CONTEXT, &document.tags)?;
+    let mut text = format!("# {}\n{comment}\n\n", document.name);
+    for draft in &document.items {
+        let mut form = ItemForm::from(draft);
+        let role = std::mem::take(&mut form.role);
+        let body = std::mem::take(&mut form.text);
+        let role = if role.is_empty() { NOBODY } else { &role };
+        let comment = write_comment(ITEM, &form)?;
+        text += &format!("## {role}\n{comment}\n\n");
+        for line in body.split_inclusive('\n') {
+            if is_comment(line.trim_start_matches('\\')) {
+                text.push('\\');
             }
-            text += "\n\n";
+            text += line;
         }
+        text += "\n\n";
     }
     Ok(text)
 }

@@ -1,6 +1,7 @@
 //! Contexts as text and back. Reading checks everything and names the line that is wrong; storing is
 //! done elsewhere.
 
+mod anthropic;
 mod json;
 mod markdown;
 mod openai;
@@ -18,16 +19,76 @@ pub(super) struct Document {
     pub(super) items: Vec<Draft>,
 }
 
-/// Writes contexts.
+/// Writes contexts one after the other: what it gives, put together, is the text.
+pub(super) struct Writer {
+    format: Format,
+    is_first: bool,
+}
+
+impl Writer {
+    pub(super) fn new(format: Format) -> Self {
+        Self { format, is_first: true }
+    }
+
+    /// What comes before the first context.
+    pub(super) fn beginning(&self) -> &'static str {
+        match self.format {
+            Format::Json => json::BEGINNING,
+            Format::Unspecified
+            | Format::JsonLines
+            | Format::Markdown
+            | Format::Openai
+            | Format::Anthropic => "",
+        }
+    }
+
+    /// A further context.
+    ///
+    /// # Errors
+    /// `Internal` if it cannot be written.
+    pub(super) fn write(&mut self, document: &Document) -> Result<String, Error> {
+        let is_first = std::mem::take(&mut self.is_first);
+        match self.format {
+            Format::Unspecified | Format::JsonLines => json::write_lines(document),
+            Format::Json => json::write(document, is_first),
+            Format::Markdown => markdown::write(document),
+            Format::Openai => openai::write(document),
+            Format::Anthropic => anthropic::write(document),
+        }
+    }
+
+    /// What comes after the last context.
+    pub(super) fn end(&self) -> &'static str {
+        match self.format {
+            Format::Json => json::END,
+            Format::Unspecified
+            | Format::JsonLines
+            | Format::Markdown
+            | Format::Openai
+            | Format::Anthropic => "",
+        }
+    }
+}
+
+/// True if a format holds one context, without its name.
+pub(super) const fn holds_one(format: Format) -> bool {
+    match format {
+        Format::Openai | Format::Anthropic => true,
+        Format::Unspecified | Format::JsonLines | Format::Json | Format::Markdown => false,
+    }
+}
+
+/// Whether there must be a name beside the text, and what it may be.
 ///
 /// # Errors
-/// `InvalidArgument` if the format cannot hold several, `Internal` if a text cannot be written.
-pub(super) fn write(format: Format, documents: &[Document]) -> Result<String, Error> {
-    match format {
-        Format::Unspecified | Format::JsonLines => json::write_lines(documents),
-        Format::Json => json::write(documents),
-        Format::Markdown => markdown::write(documents),
-        Format::Openai => openai::write(documents),
+/// `InvalidArgument` naming `name`.
+pub(super) fn check_name(format: Format, name: &str) -> Result<(), Error> {
+    if holds_one(format) {
+        fields::name("name", name)
+    } else if name.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::invalid("name", "must be empty: this format has names in it"))
     }
 }
 
@@ -36,16 +97,12 @@ pub(super) fn write(format: Format, documents: &[Document]) -> Result<String, Er
 /// # Errors
 /// `InvalidArgument` naming the line that is wrong.
 pub(super) fn read(format: Format, data: &str, name: &str) -> Result<Vec<Document>, Error> {
-    if format == Format::Openai {
-        fields::name("name", name)?;
-    } else if !name.is_empty() {
-        return Err(Error::invalid("name", "must be empty: this format has names in it"));
-    }
     match format {
         Format::Unspecified | Format::JsonLines => json::read_lines(data),
         Format::Json => json::read(data),
         Format::Markdown => markdown::read(data),
         Format::Openai => openai::read(data, name),
+        Format::Anthropic => anthropic::read(data, name),
     }
 }
 
@@ -53,7 +110,7 @@ pub(super) fn read(format: Format, data: &str, name: &str) -> Result<Vec<Documen
 pub(super) const fn media_type(format: Format) -> &'static str {
     match format {
         Format::Unspecified | Format::JsonLines => "application/x-ndjson",
-        Format::Json | Format::Openai => "application/json",
+        Format::Json | Format::Openai | Format::Anthropic => "application/json",
         Format::Markdown => "text/markdown",
     }
 }

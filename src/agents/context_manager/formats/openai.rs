@@ -32,13 +32,7 @@ impl<'de> Deserialize<'de> for Checked {
     }
 }
 
-pub(super) fn write(documents: &[Document]) -> Result<String, Error> {
-    let [document] = documents else {
-        return Err(Error::invalid(
-            "names",
-            format_args!("must name one context for this format, not {}", documents.len()),
-        ));
-    };
+pub(super) fn write(document: &Document) -> Result<String, Error> {
     let messages: Vec<Message> = document
         .items
         .iter()

@@ -2,11 +2,20 @@
 
 use proptest::prelude::*;
 
-use super::{Document, read, write};
+use super::{Document, Writer, check_name, holds_one, read};
 use crate::agents::context_manager::item::Draft;
 use crate::proto::opdbus::agent::context_manager::v1::{Format, Role};
 
 const WHOLE: [Format; 3] = [Format::JsonLines, Format::Json, Format::Markdown];
+
+fn write(format: Format, documents: &[Document]) -> String {
+    let mut writer = Writer::new(format);
+    let mut text = writer.beginning().to_owned();
+    for document in documents {
+        text += &writer.write(document).unwrap();
+    }
+    text + writer.end()
+}
 
 fn documents() -> Vec<Document> {
     let texts = [
@@ -38,7 +47,7 @@ fn documents() -> Vec<Document> {
 #[test]
 fn what_is_written_is_read_back_equal() {
     for format in WHOLE {
-        let text = write(format, &documents()).unwrap();
+        let text = write(format, &documents());
         assert_eq!(read(format, &text, "").unwrap(), documents(), "{format:?}:\n{text}");
     }
 }
@@ -46,14 +55,13 @@ fn what_is_written_is_read_back_equal() {
 #[test]
 fn messages_keep_roles_and_texts() {
     let documents = documents();
-    let text = write(Format::Openai, &documents[..1]).unwrap();
+    let text = write(Format::Openai, &documents[..1]);
     let back = read(Format::Openai, &text, "other").unwrap();
     assert_eq!(back[0].name, "other");
     for (item, back) in documents[0].items.iter().zip(&back[0].items) {
         let role = if item.role == Role::Unspecified { Role::User } else { item.role };
         assert_eq!((role, &item.text), (back.role, &back.text));
     }
-    assert_eq!(write(Format::Openai, &documents).unwrap_err().fact("field"), Some("names"));
 }
 
 #[test]
@@ -69,6 +77,42 @@ fn messages_of_other_programs_are_read() {
     assert_eq!(texts, ["be brief", "a\nb", r#"[{"id":"1"}]"#, "done"]);
     assert_eq!(items[0].role, Role::System);
     assert_eq!(items[3].source, "ls");
+}
+
+#[test]
+fn a_request_to_anthropic_has_blocks_that_become_items() {
+    let text = write(Format::Anthropic, &documents()[..1]);
+    let items = &read(Format::Anthropic, &text, "chat").unwrap()[0].items;
+    let kept: Vec<(Role, &str)> = items.iter().map(|item| (item.role, &*item.text)).collect();
+    let written = &documents()[0].items;
+    let (system, said): (Vec<_>, Vec<_>) =
+        written.iter().partition(|item| item.role == Role::System);
+    let system: Vec<&str> = system.iter().map(|item| &*item.text).collect();
+    let mut expected = vec![(Role::System, system.join("\n\n"))];
+    expected.extend(said.into_iter().map(|item| {
+        let role = if item.role == Role::Assistant { Role::Assistant } else { Role::User };
+        (role, item.text.clone())
+    }));
+    assert_eq!(kept, expected.iter().map(|(role, text)| (*role, &**text)).collect::<Vec<_>>());
+
+    let text = r#"{"model": "any", "system": [{"type": "text", "text": "be brief"}], "messages": [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": [{"type": "text", "text": "b"}, {"type": "tool_use", "id": "1"}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "content": "done"}]}
+    ]}"#;
+    let items = &read(Format::Anthropic, text, "chat").unwrap()[0].items;
+    let said: Vec<(Role, &str)> = items.iter().map(|item| (item.role, &*item.text)).collect();
+    let call = r#"{"type":"tool_use","id":"1"}"#;
+    assert_eq!(
+        said,
+        [
+            (Role::System, "be brief"),
+            (Role::User, "a"),
+            (Role::Assistant, "b"),
+            (Role::Assistant, call),
+            (Role::Tool, "done")
+        ]
+    );
 }
 
 #[test]
@@ -113,9 +157,15 @@ fn errors_name_the_line() {
             "[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\"}]}]".into(),
             "1",
         ),
+        (
+            Format::Anthropic,
+            "{\"messages\":[\n{\"role\":\"user\",\"content\":[{\"type\":\"image\"}]}]}".into(),
+            "2",
+        ),
+        (Format::Anthropic, "{\n\"system\":7,\n\"messages\":[]}".into(), "2"),
     ];
     for (format, text, line) in wrong {
-        let name = if format == Format::Openai { "a" } else { "" };
+        let name = if holds_one(format) { "a" } else { "" };
         let error = read(format, &text, name).expect_err(&text);
         assert_eq!(error.fact("line"), Some(line), "{text}\n{error}");
         assert!(error.message().starts_with(&format!("data: line {line}: ")), "{error}");
@@ -124,8 +174,9 @@ fn errors_name_the_line() {
 
 #[test]
 fn names_stand_in_one_place() {
-    assert_eq!(read(Format::Openai, "[]", "").unwrap_err().fact("field"), Some("name"));
-    assert_eq!(read(Format::Json, "{}", "a").unwrap_err().fact("field"), Some("name"));
+    for (format, name) in [(Format::Openai, ""), (Format::Anthropic, ""), (Format::Json, "a")] {
+        assert_eq!(check_name(format, name).unwrap_err().fact("field"), Some("name"));
+    }
 }
 
 proptest! {
@@ -139,7 +190,7 @@ proptest! {
         let items = texts.into_iter().map(Draft::of_text).collect();
         let documents = vec![Document { name: "a".into(), tags: Vec::new(), items }];
         for format in WHOLE {
-            let text = write(format, &documents).unwrap();
+            let text = write(format, &documents);
             prop_assert_eq!(&read(format, &text, "").unwrap(), &documents, "{}", text);
         }
     }

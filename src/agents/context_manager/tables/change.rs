@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::Content;
 use super::read::{self, Head, missing};
 use crate::agents::context_manager::config::Config;
+use crate::agents::context_manager::space::Space;
 use crate::error::{Error, ErrorKind};
 use crate::storage::Failure;
 
@@ -16,7 +17,8 @@ pub(super) const CONTEXT_BYTES: i64 = 512;
 pub(in super::super) struct Change<'a> {
     pub(super) database: &'a Connection,
     pub(in super::super) config: &'a Config,
-    pub(super) uid: u32,
+    /// Whose contexts are changed.
+    pub(super) space: Space,
     /// When it happens: one moment for all of it.
     pub(in super::super) now: i64,
     /// What it adds to the counters.
@@ -46,16 +48,28 @@ impl<'a> Change<'a> {
     pub(in super::super) fn run<T>(
         database: &'a Connection,
         config: &'a Config,
-        uid: u32,
+        space: Space,
         now: i64,
         work: impl FnOnce(&mut Self) -> Result<T, Failure>,
     ) -> Result<(T, Gained), Failure> {
         let gained = Gained::default();
-        let mut change = Self { database, config, uid, now, gained, has_index: false };
+        let mut change = Self { database, config, space, now, gained, has_index: false };
         let answer = work(&mut change)?;
         change.make_room()?;
         change.count(change.gained)?;
         Ok((answer, change.gained))
+    }
+
+    /// Does a part of the change in another space of the same user.
+    pub(in super::super) fn within<T>(
+        &mut self,
+        space: Space,
+        work: impl FnOnce(&mut Self) -> T,
+    ) -> T {
+        let outer = std::mem::replace(&mut self.space, space);
+        let answer = work(self);
+        self.space = outer;
+        answer
     }
 
     /// A number that this user never had.
@@ -66,7 +80,7 @@ impl<'a> Change<'a> {
                 "INSERT INTO usage (uid, revision, contexts, bytes) VALUES (?1, 1, 0, 0)
                  ON CONFLICT (uid) DO UPDATE SET revision = revision + 1 RETURNING revision",
             )?
-            .query_row([self.uid], |row| row.get(0))?)
+            .query_row([self.space.uid], |row| row.get(0))?)
     }
 
     /// What the user has, without what this change has added so far.
@@ -74,7 +88,9 @@ impl<'a> Change<'a> {
         let usage = self
             .database
             .prepare_cached("SELECT contexts, bytes FROM usage WHERE uid = ?1")?
-            .query_row([self.uid], |row| Ok(Gained { contexts: row.get(0)?, bytes: row.get(1)? }))
+            .query_row([self.space.uid], |row| {
+                Ok(Gained { contexts: row.get(0)?, bytes: row.get(1)? })
+            })
             .optional()?;
         Ok(usage.unwrap_or_default())
     }
@@ -85,14 +101,14 @@ impl<'a> Change<'a> {
                 "INSERT INTO usage (uid, revision, contexts, bytes) VALUES (?1, 0, ?2, ?3)
                  ON CONFLICT (uid) DO UPDATE SET contexts = contexts + ?2, bytes = bytes + ?3",
             )?
-            .execute(params![self.uid, gained.contexts, gained.bytes])?;
+            .execute(params![self.space.uid, gained.contexts, gained.bytes])?;
         Ok(())
     }
 
     /// The context with this name, if it has the version that is asked for. One whose time is over goes
     /// for good now.
     pub(in super::super) fn find(&mut self, name: &str) -> Result<Option<Head>, Failure> {
-        match read::head(self.database, self.uid, name)? {
+        match read::head(self.database, &self.space, name)? {
             Some(head) if head.is_over(self.now) => {
                 self.purge(head.id)?;
                 self.gained.contexts -= 1;
@@ -118,10 +134,11 @@ impl<'a> Change<'a> {
         self.must_have_room("no further context can be begun; delete some")?;
         self.database
             .prepare_cached(
-                "INSERT INTO context (uid, name, version, base, next_item, next_position, items, tokens,
-                 size, created_at, updated_at, tags) VALUES (?1, ?2, 0, 0, 1, 0, 0, 0, 0, ?3, ?3, x'')",
+                "INSERT INTO context (uid, session, name, version, base, next_item, next_position,
+                 items, tokens, size, created_at, updated_at, tags)
+                 VALUES (?1, ?2, ?3, 0, 0, 1, 0, 0, 0, 0, ?4, ?4, x'')",
             )?
-            .execute(params![self.uid, name, self.now])?;
+            .execute(params![self.space.uid, self.space.session, name, self.now])?;
         self.gained.contexts += 1;
         self.gained.bytes += CONTEXT_BYTES;
         Ok(Head {
@@ -138,6 +155,7 @@ impl<'a> Change<'a> {
             updated_at: self.now,
             expires_at: None,
             tags: Vec::new(),
+            auto_save: false,
         })
     }
 
@@ -156,7 +174,7 @@ impl<'a> Change<'a> {
             .prepare_cached(
                 "UPDATE context SET version = ?2, next_item = ?3, next_position = ?4, items = ?5,
                  tokens = ?6, size = ?7, updated_at = ?8, expires_at = ?9, tags = ?10,
-                 base = ?11 WHERE id = ?1",
+                 base = ?11, auto_save = ?12 WHERE id = ?1",
             )?
             .execute(params![
                 head.id,
@@ -170,6 +188,7 @@ impl<'a> Change<'a> {
                 head.expires_at,
                 head.tags,
                 head.base,
+                head.auto_save,
             ])?;
         Ok(())
     }
@@ -191,6 +210,14 @@ impl<'a> Change<'a> {
         Ok(())
     }
 
+    /// Takes a context out of its session, with all its versions.
+    pub(in super::super) fn give_to_user(&mut self, head: &Head) -> Result<(), Failure> {
+        self.database
+            .prepare_cached("UPDATE context SET session = '', auto_save = 0 WHERE id = ?1")?
+            .execute([head.id])?;
+        Ok(())
+    }
+
     /// Brings a context back, under a new name if there is one.
     pub(in super::super) fn undelete(
         &mut self,
@@ -199,8 +226,12 @@ impl<'a> Change<'a> {
     ) -> Result<Head, Failure> {
         let deleted: Option<(i64, String)> = self
             .database
-            .prepare_cached("SELECT id, name FROM context WHERE uid = ?1 AND undo = ?2")?
-            .query_row(params![self.uid, undo], |row| Ok((row.get(0)?, row.get(1)?)))
+            .prepare_cached(
+                "SELECT id, name FROM context WHERE uid = ?1 AND session = ?2 AND undo = ?3",
+            )?
+            .query_row(params![self.space.uid, self.space.session, undo], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
             .optional()?;
         let (id, name) = deleted.ok_or_else(|| {
             Error::new(

@@ -74,7 +74,7 @@ impl Change<'_> {
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             )?
             .execute(params![
-                self.uid,
+                self.space.uid,
                 i32::from(row.role),
                 row.created_at,
                 row.importance,
@@ -114,7 +114,7 @@ impl Change<'_> {
     }
 
     fn index(&mut self) -> Result<Words<'_>, Failure> {
-        let words = Words { database: self.database, table: words_table(self.uid) };
+        let words = Words { database: self.database, table: words_table(self.space.uid) };
         if !self.has_index {
             self.database.execute_batch(&format!(
                 "CREATE VIRTUAL TABLE IF NOT EXISTS {} USING fts5(text, content='content',

@@ -6,9 +6,11 @@ use super::content::{has_words, words_table};
 use super::items::{ITEM_COLUMNS, read_item};
 use super::read::Head;
 use super::schema::FOREVER;
-use crate::agents::context_manager::config::MAX_TRANSFER_BYTES;
 use crate::proto::opdbus::agent::context_manager::v1::{LeftOut, Reason};
 use crate::storage::Failure;
+
+/// A list ends with the item that makes its texts larger than this, in bytes.
+const MAX_BYTES: usize = 16 << 20;
 
 /// What to find.
 pub(in super::super) struct Wanted<'a> {
@@ -58,7 +60,7 @@ pub(in super::super) fn left_out(
     let mut found = Vec::new();
     let mut bytes = 0;
     while found.len() < wanted.limit
-        && bytes < MAX_TRANSFER_BYTES
+        && bytes < MAX_BYTES
         && let Some(row) = rows.next()?
     {
         let item = read_item(row)?;

@@ -4,6 +4,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::Gained;
 use crate::agents::context_manager::fields::stored_tags;
+use crate::agents::context_manager::space::Space;
 use crate::agents::context_manager::time::timestamp;
 use crate::error::{Error, ErrorKind};
 use crate::proto::opdbus::agent::context_manager::v1::{Cause, ContextInfo, Version};
@@ -27,15 +28,24 @@ pub(in super::super) struct Head {
     pub(in super::super) tags: Vec<u8>,
     /// The version that last replaced everything in it.
     pub(in super::super) base: i64,
+    /// True if it becomes the user's own when its session ends.
+    pub(in super::super) auto_save: bool,
 }
 
 impl Head {
+    /// The id of a further item.
+    pub(in super::super) fn take_item(&mut self) -> i64 {
+        let item = self.next_item;
+        self.next_item += 1;
+        item
+    }
+
     /// True if its time is over and that has not been written down yet.
-    pub(super) fn is_over(&self, now: i64) -> bool {
+    pub(in super::super) fn is_over(&self, now: i64) -> bool {
         self.expires_at.is_some_and(|end| end <= now)
     }
 
-    fn read(row: &Row<'_>) -> Result<Self, rusqlite::Error> {
+    pub(super) fn read(row: &Row<'_>) -> Result<Self, rusqlite::Error> {
         Ok(Self {
             id: row.get(0)?,
             name: row.get(1)?,
@@ -50,6 +60,7 @@ impl Head {
             expires_at: row.get(10)?,
             tags: row.get(11)?,
             base: row.get(12)?,
+            auto_save: row.get(13)?,
         })
     }
 
@@ -64,6 +75,7 @@ impl Head {
             created_at: Some(timestamp(self.created_at)),
             updated_at: Some(timestamp(self.updated_at)),
             expires_at: self.expires_at.map(timestamp),
+            auto_save: self.auto_save,
         }
     }
 }
@@ -71,44 +83,45 @@ impl Head {
 macro_rules! head_columns {
     () => {
         "id, name, version, next_item, next_position, items, tokens, size, created_at, updated_at,
-         expires_at, tags, base"
+         expires_at, tags, base, auto_save"
     };
 }
+pub(super) use head_columns;
 
 /// The context with this name, even if its time is over.
 pub(in super::super) fn head(
     database: &Connection,
-    uid: u32,
+    space: &Space,
     name: &str,
 ) -> Result<Option<Head>, rusqlite::Error> {
     database
         .prepare_cached(concat!(
             "SELECT ",
             head_columns!(),
-            " FROM context WHERE uid = ?1 AND name = ?2 AND undo IS NULL"
+            " FROM context WHERE uid = ?1 AND session = ?2 AND name = ?3 AND undo IS NULL"
         ))?
-        .query_row(params![uid, name], Head::read)
+        .query_row(params![space.uid, space.session, name], Head::read)
         .optional()
 }
 
 /// The context with this name.
 pub(in super::super) fn find(
     database: &Connection,
-    uid: u32,
+    space: &Space,
     name: &str,
     now: i64,
 ) -> Result<Option<Head>, rusqlite::Error> {
-    Ok(head(database, uid, name)?.filter(|head| !head.is_over(now)))
+    Ok(head(database, space, name)?.filter(|head| !head.is_over(now)))
 }
 
 /// The context with this name, which must be there.
 pub(in super::super) fn require(
     database: &Connection,
-    uid: u32,
+    space: &Space,
     name: &str,
     now: i64,
 ) -> Result<Head, Failure> {
-    Ok(find(database, uid, name, now)?.ok_or_else(|| missing(name))?)
+    Ok(find(database, space, name, now)?.ok_or_else(|| missing(name))?)
 }
 
 /// The error for a context that is not there.
@@ -120,7 +133,7 @@ pub(super) fn missing(name: &str) -> Error {
 /// The contexts with names after `after` for which `keep` holds, sorted, `limit` at most.
 pub(in super::super) fn list(
     database: &Connection,
-    uid: u32,
+    space: &Space,
     after: &str,
     now: i64,
     limit: usize,
@@ -129,9 +142,9 @@ pub(in super::super) fn list(
     let mut select = database.prepare_cached(concat!(
         "SELECT ",
         head_columns!(),
-        " FROM context WHERE uid = ?1 AND name > ?2 AND undo IS NULL ORDER BY name"
+        " FROM context WHERE uid = ?1 AND session = ?2 AND name > ?3 AND undo IS NULL ORDER BY name"
     ))?;
-    let mut rows = select.query(params![uid, after])?;
+    let mut rows = select.query(params![space.uid, space.session, after])?;
     let mut found = Vec::new();
     while found.len() < limit
         && let Some(row) = rows.next()?

@@ -7,13 +7,14 @@ use super::change::CONTEXT_BYTES;
 use super::versions::ROW_BYTES;
 use super::{Change, Gained};
 use crate::agents::context_manager::config::Config;
+use crate::agents::context_manager::space::Space;
 use crate::agents::context_manager::time;
 use crate::error::Error;
 use crate::storage::Failure;
 
 impl Change<'_> {
     /// Removes a context with all that only it had.
-    pub(super) fn purge(&mut self, context: i64) -> Result<(), Failure> {
+    pub(in super::super) fn purge(&mut self, context: i64) -> Result<(), Failure> {
         let contents = self
             .database
             .prepare_cached("DELETE FROM place WHERE context = ?1 RETURNING content")?
@@ -58,7 +59,7 @@ impl Change<'_> {
             .prepare_cached(
                 "SELECT id FROM context WHERE uid = ?1 AND undo IS NOT NULL ORDER BY undo LIMIT 1",
             )?
-            .query_row([self.uid], |row| row.get(0))
+            .query_row([self.space.uid], |row| row.get(0))
             .optional()?)
     }
 
@@ -70,7 +71,7 @@ impl Change<'_> {
                  ON version.context = context.id AND number < context.version
                  WHERE uid = ?1 AND compacted = 0 ORDER BY number LIMIT 1",
             )?
-            .query_row([self.uid], |row| Ok((row.get(0)?, row.get(1)?)))
+            .query_row([self.space.uid], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?)
     }
 }
@@ -91,7 +92,7 @@ pub(in super::super) fn tidy(
         .query_row(params![now, oldest], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .optional()?;
     let Some((context, uid, is_live)) = over else { return Ok((Gained::default(), false)) };
-    let ((), gained) = Change::run(database, config, uid, now, |change| {
+    let ((), gained) = Change::run(database, config, Space::user(uid), now, |change| {
         change.purge(context)?;
         change.gained.contexts -= i64::from(is_live);
         Ok(())

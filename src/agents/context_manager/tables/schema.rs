@@ -9,7 +9,7 @@ use crate::storage::Schema;
 /// much others store. For the same reason the words of each user are in an index of their own, a table
 /// `words_<uid>` that is made when it is first needed.
 pub(in super::super) const SCHEMA: Schema =
-    Schema { name: "context_manager", application_id: 0x6f70_6463, migrations: &[FIRST] };
+    Schema { name: "context_manager", application_id: 0x6f70_6463, migrations: &[FIRST, SESSIONS] };
 
 /// The `until` of what the current version has.
 pub(super) const FOREVER: i64 = i64::MAX;
@@ -92,4 +92,14 @@ CREATE TABLE content (
     source TEXT NOT NULL,
     text TEXT NOT NULL
 );
+";
+
+/// Contexts of sessions: `session` is empty for a user's own.
+const SESSIONS: &str = "
+ALTER TABLE context ADD COLUMN session TEXT NOT NULL DEFAULT '';
+-- 1 if it becomes the user's own when its session ends.
+ALTER TABLE context ADD COLUMN auto_save INTEGER NOT NULL DEFAULT 0;
+DROP INDEX context_name;
+CREATE UNIQUE INDEX context_name ON context (uid, session, name) WHERE undo IS NULL;
+CREATE INDEX context_session ON context (session) WHERE session > '';
 ";

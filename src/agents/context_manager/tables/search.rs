@@ -5,6 +5,7 @@ use rusqlite::{Connection, params};
 use super::content::{has_words, words_table};
 use super::schema::FOREVER;
 use crate::agents::context_manager::fields::bears_tags;
+use crate::agents::context_manager::space::Space;
 use crate::error::Error;
 use crate::proto::opdbus::agent::context_manager::v1::{Highlight, Match, Role};
 use crate::storage::Failure;
@@ -33,24 +34,32 @@ pub(in super::super) struct Found {
 /// The items of current versions that match, best first.
 pub(in super::super) fn search(
     database: &Connection,
-    uid: u32,
+    space: &Space,
     now: i64,
     wanted: &Found,
 ) -> Result<Vec<Match>, Failure> {
-    if !has_words(database, uid)? {
+    if !has_words(database, space.uid)? {
         return Ok(Vec::new());
     }
-    let table = words_table(uid);
+    let table = words_table(space.uid);
     let mut select = database.prepare_cached(&format!(
         "SELECT context.name, place.item, content.role, -bm25({table}), context.tags, content.id
          FROM {table} JOIN content ON content.id = {table}.rowid
          JOIN place ON place.content = content.id AND place.until = ?2
          JOIN context ON context.id = place.context
-         WHERE {table} MATCH ?1 AND context.uid = ?3 AND context.undo IS NULL
+         WHERE {table} MATCH ?1 AND context.uid = ?3 AND context.session = ?6
+         AND context.undo IS NULL
          AND (expires_at IS NULL OR expires_at > ?4) AND context.name = ifnull(?5, context.name)
          ORDER BY bm25({table}), context.name, place.item"
     ))?;
-    let mut rows = select.query(params![wanted.expression, FOREVER, uid, now, wanted.name])?;
+    let mut rows = select.query(params![
+        wanted.expression,
+        FOREVER,
+        space.uid,
+        now,
+        wanted.name,
+        space.session
+    ])?;
     let mut matches = Vec::new();
     while matches.len() < wanted.limit
         && let Some(row) = rows.next()?

@@ -109,7 +109,10 @@ impl Change<'_> {
     }
 
     fn finish(&mut self, head: &mut Head, cause: Cause, version: i64) -> Result<(), Failure> {
-        self.check_size(head)?;
+        // What a session kept is stored already, whatever was configured since.
+        if cause != Cause::SessionEnd {
+            self.check_size(head)?;
+        }
         if cause == Cause::Compact {
             self.database
                 .prepare_cached(
@@ -133,7 +136,7 @@ impl Change<'_> {
                 head.size
             ])?;
         self.gained.bytes += ROW_BYTES;
-        if matches!(cause, Cause::Save | Cause::Import | Cause::Fork) {
+        if matches!(cause, Cause::Save | Cause::Import | Cause::Fork | Cause::SessionEnd) {
             head.base = version;
         }
         head.version = version;
@@ -189,7 +192,11 @@ impl Change<'_> {
     }
 
     /// Drops a version, and what only it had.
-    pub(super) fn drop_version(&mut self, context: i64, number: i64) -> Result<(), Failure> {
+    pub(in super::super) fn drop_version(
+        &mut self,
+        context: i64,
+        number: i64,
+    ) -> Result<(), Failure> {
         self.database
             .prepare_cached("DELETE FROM version WHERE context = ?1 AND number = ?2")?
             .execute([context, number])?;

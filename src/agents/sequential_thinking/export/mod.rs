@@ -1,4 +1,4 @@
-//! Export: a whole chain as one text, given in parts if it is long. The forms are in a file each.
+//! Export: a whole chain as one text. The forms are in a file each.
 
 mod json;
 mod markdown;
@@ -9,15 +9,11 @@ use rusqlite::Connection;
 use super::chain::{Chain, ChainTexts};
 use super::graph::{Graph, Node};
 use super::steps::{self, Content};
+use super::time::Moment;
 use super::wire;
-use crate::error::{Error, ErrorKind};
-use crate::proto::opdbus::agent::sequential_thinking::v1::{
-    ExportFormat, ExportRequest, ExportResponse,
-};
+use crate::error::Error;
+use crate::proto::opdbus::agent::sequential_thinking::v1::{ExportFormat, ExportRequest};
 use crate::storage::Failure;
-
-/// The size of a part at most, in bytes.
-const PART_BYTES: usize = 512 * 1024;
 
 /// Everything that there is of a chain.
 pub(super) struct Whole {
@@ -32,8 +28,6 @@ pub(super) struct Whole {
 pub(super) struct Export {
     chain_id: String,
     form: Form,
-    /// The chain's revision when the first part was given, and where the part begins.
-    part: Option<(i64, usize)>,
 }
 
 #[derive(Clone, Copy)]
@@ -56,29 +50,16 @@ impl Export {
             ExportFormat::Mermaid => Form::Mermaid,
             ExportFormat::Json => Form::Json,
         };
-        let part = match request.page_token.as_str() {
-            "" => None,
-            token => Some(
-                token
-                    .split_once('-')
-                    .and_then(|(revision, from)| Some((revision.parse().ok()?, from.parse().ok()?)))
-                    .ok_or_else(not_a_token)?,
-            ),
-        };
-        Ok(Self { chain_id: request.chain_id, form, part })
+        Ok(Self { chain_id: request.chain_id, form })
     }
 
-    pub(super) fn load(&self, database: &Connection, uid: u32, now: i64) -> Result<Whole, Failure> {
-        let chain = Chain::find(database, uid, &self.chain_id, now)?;
-        if self.part.is_some_and(|(revision, _)| revision != chain.revision) {
-            return Err(Error::new(
-                ErrorKind::Conflict,
-                "page_token: the chain has changed since the first part; export it again from the \
-                 start",
-            )
-            .with_fact("field", "page_token")
-            .into());
-        }
+    pub(super) fn load(
+        &self,
+        database: &Connection,
+        uid: u32,
+        moment: Moment,
+    ) -> Result<Whole, Failure> {
+        let chain = Chain::find(database, uid, &self.chain_id, moment)?;
         let texts = chain.texts(database)?;
         let graph = steps::load(database, chain.row)?;
         let contents = (1..=graph.len())
@@ -87,28 +68,20 @@ impl Export {
         Ok(Whole { chain, texts, graph, contents })
     }
 
-    pub(super) fn write(&self, whole: &Whole) -> Result<ExportResponse, Error> {
-        let (mut text, media_type) = match self.form {
-            Form::Markdown => (markdown::write(whole), "text/markdown"),
-            Form::Mermaid => (mermaid::write(whole), "text/vnd.mermaid"),
-            Form::Json => (json::write(whole), "application/json"),
-        };
-        let from = self.part.map_or(0, |(_, from)| from);
-        if !text.is_char_boundary(from) || (from > 0 && from >= text.len()) {
-            return Err(not_a_token());
+    pub(super) fn write(&self, whole: &Whole) -> String {
+        match self.form {
+            Form::Markdown => markdown::write(whole),
+            Form::Mermaid => mermaid::write(whole),
+            Form::Json => json::write(whole),
         }
-        let mut to = from.saturating_add(PART_BYTES).min(text.len());
-        while !text.is_char_boundary(to) {
-            to -= 1;
-        }
-        let next_page_token =
-            if to < text.len() { format!("{}-{to}", whole.chain.revision) } else { String::new() };
-        text.truncate(to);
-        text.drain(..from);
-        Ok(ExportResponse { text, media_type: media_type.to_owned(), next_page_token })
     }
-}
 
-fn not_a_token() -> Error {
-    Error::invalid("page_token", "is not one that an earlier part gave")
+    /// The media type of the text.
+    pub(super) const fn media_type(&self) -> &'static str {
+        match self.form {
+            Form::Markdown => "text/markdown",
+            Form::Mermaid => "text/vnd.mermaid",
+            Form::Json => "application/json",
+        }
+    }
 }
