@@ -132,6 +132,8 @@ pub struct Context {
     /// What becomes of the call, should it be a task, when its client goes away; `None`: it goes on,
     /// unless it only waits.
     pub on_disconnect: Option<OnDisconnect>,
+    /// The id that the call's task gets, should it become one; `None`: one of the service's choice.
+    pub task_id: Option<Box<str>>,
     /// Who hears how far the call is. Set by the executor for tasks.
     pub reporter: Option<Arc<dyn Reporter>>,
 }
@@ -150,6 +152,7 @@ impl Context {
             traceparent: None,
             session: None,
             on_disconnect: None,
+            task_id: None,
             reporter: None,
         }
     }

@@ -1,16 +1,17 @@
 //! Calls that become tasks: every operation with a stream, and any other on request. They pass what
 //! every call passes; what differs is that they run apart from whoever started them.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::observe::Observation;
 use super::{Executor, Route, deadline};
-use crate::call::Context;
+use crate::call::{Context, Transport};
 use crate::contract::{RawReplies, RawRequests};
 use crate::error::{Error, ErrorKind};
-use crate::task::Task;
+use crate::task::{Reading, Subscription, Task};
 
 /// What a call is given.
 #[derive(Debug)]
@@ -33,9 +34,47 @@ impl Executor {
     pub async fn start(
         self: &Arc<Self>,
         route: &Arc<Route>,
-        mut context: Context,
+        context: Context,
         input: Input,
     ) -> Result<Arc<Task>, Error> {
+        let (task, work) = self.prepare(route, context, input)?;
+        tokio::spawn(work);
+        Ok(task)
+    }
+
+    /// The same for a client that reads the task from its first message on: none is dropped before the
+    /// client's reader is there.
+    ///
+    /// # Errors
+    /// As [`Executor::start`].
+    ///
+    /// # Cancel safety
+    /// Not started if dropped.
+    pub async fn start_and_read(
+        self: &Arc<Self>,
+        route: &Arc<Route>,
+        context: Context,
+        input: Input,
+    ) -> Result<Subscription, Error> {
+        let (task, work) = self.prepare(route, context, input)?;
+        let reading = Reading { from: 0, is_client: true, changes: true };
+        let subscription = task.read(reading)?;
+        tokio::spawn(work);
+        Ok(subscription)
+    }
+
+    /// A client has gone: what it wanted to end with it ends.
+    pub fn client_gone(&self, transport: Transport, address: &str) {
+        self.tasks.client_gone(transport, address);
+    }
+
+    /// Lets a call in, and gives its task and its work.
+    fn prepare(
+        self: &Arc<Self>,
+        route: &Arc<Route>,
+        mut context: Context,
+        input: Input,
+    ) -> Result<(Arc<Task>, impl Future<Output = ()> + Send + 'static), Error> {
         let observation = Observation::start(self, route, &context);
         let config = self.config.load_full();
         let opened = self
@@ -50,6 +89,7 @@ impl Executor {
         };
         let longest = config.tasks.max_runtime;
         context.deadline = deadline(route, &context, longest, longest);
+        task.set_deadline(context.deadline);
         context.reporter = Some(Arc::clone(&task) as _);
         let work = Work {
             executor: Arc::clone(self),
@@ -57,8 +97,7 @@ impl Executor {
             task: Arc::clone(&task),
             context,
         };
-        tokio::spawn(work.run(input, observation));
-        Ok(task)
+        Ok((task, work.run(input, observation)))
     }
 }
 

@@ -8,9 +8,10 @@ mod tasks;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context as Polling, Poll, Waker};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::call::{Caller, Context, OnDisconnect, Reporter, Transport};
@@ -61,6 +62,38 @@ pub struct Progress {
     pub unit: &'static str,
 }
 
+impl Progress {
+    /// How much of the whole, from 0 to 1.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "for people")]
+    pub fn fraction(self) -> f64 {
+        if self.total == 0 { 1.0 } else { (self.done as f64 / self.total as f64).min(1.0) }
+    }
+}
+
+/// A task as it is at one moment.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// What has become of it.
+    pub state: State,
+    /// Why it did not complete.
+    pub failure: Option<Error>,
+    /// How far it is, where the whole is known.
+    pub progress: Option<Progress>,
+    /// When it ended.
+    pub ended_at: Option<SystemTime>,
+    /// When it will be stopped.
+    pub deadline: Option<SystemTime>,
+    /// When it will have ended, going by its progress so far.
+    pub expected_end: Option<SystemTime>,
+    /// The number of the oldest message that is kept; 0 if none is.
+    pub first_seq: u64,
+    /// The number of the newest message; 0 if there was none.
+    pub last_seq: u64,
+    /// The bytes of all messages so far.
+    pub bytes: u64,
+}
+
 /// A call that may outlive its connection.
 pub struct Task {
     id: Arc<str>,
@@ -82,6 +115,7 @@ struct Inner {
     state: State,
     failure: Option<Error>,
     progress: Option<Progress>,
+    deadline: Option<SystemTime>,
     ended_at: Option<SystemTime>,
     readers: Vec<Reader>,
     next_reader: u64,
@@ -128,6 +162,7 @@ impl Task {
                 state: State::Submitted,
                 failure: None,
                 progress: None,
+                deadline: None,
                 ended_at: None,
                 readers: Vec::new(),
                 next_reader: 0,
@@ -191,6 +226,41 @@ impl Task {
     #[must_use]
     pub fn state(&self) -> State {
         self.inner().state
+    }
+
+    /// The task as it is at this moment.
+    #[must_use]
+    pub fn view(&self) -> View {
+        let inner = self.inner();
+        let last_seq = inner.ring.next() - 1;
+        let first = inner.ring.first();
+        View {
+            state: inner.state,
+            failure: inner.failure.clone(),
+            progress: inner.progress,
+            ended_at: inner.ended_at,
+            deadline: inner.deadline,
+            expected_end: match inner.ended_at {
+                None => inner.progress.and_then(|progress| self.expected_end(progress)),
+                Some(_) => None,
+            },
+            first_seq: if first > last_seq { 0 } else { first },
+            last_seq,
+            bytes: inner.ring.total(),
+        }
+    }
+
+    /// When all is done if it goes on as fast as so far.
+    fn expected_end(&self, progress: Progress) -> Option<SystemTime> {
+        let so_far = self.started_at.elapsed().ok()?.as_secs_f64();
+        let whole = Duration::try_from_secs_f64(so_far / progress.fraction()).ok()?;
+        self.started_at.checked_add(whole)
+    }
+
+    /// Notes when it will be stopped.
+    pub fn set_deadline(&self, deadline: Option<Instant>) {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        self.inner().deadline = left.and_then(|left| SystemTime::now().checked_add(left));
     }
 
     /// Asks it to end.

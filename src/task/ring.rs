@@ -63,11 +63,6 @@ impl Ring {
         self.kept.get(usize::try_from(index).ok()?)
     }
 
-    /// The messages that are kept, from the oldest.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Message> {
-        self.kept.iter()
-    }
-
     /// The number of the oldest message that would still be kept after one of `length` bytes came.
     pub(super) fn first_after(&self, length: usize) -> u64 {
         let (mut messages, mut bytes) = (self.kept.len() + 1, self.bytes_kept + length);

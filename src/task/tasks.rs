@@ -7,7 +7,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::{Bounds, Task};
-use crate::call::{Context, Identity};
+use crate::call::{Context, Identity, OnDisconnect, Transport};
 use crate::contract::Operation;
 use crate::error::{Error, ErrorKind};
 
@@ -42,7 +42,8 @@ impl Tasks {
     /// A new task for a call of `operation`; a view of op-dbus's own services is in no list.
     ///
     /// # Errors
-    /// `LimitExceeded` if the caller, or everybody together, has too many.
+    /// `LimitExceeded` if the caller, or everybody together, has too many; `AlreadyExists` if the id that
+    /// the client chose is taken.
     pub fn open(
         &self,
         config: &Config,
@@ -53,10 +54,20 @@ impl Tasks {
         if !operation.is_agents {
             return Ok(Task::new("".into(), operation, context, VIEW, true));
         }
-        // Sorted by time, and never given again after a restart.
-        let id: Arc<str> = Uuid::now_v7().simple().to_string().into();
+        let id: Arc<str> = match &context.task_id {
+            Some(id) => (**id).into(),
+            // Sorted by time, and never given again after a restart.
+            None => Uuid::now_v7().simple().to_string().into(),
+        };
+        let mut all = self.all();
+        if all.contains_key(&id) {
+            return Err(Error::new(
+                ErrorKind::AlreadyExists,
+                format!("there is a task {id} already; choose another token"),
+            ));
+        }
         let task = Task::new(Arc::clone(&id), operation, context, config.ring, false);
-        self.all().insert(id, Arc::clone(&task));
+        all.insert(id, Arc::clone(&task));
         Ok(task)
     }
 
@@ -66,8 +77,25 @@ impl Tasks {
     /// `NotFound` if there is none, or if it is another user's.
     pub fn find(&self, id: &str, identity: Identity) -> Result<Arc<Task>, Error> {
         let task = self.all().get(id).cloned();
-        task.filter(|task| task.caller().identity == identity)
+        // The group is attested by some transports only, so it does not tell users apart.
+        let is_own = |task: &Arc<Task>| match (task.caller().identity, identity) {
+            (Identity::User { uid: own, .. }, Identity::User { uid, .. }) => own == uid,
+            (Identity::Unknown, _) | (_, Identity::Unknown) => false,
+        };
+        task.filter(is_own)
             .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no task {id}")))
+    }
+
+    /// Cancels what a client that has gone does not want to go on.
+    pub fn client_gone(&self, transport: Transport, address: &str) {
+        for task in self.all().values() {
+            if task.on_disconnect() == OnDisconnect::Cancel
+                && task.transport() == transport
+                && *task.caller().address == *address
+            {
+                task.cancel();
+            }
+        }
     }
 
     fn all(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Task>>> {

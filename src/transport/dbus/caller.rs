@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::OnceCell;
 use zbus::Connection;
 use zbus::fdo::ConnectionCredentials;
+use zbus::message::Message;
 
 use crate::call::{Caller, Identity};
 use crate::error::{Error, ErrorKind};
@@ -41,6 +42,19 @@ impl Callers {
         caller.cloned().inspect_err(|_| self.forget(name))
     }
 
+    /// True if the client called `name` is still on the bus. If its connection was closed before this
+    /// is asked, it is not.
+    pub(super) async fn is_here(&self, name: &str) -> bool {
+        // The bus may take the first question before it sees that the client has gone, but not the
+        // second.
+        self.has_owner(name).await && self.has_owner(name).await
+    }
+
+    async fn has_owner(&self, name: &str) -> bool {
+        let reply = self.ask_bus("NameHasOwner", name).await;
+        reply.and_then(|reply| reply.body().deserialize()).unwrap_or(false)
+    }
+
     /// Forgets a name that has gone.
     pub(super) fn forget(&self, name: &str) {
         self.known().remove(name);
@@ -58,16 +72,7 @@ impl Callers {
     }
 
     async fn ask(&self, name: &str) -> Result<Arc<Caller>, Error> {
-        let reply = self
-            .connection
-            .call_method(
-                Some("org.freedesktop.DBus"),
-                "/org/freedesktop/DBus",
-                Some("org.freedesktop.DBus"),
-                "GetConnectionCredentials",
-                &name,
-            )
-            .await;
+        let reply = self.ask_bus("GetConnectionCredentials", name).await;
         let credentials = reply
             .and_then(|reply| reply.body().deserialize::<ConnectionCredentials>())
             .map_err(|error| {
@@ -85,6 +90,12 @@ impl Callers {
             pid: credentials.process_id(),
             address: name.into(),
         }))
+    }
+
+    async fn ask_bus(&self, method: &str, name: &str) -> zbus::Result<Message> {
+        const BUS: &str = "org.freedesktop.DBus";
+        let path = "/org/freedesktop/DBus";
+        self.connection.call_method(Some(BUS), path, Some(BUS), method, &name).await
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<Box<str>, Cell>> {

@@ -72,7 +72,7 @@ impl Drop for Level<'_> {
 }
 
 impl<'p> Encoder<'p> {
-    fn new(arena: &'p Arena) -> Self {
+    pub(super) fn new(arena: &'p Arena) -> Self {
         Self { arena, fault: RefCell::default(), levels: Cell::new(0), too_deep: Cell::new(false) }
     }
 
@@ -126,7 +126,7 @@ impl<'p> Encoder<'p> {
     }
 
     /// The error for the caller, once serde has unwound with `error`.
-    fn into_error(self, error: zbus::Error) -> Error {
+    pub(super) fn into_error(self, error: zbus::Error) -> Error {
         if self.too_deep.get() || matches!(error, zbus::Error::MaxDepthExceeded(_)) {
             return Error::limit(
                 "D-Bus nesting",
