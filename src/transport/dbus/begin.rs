@@ -49,6 +49,7 @@ pub(super) async fn task(
     });
     let (sink, feed, input) =
         begun.inspect_err(|_| shared.executor.reject(Rejection::InvalidRequest))?;
+    let is_detached = options.detach;
     let context = shared.context(call, received, options).await?;
     let subscription = shared.executor.start_and_read(&typed.route, context, input).await?;
     let task = Arc::clone(subscription.task());
@@ -56,10 +57,10 @@ pub(super) async fn task(
     let path = ObjectPath::try_from(path.as_str())
         .map_err(|error| Error::internal(format!("{path} is no path: {error}")))?;
     let reply = Message::method_return(call);
-    let reply = if typed.route.operation.is_streaming() {
-        reply.build(&(path, HashMap::<&str, Variant<'_>>::new()))
-    } else {
+    let reply = if is_detached {
         reply.build(&path)
+    } else {
+        reply.build(&(path, HashMap::<&str, Variant<'_>>::new()))
     };
     let message =
         reply.map_err(|error| Error::internal(format!("the reply cannot be built: {error}")))?;

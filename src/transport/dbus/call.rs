@@ -104,6 +104,10 @@ async fn call_typed(
     let (request, options) = shared.read(method, &message.body())?;
     let call = message.header();
     if shared.makes_task(&options, &route.operation)? {
+        if options.detach && route.operation.is_streaming() {
+            shared.executor.reject(Rejection::InvalidRequest);
+            return Err(Error::invalid("detach", "is not for streams, which are tasks already"));
+        }
         let requests = match method.takes_messages {
             true => Requests::Stream(request.into()),
             false => Requests::One(request.into()),

@@ -182,11 +182,7 @@ impl Lines {
         loop {
             let mut line = Vec::new();
             let most = self.max_bytes as u64 + 1;
-            (&mut self.bytes)
-                .take(most)
-                .read_until(b'\n', &mut line)
-                .await
-                .map_err(Problem::Io)?;
+            (&mut self.bytes).take(most).read_until(b'\n', &mut line).await.map_err(Problem::Io)?;
             if line.is_empty() {
                 return Ok(None);
             }

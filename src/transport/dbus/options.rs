@@ -146,19 +146,20 @@ impl Options {
             (Reserved::OutputFormat, Given::Text(text)) => self.output_format = Some(format(text)?),
             (Reserved::InputFd, Given::Descriptor(fd)) => self.input = Some(fd),
             (Reserved::InputFormat, Given::Text(text)) => self.input_format = Some(format(text)?),
-            (option, given) => return Err(format!("takes {}, not {}", option.takes(), given.kind())),
+            (option, given) => {
+                return Err(format!("takes {}, not {}", option.takes(), given.kind()));
+            }
         }
         Ok(())
     }
 
-    /// True if the call of `operation` becomes a task.
+    /// True if a call of `operation` becomes a task.
     ///
     /// # Errors
     /// `InvalidArgument` naming an option that does not go with such a call.
     pub(super) fn makes_task(&self, operation: &Operation) -> Result<bool, Error> {
         let is_task = operation.is_streaming() || self.detach;
         let out_of_place = [
-            (operation.is_streaming() && self.detach, "detach", "a stream is a task already"),
             (!is_task && self.token.is_some(), "handle-token", NO_TASK),
             (!is_task && self.on_disconnect.is_some(), "on-disconnect", NO_TASK),
             (!is_task && self.output.is_some(), "output-fd", NO_TASK),

@@ -41,18 +41,25 @@ pub(super) const AGENT: &[Property] = &[
 ];
 
 /// The properties of the manager's own interface.
-pub(super) const MANAGER: &[Property] =
-    &[constant("Version", "s", "The version of op-dbus.")];
+pub(super) const MANAGER: &[Property] = &[constant("Version", "s", "The version of op-dbus.")];
 
 /// The properties of `org.opdbus.Task1`, sorted.
 pub(super) const TASK: &[Property] = &[
     constant("Agent", "s", "The id of the agent whose operation it is."),
     counting("Bytes", "t", "The bytes of all messages so far."),
     changing("Cancelable", "b", "True while it can be cancelled."),
-    constant("Deadline", "t", "When it will be stopped, in microseconds since the epoch; 0 if never."),
+    constant(
+        "Deadline",
+        "t",
+        "When it will be stopped, in microseconds since the epoch; 0 if never.",
+    ),
     changing("EndTime", "t", "When it ended, in microseconds since the epoch; 0 while it has not."),
     changing("ErrorMessage", "s", "Why it did not complete."),
-    changing("ErrorName", "s", "The name of the error with which it ended, as a call would give it."),
+    changing(
+        "ErrorName",
+        "s",
+        "The name of the error with which it ended, as a call would give it.",
+    ),
     changing(
         "ExpectedEndTime",
         "t",

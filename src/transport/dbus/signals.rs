@@ -83,8 +83,11 @@ impl Signals {
             super::task::properties(&self.task).into_iter().collect();
         changed.retain(|name, _| names.contains(name));
         let none: [&str; 0] = [];
-        self.signal("org.freedesktop.DBus.Properties", "PropertiesChanged")
-            .build(&(TASK_INTERFACE, changed, none.as_slice()))
+        self.signal("org.freedesktop.DBus.Properties", "PropertiesChanged").build(&(
+            TASK_INTERFACE,
+            changed,
+            none.as_slice(),
+        ))
     }
 
     /// `Finished`.

@@ -164,11 +164,7 @@ fn get(
 ) -> Result<Variant<'static>, Failure> {
     // An empty name leaves the interface open: the first one that has the property is meant.
     let candidates: Vec<(&'static str, Variant<'static>)> = if interface.is_empty() {
-        object
-            .interfaces()
-            .into_iter()
-            .flat_map(|interface| object.properties(interface))
-            .collect()
+        object.interfaces().into_iter().flat_map(|interface| object.properties(interface)).collect()
     } else {
         all(object, path, interface)?
     };

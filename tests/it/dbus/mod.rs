@@ -1,8 +1,11 @@
 //! The D-Bus transport on a real bus, driven by a D-Bus client and by foreign programs.
 
 mod calls;
+mod descriptors;
 mod lifecycle;
 mod objects;
+mod tasks;
+mod watch;
 
 use std::collections::HashMap;
 use std::process::Command;

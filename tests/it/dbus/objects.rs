@@ -141,7 +141,7 @@ async fn what_does_not_exist_gets_the_errors_of_dbus() {
         ("/org/opdbus/Agents1/agent/nobody", None, "Echo", "UnknownObject"),
         (PROBE, Some("org.opdbus.Nobody1"), "Echo", "UnknownInterface"),
         (PROBE, Some("org.opdbus.Probe1"), "NoSuch", "UnknownMethod"),
-        (MANAGER, Some("org.opdbus.Tasks1"), "WatchTask", "UnknownMethod"),
+        (MANAGER, Some("org.opdbus.Agents1"), "WatchAgents", "UnknownMethod"),
         (PROBE, Some("org.opdbus.Agent1"), "NoSuch", "UnknownMethod"),
         (
             PROBE,
