@@ -31,6 +31,7 @@ impl Executor {
     ///
     /// # Cancel safety
     /// Not started if dropped.
+    #[expect(clippy::unused_async, reason = "a start may come to wait, and all callers can")]
     pub async fn start(
         self: &Arc<Self>,
         route: &Arc<Route>,
@@ -50,7 +51,8 @@ impl Executor {
     ///
     /// # Cancel safety
     /// Not started if dropped.
-    pub async fn start_and_read(
+    #[expect(clippy::unused_async, reason = "a start may come to wait, and all callers can")]
+    pub async fn start_reading(
         self: &Arc<Self>,
         route: &Arc<Route>,
         context: Context,

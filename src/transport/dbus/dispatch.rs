@@ -269,6 +269,7 @@ impl Dispatcher {
         while let Some(answer) = self.pending.try_next() {
             self.answer(answer);
         }
+        while self.deliveries.try_next().is_some() {}
         while self.batch_bytes < BATCH_BYTES
             && let Ok(sending) = self.outgoing.1.try_recv()
         {

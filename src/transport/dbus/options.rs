@@ -160,6 +160,7 @@ impl Options {
     pub(super) fn makes_task(&self, operation: &Operation) -> Result<bool, Error> {
         let is_task = operation.is_streaming() || self.detach;
         let out_of_place = [
+            (is_task && !operation.is_agents, "detach", NO_AGENT),
             (!is_task && self.token.is_some(), "handle-token", NO_TASK),
             (!is_task && self.on_disconnect.is_some(), "on-disconnect", NO_TASK),
             (!is_task && self.output.is_some(), "output-fd", NO_TASK),
@@ -195,6 +196,7 @@ impl Options {
     }
 }
 
+const NO_AGENT: &str = "is for operations of agents";
 const NO_TASK: &str = "is for calls that become tasks: streams, and others with detach";
 const ONE_REQUEST: &str = "is for operations whose requests are a stream";
 const NO_OUTPUT: &str = "needs output-fd";

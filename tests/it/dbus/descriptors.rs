@@ -56,7 +56,7 @@ async fn messages_go_to_the_clients_descriptor_in_either_format() {
     let path = watch.begin("Generate", &(100_000_u32, fd("output-fd", &writer, "proto"))).await;
     drop(writer);
     let all = tokio::spawn(read_all(reader));
-    let signals = watch.to_end(&path).await;
+    let signals = watch.until_end(&path).await;
     // The end of the messages was there before the end of the task was told.
     assert_eq!(signals.len(), 1, "no message goes as a signal too");
     assert_eq!(finished(&signals).3, 100_000);
@@ -68,12 +68,12 @@ async fn messages_go_to_the_clients_descriptor_in_either_format() {
     drop(writer);
     let all = read_all(reader).await;
     assert_eq!(all, b"{\"number\":1}\n{\"number\":2}\n{\"number\":3}\n");
-    watch.to_end(&path).await;
+    watch.until_end(&path).await;
 
     let mut file = tempfile::tempfile().unwrap();
     let copy = OwnedFd::from(file.try_clone().unwrap());
     let path = watch.begin("Generate", &(1_000_u32, fd("output-fd", &copy, "proto"))).await;
-    watch.to_end(&path).await;
+    watch.until_end(&path).await;
     std::io::Seek::rewind(&mut file).unwrap();
     assert_eq!(numbers(read_all(file).await).len(), 1_000);
 }
@@ -90,7 +90,7 @@ async fn a_detached_call_gives_a_message_of_any_size() {
     drop(writer);
     let all = read_all(reader).await;
     assert!(all.len() as u64 > size);
-    assert_eq!(finished(&watch.to_end(&path).await).0, "completed");
+    assert_eq!(finished(&watch.until_end(&path).await).0, "completed");
 }
 
 #[tokio::test]
@@ -113,10 +113,10 @@ async fn a_slow_reader_stops_the_producer_and_nobody_else() {
     }
     assert!((1_000..100_000).contains(&last), "{last}");
     let other = watch.begin("Generate", &(100_u32, none())).await;
-    watch.to_end(&other).await;
+    watch.until_end(&other).await;
     assert_eq!(task.view().last_seq, last);
     let all = tokio::spawn(read_all(reader));
-    assert_eq!(finished(&watch.to_end(&path).await).3, 1_000_000);
+    assert_eq!(finished(&watch.until_end(&path).await).3, 1_000_000);
     assert_eq!(numbers(all.await.unwrap()).len(), 1_000_000);
 }
 
@@ -135,7 +135,7 @@ async fn a_reader_that_closes_is_a_client_that_goes() {
             reader.read_exact(&mut [0; 100]).unwrap();
         });
         read.await.unwrap();
-        let signals = watch.to_end(&path).await;
+        let signals = watch.until_end(&path).await;
         let task = super::tasks::task(&world, &path);
         assert_eq!(task.state(), state);
         assert_eq!(signals.len(), 1);
@@ -156,7 +156,7 @@ async fn requests_come_from_the_clients_descriptor() {
             writer.write_all(&SumRequest { number }.encode_length_delimited_to_vec()).unwrap();
         }
     });
-    let signals = watch.to_end(&path).await;
+    let signals = watch.until_end(&path).await;
     write.await.unwrap();
     let body = signals[0].1.body();
     let (_, _, sum): (u64, u64, Options<'_>) = body.deserialize().unwrap();
@@ -178,7 +178,7 @@ async fn requests_come_from_the_clients_descriptor() {
             assert_eq!(line, format!("{{\"text\":\"{text}\"}}\n"));
         }
     });
-    assert_eq!(finished(&watch.to_end(&path).await).0, "completed");
+    assert_eq!(finished(&watch.until_end(&path).await).0, "completed");
     talk.await.unwrap();
 }
 
@@ -200,7 +200,7 @@ async fn requests_that_break_off_are_an_error_to_the_agent() {
         File::from(writer).write_all(&bytes).unwrap();
         let path = watch.begin("Chat", &(none.as_slice(), fd("input-fd", &reader, format))).await;
         drop(reader);
-        let (state, name, text, _) = finished(&watch.to_end(&path).await);
+        let (state, name, text, _) = finished(&watch.until_end(&path).await);
         assert_eq!(state, "failed", "{text}");
         assert!(text.contains("input-fd") && text.contains(says), "{name} {text}");
     }

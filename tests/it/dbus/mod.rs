@@ -35,7 +35,10 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        let bus = Bus::start();
+        Self::on(Bus::start()).await
+    }
+
+    async fn on(bus: Bus) -> Self {
         let service = Service::new(Config::default());
         let server = start(&bus, &service).await.unwrap();
         let client = connect(&bus).await;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use op_dbus::call::{Caller, Context, Identity, Transport};
+use op_dbus::call::{Caller, Context, Identity, Reporter, Transport};
 use op_dbus::contract::task_path;
 use op_dbus::executor::Input;
 use op_dbus::task::{State, Task};
@@ -12,7 +12,8 @@ use prost::Message as _;
 use zbus::Variant;
 
 use super::watch::{Watch, finished, numbers};
-use super::{NAME, Options, PROBE, World, call, connect, failed, none, until, with};
+use super::{MANAGER, NAME, Options, PROBE, World, call, connect, failed, none, until, with};
+use crate::fixture::Bus;
 
 const TASK: Option<&str> = Some("org.opdbus.Task1");
 const PROPERTIES: Option<&str> = Some("org.freedesktop.DBus.Properties");
@@ -42,7 +43,7 @@ async fn a_stream_gives_its_path_its_messages_and_its_end_in_this_order() {
     let mut watch = Watch::new(&world.client);
     for _ in 0..20 {
         let path = watch.begin("Generate", &(3_u32, none())).await;
-        let signals = watch.to_end(&path).await;
+        let signals = watch.until_end(&path).await;
         assert_eq!(numbers(&signals), [(1, 0, 1), (2, 2, 2), (3, 4, 3)]);
         assert_eq!(finished(&signals), ("completed".into(), String::new(), String::new(), 3));
         assert_eq!(signals.len(), 4);
@@ -108,7 +109,7 @@ async fn a_token_names_the_task_before_it_is_called() {
     let path = watch.path("my_Token1");
     let options = with("handle-token", "my_Token1");
     assert_eq!(watch.begin("Generate", &(200_u32, &options)).await, path);
-    let signals = watch.to_end(&path).await;
+    let signals = watch.until_end(&path).await;
     let seqs: Vec<u64> = numbers(&signals).into_iter().map(|(seq, ..)| seq).collect();
     assert_eq!(seqs, (1..=200).collect::<Vec<_>>());
     drop(watch);
@@ -122,7 +123,7 @@ async fn requests_that_are_a_stream_come_as_an_array() {
     let mut watch = Watch::new(&world.client);
     let number = |number: i64| with("number", number);
     let path = watch.begin("Sum", &(vec![number(40), number(2)], none())).await;
-    let signals = watch.to_end(&path).await;
+    let signals = watch.until_end(&path).await;
     let body = signals[0].1.body();
     let (_, _, sum): (u64, u64, Options<'_>) = body.deserialize().unwrap();
     assert_eq!(sum["sum"], Variant::from(42_i64));
@@ -130,12 +131,12 @@ async fn requests_that_are_a_stream_come_as_an_array() {
 
     let empty: [Options<'_>; 0] = [];
     let path = watch.begin("Sum", &(empty.as_slice(), none())).await;
-    let signals = watch.to_end(&path).await;
+    let signals = watch.until_end(&path).await;
     assert_eq!(finished(&signals).3, 1);
 
     let texts: Vec<Options<'_>> = ["a", "b", "c"].map(|text| with("text", text)).into();
     let path = watch.begin("Chat", &(texts, none())).await;
-    let signals = watch.to_end(&path).await;
+    let signals = watch.until_end(&path).await;
     let texts: Vec<String> = signals[..3]
         .iter()
         .map(|(_, message)| {
@@ -157,18 +158,18 @@ async fn any_call_can_be_detached() {
     let world = World::new().await;
     let mut watch = Watch::new(&world.client);
     let path = watch.begin("Sleep", &(1_000_i64, with("detach", true))).await;
-    let signals = watch.to_end(&path).await;
+    let signals = watch.until_end(&path).await;
     let body = signals[0].1.body();
     let (_, _, fields): (u64, u64, Options<'_>) = body.deserialize().unwrap();
     assert_eq!(fields["finished"], Variant::from(1_u64));
     let arguments = ("Fail", r#"{"reason": "NOT_FOUND", "message": "no"}"#, with("detach", true));
     let path = watch.begin("CallJson", &arguments).await;
-    let (state, name, text, last) = finished(&watch.to_end(&path).await);
+    let (state, name, text, last) = finished(&watch.until_end(&path).await);
     assert_eq!((state.as_str(), last), ("failed", 0));
     assert_eq!((name.as_str(), text.as_str()), ("org.opdbus.Error.NotFound", "no"));
     let path =
         watch.begin("CallJson", &("generate", r#"{"count": 2}"#, with("detach", true))).await;
-    assert_eq!(numbers(&watch.to_end(&path).await).len(), 2);
+    assert_eq!(numbers(&watch.until_end(&path).await).len(), 2);
     // Not detached it is what it was.
     drop(watch);
     world.probe("Sleep", &(0_i64, with("detach", false))).await.unwrap();
@@ -189,6 +190,9 @@ async fn options_that_do_not_go_with_the_call_are_named() {
         let text = failed(reply, "org.opdbus.Error.InvalidArgument");
         assert!(text.starts_with(&place), "{text}");
     }
+    let reply = world.call(MANAGER, None, "ListAgents", &with("detach", true)).await;
+    let text = failed(reply, "org.opdbus.Error.InvalidArgument");
+    assert!(text.starts_with("detach"), "{text}");
     for (name, value) in [("handle-token", "a"), ("on-disconnect", "cancel")] {
         let reply = world.probe("Count", &with(name, value)).await;
         let text = failed(reply, "org.opdbus.Error.InvalidArgument");
@@ -221,7 +225,7 @@ async fn another_connection_of_the_same_user_waits_and_cancels() {
     let body = reply.body();
     let (ended, state, _): (bool, &str, Options<'_>) = body.deserialize().unwrap();
     assert_eq!((ended, state), (true, "cancelled"));
-    let (state, name, ..) = finished(&watch.to_end(&path).await);
+    let (state, name, ..) = finished(&watch.until_end(&path).await);
     assert_eq!((state.as_str(), name.as_str()), ("cancelled", "org.opdbus.Error.Cancelled"));
 }
 
@@ -303,7 +307,7 @@ async fn what_a_task_does_not_have_is_an_error() {
     let world = World::new().await;
     let mut watch = Watch::new(&world.client);
     let path = watch.begin("Generate", &(1_u32, none())).await;
-    watch.to_end(&path).await;
+    watch.until_end(&path).await;
     drop(watch);
     for (path, interface, method, error) in [
         (task_path("nobody").as_str(), TASK, "Cancel", "UnknownObject"),
@@ -330,7 +334,7 @@ async fn a_message_that_is_too_large_for_a_signal_says_how_to_get_it() {
     let mut watch = Watch::new(&world.client);
     let size = 2 * 1024 * 1024_u64;
     let path = watch.begin("Fill", &(size, with("detach", true))).await;
-    let signals = watch.to_end(&path).await;
+    let signals = watch.until_end(&path).await;
     assert_eq!(signals[0].0, "Undelivered");
     let (seq, _, name, text): (u64, u64, String, String) =
         signals[0].1.body().deserialize().unwrap();
@@ -399,7 +403,7 @@ async fn a_client_that_does_not_read_holds_back_its_own_task_only() {
 
     let mut watch = Watch::new(&world.client);
     let fast = watch.begin("Generate", &(2_000_u32, none())).await;
-    let signals = watch.to_end(&fast).await;
+    let signals = watch.until_end(&fast).await;
     assert_eq!(numbers(&signals).len(), 2_000);
     let stalled_task = task(&world, &path);
     let last = stalled_task.view().last_seq;
@@ -408,6 +412,60 @@ async fn a_client_that_does_not_read_holds_back_its_own_task_only() {
     stalled.close().await.unwrap();
     // Lossless for who reads, the task goes on for who might come back.
     until("it goes on", || stalled_task.view().last_seq == 1_000_000).await;
+}
+
+#[tokio::test]
+async fn who_cannot_be_asked_gets_its_messages_more_slowly() {
+    // The bus passes no Ping on, as it would without the policy in `dbus/`.
+    let deny = "<policy context=\"mandatory\"><deny send_interface=\"org.freedesktop.DBus.Peer\" \
+                send_member=\"Ping\" send_type=\"method_call\"/></policy>";
+    let world = World::on(Bus::start_with(deny)).await;
+    let mut watch = Watch::new(&world.client);
+    let path = watch.begin("Generate", &(300_u32, none())).await;
+    assert_eq!(numbers(&watch.until_end(&path).await).len(), 300);
+
+    // A client that reads and never answers.
+    let world = World::new().await;
+    let mut watch = Watch::new(&world.client).mute();
+    let start = Instant::now();
+    let path = watch.begin("Generate", &(300_u32, none())).await;
+    assert_eq!(numbers(&watch.until_end(&path).await).len(), 300);
+    assert!(start.elapsed() > Duration::from_secs(1), "it was not asked");
+}
+
+#[tokio::test]
+async fn progress_is_told_at_most_ten_times_a_second() {
+    let world = World::new().await;
+    let mut watch = Watch::new(&world.client);
+    let path = watch.begin("Sleep", &(MINUTE, with("detach", true))).await;
+    let sleeping = task(&world, &path);
+    let start = Instant::now();
+    let report = async {
+        for done in 1..=300 {
+            Reporter::progress(&*sleeping, done, 300, "steps");
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
+    };
+    let listen = async {
+        let mut told = Vec::new();
+        // The last one is told too, although nothing happens after it.
+        while told.last() != Some(&1.0) {
+            let (name, message) = watch.signal(&path).await;
+            assert_eq!(name, "PropertiesChanged");
+            let body = message.body();
+            let (_, changed, _): (&str, Options<'_>, Vec<&str>) = body.deserialize().unwrap();
+            told.push(f64::try_from(&changed["Progress"]).unwrap());
+            if told.len() == 3 {
+                assert_eq!(changed["ProgressValid"], Variant::from(true));
+                assert_ne!(changed["ExpectedEndTime"], Variant::from(0_u64));
+            }
+        }
+        told
+    };
+    let ((), told) = tokio::join!(report, listen);
+    assert!(told.is_sorted() && told.len() >= 5, "{told:?}");
+    let most = start.elapsed().as_millis() / 100 + 2;
+    assert!(told.len() as u128 <= most, "{} in the time of {most}", told.len());
 }
 
 #[tokio::test]

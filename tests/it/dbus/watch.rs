@@ -17,6 +17,7 @@ pub(super) struct Watch {
     stream: MessageStream,
     /// What came while a reply was awaited.
     before: VecDeque<Message>,
+    is_mute: bool,
 }
 
 impl Watch {
@@ -25,7 +26,14 @@ impl Watch {
             client: client.clone(),
             stream: MessageStream::from(client),
             before: VecDeque::new(),
+            is_mute: false,
         }
+    }
+
+    /// The same client, which does not answer Ping.
+    pub(super) fn mute(mut self) -> Self {
+        self.is_mute = true;
+        self
     }
 
     /// The next message.
@@ -49,7 +57,9 @@ impl Watch {
                     return message.clone();
                 }
                 assert_eq!(header.member().unwrap().as_str(), "Ping");
-                self.client.reply(&header, &()).await.unwrap();
+                if !self.is_mute {
+                    self.client.reply(&header, &()).await.unwrap();
+                }
             }
         };
         tokio::time::timeout(Duration::from_secs(20), next).await.expect("nothing more comes")
@@ -67,7 +77,7 @@ impl Watch {
     }
 
     /// All signals of a task up to its end, but for those about changes.
-    pub(super) async fn to_end(&mut self, path: &str) -> Vec<(String, Message)> {
+    pub(super) async fn until_end(&mut self, path: &str) -> Vec<(String, Message)> {
         let mut signals = Vec::new();
         loop {
             let (name, message) = self.signal(path).await;
