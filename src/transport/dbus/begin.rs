@@ -11,6 +11,7 @@ use zbus::{ObjectPath, Variant};
 
 use super::call::{Reply, Shared};
 use super::delivery::{Delivery, Sink};
+use super::encode;
 use super::input::Feed;
 use super::objects::Typed;
 use super::options::Options;
@@ -62,8 +63,7 @@ pub(super) async fn task(
     } else {
         reply.build(&(path, HashMap::<&str, Variant<'_>>::new()))
     };
-    let message =
-        reply.map_err(|error| Error::internal(format!("the reply cannot be built: {error}")))?;
+    let message = encode::built(reply)?;
     let signals = Signals::new(task, Arc::clone(&typed.method), client.into());
     Ok(Reply { message, delivery: Some(Delivery { subscription, signals, sink, feed }) })
 }

@@ -149,10 +149,7 @@ async fn call_json(
     if checked.len() >= encode::MAX_MESSAGE_BYTES - RESERVED_BYTES {
         return Err(encode::too_large(checked.len()));
     }
-    Message::method_return(&call)
-        .build(&checked)
-        .map(Reply::from)
-        .map_err(|error| Error::internal(format!("the reply cannot be built: {error}")))
+    encode::built(Message::method_return(&call).build(&checked)).map(Reply::from)
 }
 
 /// What a message holds beside a text that is its only argument, generously.

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::OnceCell;
 use zbus::Connection;
 use zbus::fdo::ConnectionCredentials;
-use zbus::message::Message;
 
+use super::connection::ask;
 use crate::call::{Caller, Identity};
 use crate::error::{Error, ErrorKind};
 
@@ -51,7 +51,7 @@ impl Callers {
     }
 
     async fn has_owner(&self, name: &str) -> bool {
-        let reply = self.ask_bus("NameHasOwner", name).await;
+        let reply = ask(&self.connection, "NameHasOwner", &name).await;
         reply.and_then(|reply| reply.body().deserialize()).unwrap_or(false)
     }
 
@@ -72,7 +72,7 @@ impl Callers {
     }
 
     async fn ask(&self, name: &str) -> Result<Arc<Caller>, Error> {
-        let reply = self.ask_bus("GetConnectionCredentials", name).await;
+        let reply = ask(&self.connection, "GetConnectionCredentials", &name).await;
         let credentials = reply
             .and_then(|reply| reply.body().deserialize::<ConnectionCredentials>())
             .map_err(|error| {
@@ -90,12 +90,6 @@ impl Callers {
             pid: credentials.process_id(),
             address: name.into(),
         }))
-    }
-
-    async fn ask_bus(&self, method: &str, name: &str) -> zbus::Result<Message> {
-        const BUS: &str = "org.freedesktop.DBus";
-        let path = "/org/freedesktop/DBus";
-        self.connection.call_method(Some(BUS), path, Some(BUS), method, &name).await
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<Box<str>, Cell>> {

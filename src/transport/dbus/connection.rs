@@ -218,7 +218,7 @@ const PRIMARY_OWNER: u32 = 1;
 const ALREADY_OWNER: u32 = 4;
 
 /// Calls a method of the bus itself.
-async fn ask<B>(
+pub(super) async fn ask<B>(
     connection: &Connection,
     method: &'static str,
     body: &B,

@@ -12,7 +12,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 
 /// How many regular files are read and written at once: each takes a thread while it is, which a slow
 /// file system may hold for long.
@@ -94,11 +94,8 @@ impl Descriptors {
             FileType::RegularFile => {
                 let place = Arc::clone(&self.files).try_acquire_owned();
                 place.map(Kind::File).map_err(|_| {
-                    Error::new(
-                        ErrorKind::LimitExceeded,
-                        format!("{option}: {MAX_FILES} files are open already; pass a pipe"),
-                    )
-                    .with_fact("limit", "files over D-Bus")
+                    let problem = format!("{option}: too many files are open; pass a pipe");
+                    Error::limit("files over D-Bus", MAX_FILES, problem)
                 })
             }
             FileType::Socket

@@ -45,6 +45,14 @@ pub(super) fn reply(method: &Method, call: &Header<'_>, response: &[u8]) -> Resu
     if size > MAX_MESSAGE_BYTES { Err(too_large(size)) } else { Ok(reply) }
 }
 
+/// A reply that holds nothing of a client's or an agent's, so that it can be written.
+///
+/// # Errors
+/// `Internal` if it cannot be all the same.
+pub(super) fn built(reply: zbus::Result<Message>) -> Result<Message, Error> {
+    reply.map_err(|error| Error::internal(format!("the reply cannot be built: {error}")))
+}
+
 /// The error for a message that the bus would not take.
 pub(super) fn too_large(size: usize) -> Error {
     Error::limit(

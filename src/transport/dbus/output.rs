@@ -3,6 +3,7 @@
 
 use std::io;
 
+use bytes::{Buf as _, Bytes};
 use prost_reflect::MessageDescriptor;
 use tokio::io::AsyncWriteExt as _;
 
@@ -15,28 +16,37 @@ use crate::error::Error;
 /// The bytes from which on they are written rather than more messages gathered.
 const FULL_BYTES: usize = 64 * 1024;
 
+/// The size from which on a message is written from where it is rather than copied.
+const LARGE_BYTES: usize = 16 * 1024;
+
 /// The descriptor and what is still to be written.
 pub(super) struct Output {
     writer: Writer,
     format: Format,
     message: MessageDescriptor,
     waiting: Vec<u8>,
+    /// A large message that comes after it.
+    large: Bytes,
 }
 
 impl Output {
     pub(super) fn new(writer: Writer, format: Format, message: MessageDescriptor) -> Self {
-        Self { writer, format, message, waiting: Vec::new() }
+        Self { writer, format, message, waiting: Vec::new(), large: Bytes::new() }
     }
 
-    /// Takes a message.
+    /// Takes a message, unless it is time to write.
     ///
     /// # Errors
     /// `Internal` if it has no JSON form; it is then not taken.
-    pub(super) fn push(&mut self, payload: &[u8]) -> Result<(), Error> {
+    pub(super) fn push(&mut self, payload: &Bytes) -> Result<(), Error> {
         match self.format {
             Format::Proto => {
                 wire::push_varint(&mut self.waiting, payload.len() as u64);
-                self.waiting.extend_from_slice(payload);
+                if payload.len() < LARGE_BYTES {
+                    self.waiting.extend_from_slice(payload);
+                } else {
+                    self.large = payload.clone();
+                }
             }
             Format::Json => {
                 let json = message_to_json(&self.message, payload)?;
@@ -49,7 +59,7 @@ impl Output {
 
     /// True if it is time to write.
     pub(super) fn is_full(&self) -> bool {
-        self.waiting.len() >= FULL_BYTES
+        self.waiting.len() >= FULL_BYTES || !self.large.is_empty()
     }
 
     /// Writes what was taken.
@@ -57,7 +67,8 @@ impl Output {
     /// # Errors
     /// If the descriptor takes no more.
     pub(super) async fn write(&mut self) -> io::Result<()> {
-        self.writer.bytes.write_all(&self.waiting).await?;
+        let mut all = self.waiting.as_slice().chain(std::mem::take(&mut self.large));
+        self.writer.bytes.write_all_buf(&mut all).await?;
         self.waiting.clear();
         // One large message is no reason to hold so much for ever.
         self.waiting.shrink_to(2 * FULL_BYTES);

@@ -131,7 +131,8 @@ fn agent(service: &Service) -> Vec<(&'static str, Variant<'static>)> {
     ]
 }
 
-fn string(text: &str) -> Variant<'static> {
+/// A text as the value of a property.
+pub(super) fn string(text: &str) -> Variant<'static> {
     Variant::from(text::shown(text).into_owned())
 }
 

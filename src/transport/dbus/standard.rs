@@ -9,7 +9,7 @@ use zbus::{ObjectPath, Type, Variant};
 
 use super::error::{Failure, Standard};
 use super::objects::{Object, Table};
-use super::{introspect, properties};
+use super::{encode, introspect, properties};
 use crate::error::{Error, ErrorKind};
 
 const PEER: &str = "org.freedesktop.DBus.Peer";
@@ -127,8 +127,7 @@ impl StandardMethod {
                 ));
             }
         };
-        message
-            .map_err(|error| Error::internal(format!("the reply cannot be built: {error}")).into())
+        Ok(encode::built(message)?)
     }
 }
 

@@ -13,9 +13,10 @@ use zbus::message::{Header, Message};
 use super::call::Shared;
 use super::error::{Failure, Standard};
 use super::objects::Table;
+use super::properties::string;
 use super::signals::{self, MAX_INLINE_BYTES};
 use super::standard::{Shown, StandardMethod, arguments};
-use super::{introspect, text};
+use super::{encode, introspect};
 use crate::contract::TASKS_PATH;
 use crate::error::{Error, ErrorKind};
 use crate::task::{Event, Reading, Task};
@@ -105,7 +106,7 @@ async fn cancel(
         let reason = format!("it has not stopped within {} ms", CANCEL_WAIT.as_millis());
         extra.insert("reason", reason.into());
     }
-    build(Message::method_return(call).build(&(ended, extra)))
+    Ok(encode::built(Message::method_return(call).build(&(ended, extra)))?)
 }
 
 async fn wait(task: &Arc<Task>, call: &Header<'_>, message: &Message) -> Result<Message, Failure> {
@@ -114,7 +115,8 @@ async fn wait(task: &Arc<Task>, call: &Header<'_>, message: &Message) -> Result<
     no_options(&options)?;
     let ended = ended(task, Duration::from_micros(microseconds)).await?;
     let state = signals::state(task.state());
-    build(Message::method_return(call).build(&(ended, state, Options::new())))
+    let reply = Message::method_return(call).build(&(ended, state, Options::new()));
+    Ok(encode::built(reply)?)
 }
 
 /// Waits until the task has ended, but no longer than `time`; true if it has.
@@ -176,10 +178,6 @@ fn read_messages(
     Ok(signals::read_reply(call, &typed.method, &messages, &extra)?)
 }
 
-fn build(reply: zbus::Result<Message>) -> Result<Message, Failure> {
-    reply.map_err(|error| Error::internal(format!("the reply cannot be built: {error}")).into())
-}
-
 /// A task as the standard interfaces show it.
 struct TaskObject<'a>(&'a Task);
 
@@ -205,7 +203,6 @@ impl Shown for TaskObject<'_> {
 pub(super) fn properties(task: &Task) -> Vec<(&'static str, Variant<'static>)> {
     let view = task.view();
     let (error_name, error_message) = signals::failure(view.failure.as_ref());
-    let string = |text: &str| Variant::from(text::shown(text).into_owned());
     let operation = task.operation();
     vec![
         ("Agent", string(&operation.agent)),

@@ -1,6 +1,7 @@
 //! The D-Bus transport on a real bus, driven by a D-Bus client and by foreign programs.
 
 mod calls;
+mod delivery;
 mod descriptors;
 mod lifecycle;
 mod objects;
