@@ -90,12 +90,13 @@ fn agent(runtime: &Runtime, client: &Connection) -> File {
     let options: HashMap<&str, Variant<'_>> =
         HashMap::from([("output-fd", Fd::from(writer.as_fd()).into())]);
     let size = u64::try_from(BLOCK).unwrap();
+    let request = (COUNT, size, options);
     let call = client.call_method(
         Some("org.opdbus.Agents1"),
         "/org/opdbus/Agents1/agent/probe",
         Some("org.opdbus.Probe1"),
         "Blocks",
-        &(COUNT, size, options),
+        &request,
     );
     runtime.block_on(call).unwrap();
     File::from(reader)

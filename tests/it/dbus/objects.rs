@@ -27,7 +27,7 @@ async fn foreign_programs_read_every_object() {
         ".Chat method aa{sv}a{sv} oa{sv}",
         "org.opdbus.Agent1 interface",
         ".CallJson method ssa{sv} s",
-        ".Operations property as 9 \"Echo\"",
+        ".Operations property as",
         ".Id property s \"probe\"",
         "org.freedesktop.DBus.Properties interface",
     ] {
