@@ -1,7 +1,8 @@
 //! The benchmark suite: each figure of op-dbus beside a peer's from the same run, as a table.
 //!
 //! `cargo bench` runs all of it; `cargo bench -- NAME` one part (`grpc`, `stream`, `connections`,
-//! `dbus`, `store`, `start`, `record`); `--runs N` and `--millis N` change how often and how long each cell is measured. The
+//! `dbus`, `descriptor`, `store`, `start`, `record`); `--runs N` and `--millis N` change how often and
+//! how long each cell is measured. The
 //! parties of a cell take turns, and the table gives medians. Nothing is asserted.
 
 #![expect(
@@ -15,6 +16,7 @@
 
 mod connections;
 mod dbus;
+mod descriptor;
 mod grpc;
 mod measure;
 mod parties;
@@ -33,16 +35,20 @@ fn main() {
     if let Some(socket) = arguments.value_of("--peer-tonic") {
         return grpc::serve_peer(&socket);
     }
+    if arguments.value_of("--peer-pipe").is_some() {
+        return descriptor::serve_peer();
+    }
     let number = |flag: &str| arguments.value_of(flag).and_then(|n| n.parse::<u32>().ok());
     let plan = Plan {
         runs: number("--runs").map_or(5, |runs| runs as usize),
         millis: number("--millis").map_or(400, u64::from),
     };
-    let parts: [Part; 7] = [
+    let parts: [Part; 8] = [
         ("grpc", grpc::run),
         ("stream", stream::run),
         ("connections", connections::run),
         ("dbus", dbus::run),
+        ("descriptor", descriptor::run),
         ("store", store::run),
         ("start", start::run),
         ("record", record::run),

@@ -1,20 +1,31 @@
 //! How the contract looks on D-Bus: names, arguments and signatures. It needs no bus and no D-Bus
 //! library; the transport compiles its plans from this.
 
-use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
+use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor};
 
 use super::service::is_required;
 
 /// The object that lists the agents and bears op-dbus's own interfaces.
 pub const MANAGER_PATH: &str = "/org/opdbus/Agents1";
 
+/// The object below which tasks are.
+pub const TASKS_PATH: &str = "/org/opdbus/Agents1/task";
+
+/// The type of a stream of requests as an argument.
+pub const MESSAGES: &str = "aa{sv}";
+
 /// A method's arguments.
 #[derive(Debug)]
 pub struct MethodShape {
     /// The in-arguments before the trailing `a{sv} options`.
     pub inputs: Vec<Argument>,
+    /// True if the requests are a stream: the one in-argument is then `aa{sv} messages`.
+    pub takes_messages: bool,
     /// The out-arguments before the trailing `a{sv} extra`.
     pub outputs: Vec<Argument>,
+    /// True if the call becomes a task, as everything with a stream does: the one out-argument is then
+    /// `o task`.
+    pub gives_task: bool,
     /// True if the trailing `a{sv} extra` is there: always, but for `google.protobuf.Empty`.
     pub has_extra: bool,
     /// The signature of all in-arguments, `options` included.
@@ -33,25 +44,26 @@ pub struct Argument {
 }
 
 impl MethodShape {
-    /// The shape of the method with these messages.
+    /// The shape of a method.
     #[must_use]
-    pub fn of(input: &MessageDescriptor, output: &MessageDescriptor) -> Self {
-        let inputs = positional(input);
-        let outputs = positional(output);
-        let has_extra = output.full_name() != "google.protobuf.Empty";
-        let join = |arguments: &[Argument], trailing: bool| {
-            let mut joined: String =
-                arguments.iter().map(|argument| argument.signature.as_str()).collect();
-            if trailing {
-                joined.push_str("a{sv}");
-            }
-            joined
+    pub fn of(method: &MethodDescriptor) -> Self {
+        let takes_messages = method.is_client_streaming();
+        let gives_task = takes_messages || method.is_server_streaming();
+        let (input, output) = (method.input(), method.output());
+        let inputs = if takes_messages { Vec::new() } else { positional(&input) };
+        let outputs = if gives_task { Vec::new() } else { positional(&output) };
+        let has_extra = gives_task || output.full_name() != "google.protobuf.Empty";
+        let join = |instead: Option<&str>, arguments: &[Argument], trailing: bool| {
+            let fields = arguments.iter().map(|argument| argument.signature.as_str());
+            instead.into_iter().chain(fields).chain(trailing.then_some("a{sv}")).collect()
         };
         Self {
-            in_signature: join(&inputs, true),
-            out_signature: join(&outputs, has_extra),
+            in_signature: join(takes_messages.then_some(MESSAGES), &inputs, true),
+            out_signature: join(gives_task.then_some("o"), &outputs, has_extra),
             inputs,
+            takes_messages,
             outputs,
+            gives_task,
             has_extra,
         }
     }
@@ -68,6 +80,12 @@ fn positional(message: &MessageDescriptor) -> Vec<Argument> {
 #[must_use]
 pub fn object_path(id: &str, manager: bool) -> String {
     if manager { MANAGER_PATH.to_owned() } else { format!("{MANAGER_PATH}/agent/{id}") }
+}
+
+/// The object path of a task.
+#[must_use]
+pub fn task_path(id: &str) -> String {
+    format!("{TASKS_PATH}/{id}")
 }
 
 /// The interface of a service: `opdbus.agent.memory.v1.MemoryService` is `org.opdbus.Memory1`.

@@ -1,17 +1,24 @@
 //! The introspection XML of an agent's typed interface, with the documentation as annotations.
 
-use super::dbus::Argument;
+use prost_reflect::{FieldDescriptor, MessageDescriptor};
+
+use super::dbus::{Argument, MESSAGES};
 use super::docs::Docs;
-use super::service::{Operation, Service};
+use super::service::{Operation, Service, is_required};
+
+/// The options of calls that become tasks.
+const TASK_OPTIONS: &str = "Of the call: handle-token (s), session-id (s), on-disconnect (s), \
+    output-fd (h), output-format (s), deadline-ms (u), traceparent (s).";
+
+/// The further ones of calls with a stream of requests.
+const INPUT_OPTIONS: &str = " In place of messages: input-fd (h), input-format (s).";
 
 /// The interface element of a service, indented by two, for an object's introspection document.
 #[must_use]
 pub fn interface_xml(service: &Service) -> String {
     let mut xml = format!("  <interface name=\"{}\">\n", service.interface);
     push_doc(&mut xml, 4, &service.docs);
-    // A method of today must not bear a signature that the stream of tomorrow will not have.
-    let unary = service.operations.iter().filter(|o| !o.client_streaming && !o.server_streaming);
-    for operation in unary {
+    for operation in service.operations.iter().filter(|operation| operation.is_on_bus()) {
         xml.push_str(&method_xml(operation));
     }
     xml.push_str("  </interface>\n");
@@ -23,45 +30,71 @@ pub fn interface_xml(service: &Service) -> String {
 pub fn method_xml(operation: &Operation) -> String {
     let mut xml = format!("    <method name=\"{}\">\n", operation.name);
     push_doc(&mut xml, 6, &operation.docs);
+    let shape = &operation.shape;
     let input_docs = Docs::of(&operation.input.parent_file());
-    for argument in &operation.shape.inputs {
+    if shape.takes_messages {
+        let docs = fields_docs(&operation.input, &input_docs, |_| true);
+        let docs = format!("The requests, in order. Each has:\n{docs}");
+        push_plain(&mut xml, "messages", MESSAGES, "in", &docs);
+    }
+    for argument in &shape.inputs {
         push_argument(&mut xml, argument, "in", &input_docs);
     }
-    push_trailing(&mut xml, "options", "in", &optional_docs(&operation.input, &input_docs));
+    let mut docs = String::new();
+    if !shape.takes_messages {
+        docs = fields_docs(&operation.input, &input_docs, |field| !is_required(field));
+    }
+    if shape.gives_task {
+        if !docs.is_empty() {
+            docs.push('\n');
+        }
+        docs.push_str(TASK_OPTIONS);
+    }
+    if shape.takes_messages {
+        docs.push_str(INPUT_OPTIONS);
+    }
+    push_plain(&mut xml, "options", "a{sv}", "in", &docs);
     let output_docs = Docs::of(&operation.output.parent_file());
-    for argument in &operation.shape.outputs {
+    if shape.gives_task {
+        let docs = fields_docs(&operation.output, &output_docs, |_| true);
+        let docs = format!("The task that the call has become. Each of its messages has:\n{docs}");
+        push_plain(&mut xml, "task", "o", "out", &docs);
+    }
+    for argument in &shape.outputs {
         push_argument(&mut xml, argument, "out", &output_docs);
     }
-    if operation.shape.has_extra {
-        push_trailing(&mut xml, "extra", "out", &optional_docs(&operation.output, &output_docs));
+    if shape.has_extra {
+        let docs = match shape.gives_task {
+            true => "Empty.".to_owned(),
+            false => fields_docs(&operation.output, &output_docs, |field| !is_required(field)),
+        };
+        push_plain(&mut xml, "extra", "a{sv}", "out", &docs);
     }
     xml.push_str("    </method>\n");
     xml
 }
 
 fn push_argument(xml: &mut String, argument: &Argument, direction: &str, docs: &Docs) {
-    xml.push_str(&format!(
-        "      <arg name=\"{}\" type=\"{}\" direction=\"{direction}\">\n",
-        argument.field.name(),
-        argument.signature
-    ));
-    push_doc(xml, 8, docs.at(argument.field.path()));
-    xml.push_str("      </arg>\n");
+    let field = &argument.field;
+    push_plain(xml, field.name(), &argument.signature, direction, docs.at(field.path()));
 }
 
-fn push_trailing(xml: &mut String, name: &str, direction: &str, docs: &str) {
+fn push_plain(xml: &mut String, name: &str, signature: &str, direction: &str, docs: &str) {
     xml.push_str(&format!(
-        "      <arg name=\"{name}\" type=\"a{{sv}}\" direction=\"{direction}\">\n"
+        "      <arg name=\"{name}\" type=\"{signature}\" direction=\"{direction}\">\n"
     ));
     push_doc(xml, 8, docs);
     xml.push_str("      </arg>\n");
 }
 
-/// One line for each field that travels in the trailing dictionary: name, type, documentation.
-fn optional_docs(message: &prost_reflect::MessageDescriptor, docs: &Docs) -> String {
-    let mut fields: Vec<_> =
-        message.fields().filter(|field| !super::service::is_required(field)).collect();
-    fields.sort_by_key(prost_reflect::FieldDescriptor::number);
+/// One line for each field that is meant: name, type, documentation.
+fn fields_docs(
+    message: &MessageDescriptor,
+    docs: &Docs,
+    is_meant: impl Fn(&FieldDescriptor) -> bool,
+) -> String {
+    let mut fields: Vec<_> = message.fields().filter(is_meant).collect();
+    fields.sort_by_key(FieldDescriptor::number);
     let lines: Vec<String> = fields
         .iter()
         .map(|field| {

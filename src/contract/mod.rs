@@ -16,7 +16,10 @@ pub use agent::{
     Agent, InputWatch, RawReplies, RawRequests, Replies, ReplySink, Requests, Running, decode,
     encode, wrong_shape,
 };
-pub use dbus::{Argument, MANAGER_PATH, MethodShape, interface_name, object_path, signature};
+pub use dbus::{
+    Argument, MANAGER_PATH, MESSAGES, MethodShape, TASKS_PATH, interface_name, object_path,
+    signature, task_path,
+};
 pub use introspect::{interface_xml, method_xml};
 pub use json::{json_to_message, message_to_json};
 pub use long_text::{Incoming, Intake, Outgoing};

@@ -149,6 +149,13 @@ impl Operation {
     pub fn is_streaming(&self) -> bool {
         self.client_streaming || self.server_streaming
     }
+
+    /// True if it is a method on D-Bus. Streams of op-dbus's own services are not: the bus has objects
+    /// and signals for what they give.
+    #[must_use]
+    pub fn is_on_bus(&self) -> bool {
+        self.is_agents || !self.is_streaming()
+    }
 }
 
 impl Service {
@@ -268,7 +275,7 @@ impl Reader {
             sandbox: options.sandbox,
             backends: options.backends,
             examples: options.examples,
-            shape: MethodShape::of(&method.input(), &method.output()),
+            shape: MethodShape::of(method),
             input: method.input(),
             output: method.output(),
             client_streaming: method.is_client_streaming(),

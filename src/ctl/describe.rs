@@ -88,11 +88,12 @@ fn write_operation(
     let repeat = if operation.idempotent { "has no further effect" } else { "may act again" };
     write_fact("calling again", repeat, output)?;
     write_fact("gRPC", &operation.grpc_path, output)?;
-    let method = format!(
-        "{}.{}({}) → ({}) on {}",
-        agent.interface, operation.name, operation.dbus_in, operation.dbus_out, agent.object_path
-    );
-    write_fact("D-Bus", &method, output)?;
+    if !operation.dbus_in.is_empty() {
+        let OperationDescription { name, dbus_in, dbus_out, .. } = operation;
+        let AgentSummary { interface, object_path, .. } = agent;
+        let method = format!("{interface}.{name}({dbus_in}) → ({dbus_out}) on {object_path}");
+        write_fact("D-Bus", &method, output)?;
+    }
     if !operation.backends.is_empty() {
         write_fact("needs", &operation.backends.join(", "), output)?;
     }

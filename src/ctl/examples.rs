@@ -26,11 +26,12 @@ pub(super) fn calls(
         .filter(|field| field.required)
         .map(|field| (field.name, field.schema.kind()))
         .collect();
-    vec![
-        own(agent, operation, &fields),
-        busctl(agent, operation, &fields, places),
-        grpcurl(operation, &fields, places),
-    ]
+    let mut calls = vec![own(agent, operation, &fields)];
+    if !operation.dbus_in.is_empty() {
+        calls.push(busctl(agent, operation, &fields, places));
+    }
+    calls.push(grpcurl(operation, &fields, places));
+    calls
 }
 
 fn own(
@@ -66,6 +67,11 @@ fn busctl(
         operation.name,
         quoted(&operation.dbus_in)
     );
+    if operation.client_streaming {
+        // The messages, of which there are none either.
+        call.push_str(" 0 0");
+        return call;
+    }
     let types = complete_types(&operation.dbus_in);
     for (signature, kind) in types.iter().zip(fields.iter().map(|(_, kind)| kind)) {
         write!(call, " {}", busctl_sample(signature, kind)).expect("a String takes any text");

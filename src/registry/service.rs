@@ -161,14 +161,19 @@ fn summary(service: &Service, registry: &Registry) -> AgentSummary {
 }
 
 fn describe(operation: &Operation) -> OperationDescription {
+    let shape = &operation.shape;
+    let on_bus = |signature: &String| match operation.is_on_bus() {
+        true => signature.clone(),
+        false => String::new(),
+    };
     OperationDescription {
         name: operation.name.clone(),
         documentation: operation.docs.clone(),
         risk: operation.risk.into(),
         idempotent: operation.idempotency != Idempotency::Unknown,
         grpc_path: operation.grpc_path.clone(),
-        dbus_in: operation.shape.in_signature.clone(),
-        dbus_out: operation.shape.out_signature.clone(),
+        dbus_in: on_bus(&shape.in_signature),
+        dbus_out: on_bus(&shape.out_signature),
         request_schema: message_schema(&operation.input).to_string(),
         response_schema: message_schema(&operation.output).to_string(),
         examples: operation.examples.clone(),

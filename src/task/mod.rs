@@ -16,7 +16,6 @@ mod table;
 mod tasks;
 
 pub use life::Task;
-pub use record::object_path;
 pub use ring::{Bounds, Message};
 pub use service::Service;
 pub use state::{End, Progress, State};

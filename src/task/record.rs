@@ -7,20 +7,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::origin::Origin;
 use super::state::{Progress, Snapshot, State};
 use crate::call::{Caller, Identity, OnDisconnect, Transport};
-use crate::contract::{MANAGER_PATH, Operation};
+use crate::contract::{Operation, task_path};
 use crate::error::{Error, ErrorKind};
 use crate::proto::opdbus::v1 as proto;
 use crate::storage::time;
 
 /// No end that lies further away than this is foretold.
 const FORETOLD_MAX: Duration = Duration::from_secs(10 * 365 * 86_400);
-
-/// The object of the task `id` on the bus.
-#[must_use]
-pub fn object_path(id: &str) -> String {
-    format!("{MANAGER_PATH}/task/{id}")
-}
-
 /// A moment as it is stored.
 pub(super) fn micros(at: SystemTime) -> i64 {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -61,7 +54,7 @@ pub(super) fn contract(origin: &Origin, now: &Snapshot) -> proto::Task {
         bytes: now.bytes,
         failure: now.failure.as_ref().map(Into::into),
         cancelable: !is_over,
-        object_path: object_path(&origin.id),
+        object_path: task_path(&origin.id),
         on_disconnect: match origin.on_disconnect {
             OnDisconnect::Continue => proto::OnDisconnect::Continue,
             OnDisconnect::Cancel => proto::OnDisconnect::Cancel,

@@ -7,15 +7,18 @@ use tokio::time::Instant;
 use zbus::Signature;
 use zbus::message::{Body, Flags, Header, Message};
 
+use super::begin::{self, Requests};
 use super::caller::Callers;
-use super::error::Failure;
-use super::objects::Typed;
+use super::delivery::Delivery;
+use super::descriptor::Descriptors;
+use super::error::{Failure, Standard};
+use super::objects::{Table, Typed};
 use super::options::Options;
 use super::plan::Method;
 use super::wire::{Payload, Reader};
-use super::{decode, encode, text};
-use crate::call::{Context, Transport};
-use crate::contract::Service;
+use super::{decode, encode, task, text};
+use crate::call::{Caller, Context, Transport};
+use crate::contract::{self, Service, json_to_message};
 use crate::error::{Error, ErrorKind};
 use crate::executor::Executor;
 use crate::metrics::Rejection;
@@ -24,33 +27,66 @@ use crate::metrics::Rejection;
 pub(super) struct Shared {
     pub(super) executor: Arc<Executor>,
     pub(super) callers: Callers,
+    pub(super) descriptors: Descriptors,
     pub(super) max_body_bytes: usize,
     /// How `org.opdbus.Agent1.CallJson` is read.
     pub(super) call_json: Method,
 }
 
-/// An operation to call.
+/// Something to call that answers beside the loop.
 pub(super) enum Operation {
     Typed(Arc<Typed>),
     /// `CallJson` of an agent.
-    CallJson(Arc<Service>),
+    CallJson(Arc<Service>, Arc<Table>),
+    /// The object of a task.
+    Task(Arc<Table>),
 }
 
-/// Runs a call. `None` if the caller wants no reply.
+/// What comes of a call.
+pub(super) struct Reply {
+    pub(super) message: Message,
+    /// What follows the reply.
+    pub(super) delivery: Option<Delivery>,
+}
+
+/// What is sent for a call.
+pub(super) struct Answer {
+    /// `None` if the caller wants no reply.
+    pub(super) reply: Option<Message>,
+    /// What follows the reply.
+    pub(super) delivery: Option<Delivery>,
+}
+
+impl From<Message> for Reply {
+    fn from(message: Message) -> Self {
+        Self { message, delivery: None }
+    }
+}
+
+/// Runs a call.
 pub(super) async fn run(
     shared: Arc<Shared>,
     message: Message,
     operation: Operation,
     received: Instant,
-) -> Option<Message> {
+) -> Answer {
     let outcome = match &operation {
-        Operation::Typed(typed) => call_typed(&shared, &message, typed, received).await,
-        Operation::CallJson(service) => call_json(&shared, &message, service, received).await,
+        Operation::Typed(typed) => {
+            call_typed(&shared, &message, typed, received).await.map_err(Failure::from)
+        }
+        Operation::CallJson(service, table) => {
+            call_json(&shared, &message, service, table, received).await.map_err(Failure::from)
+        }
+        Operation::Task(table) => {
+            let answer = task::answer(&shared, &message, table).await;
+            answer.inspect_err(|failure| shared.count_unknown(failure)).map(Reply::from)
+        }
     };
-    if !wants_reply(&message) {
-        return None;
-    }
-    outcome.map_or_else(|error| Failure::from(error).reply(&message.header()), Some)
+    let (reply, delivery) = match outcome {
+        Ok(Reply { message, delivery }) => (Some(message), delivery),
+        Err(failure) => (failure.reply(&message.header()), None),
+    };
+    Answer { reply: reply.filter(|_| wants_reply(&message)), delivery }
 }
 
 /// True if the caller waits for a reply.
@@ -59,36 +95,61 @@ pub(super) fn wants_reply(message: &Message) -> bool {
 }
 
 async fn call_typed(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     message: &Message,
     typed: &Typed,
     received: Instant,
-) -> Result<Message, Error> {
-    let method = &typed.method;
+) -> Result<Reply, Error> {
+    let Typed { method, route } = typed;
     let (request, options) = shared.read(method, &message.body())?;
-    let context = shared.context(&message.header(), received, options).await?;
-    let response = shared.executor.call(&typed.route, context, request.into()).await?;
-    encode::reply(method, &message.header(), &response)
+    let call = message.header();
+    if shared.makes_task(&options, &route.operation)? {
+        if options.detach && route.operation.is_streaming() {
+            shared.executor.reject(Rejection::InvalidRequest);
+            return Err(Error::invalid("detach", "is not for streams, which are tasks already"));
+        }
+        let requests = match method.takes_messages {
+            true => Requests::Stream(request.into()),
+            false => Requests::One(request.into()),
+        };
+        return begin::task(shared, &call, typed, requests, options, received).await;
+    }
+    let context = shared.context(&call, received, options).await?;
+    let response = shared.executor.call(route, context, request.into()).await?;
+    encode::reply(method, &call, &response).map(Reply::from)
 }
 
 async fn call_json(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     message: &Message,
     service: &Service,
+    table: &Table,
     received: Instant,
-) -> Result<Message, Error> {
+) -> Result<Reply, Error> {
     let (request, options) = shared.read(&shared.call_json, &message.body())?;
-    let [operation, arguments] = texts(&request);
-    let context = shared.context(&message.header(), received, options).await?;
-    let result = shared.executor.call_json(&service.id, operation, arguments, context).await?;
+    let [name, arguments] = texts(&request);
+    let call = message.header();
+    let route = shared.executor.find(&service.id, name)?;
+    if options.detach {
+        let operation = &route.operation;
+        let typed = table.typed(operation).ok_or_else(|| {
+            Error::internal(format!("{}.{} has no form on D-Bus", operation.agent, operation.name))
+        })?;
+        let request = json_to_message(&operation.input, arguments)
+            .inspect_err(|_| shared.executor.reject(Rejection::InvalidRequest))?;
+        shared.makes_task(&options, operation)?;
+        let requests = Requests::One(request.into());
+        return begin::task(shared, &call, typed, requests, options, received).await;
+    }
+    shared.makes_task(&options, &route.operation)?;
+    let context = shared.context(&call, received, options).await?;
+    let result = shared.executor.call_json(&service.id, name, arguments, context).await?;
     let checked = text::checked(result.as_bytes())
         .map_err(|problem| Error::new(ErrorKind::Internal, format!("result: {problem}")))?;
     if checked.len() >= encode::MAX_MESSAGE_BYTES - RESERVED_BYTES {
         return Err(encode::too_large(checked.len()));
     }
-    Message::method_return(&message.header())
-        .build(&checked)
-        .map_err(|error| Error::internal(format!("the reply cannot be built: {error}")))
+    encode::built(Message::method_return(&call).build(&checked)).map(Reply::from)
 }
 
 /// What a message holds beside a text that is its only argument, generously.
@@ -108,30 +169,57 @@ fn texts(request: &[u8]) -> [&str; 2] {
 }
 
 impl Shared {
+    /// Refuses a body that is too large.
+    pub(super) fn check_size(&self, body: &Body) -> Result<(), Error> {
+        if body.len() <= self.max_body_bytes {
+            return Ok(());
+        }
+        self.executor.reject(Rejection::TooLarge);
+        Err(Error::limit(
+            "dbus.max_body_bytes",
+            self.max_body_bytes,
+            format_args!(
+                "the call has {} bytes, more than D-Bus is served with here; larger values go over gRPC",
+                body.len()
+            ),
+        ))
+    }
+
     /// Reads the body of a call, after checking its size and its signature.
     fn read(&self, method: &Method, body: &Body) -> Result<(Vec<u8>, Options), Error> {
-        if body.len() > self.max_body_bytes {
-            self.executor.reject(Rejection::TooLarge);
-            return Err(Error::limit(
-                "dbus.max_body_bytes",
-                self.max_body_bytes,
-                format_args!(
-                    "the call has {} bytes, more than D-Bus is served with here; larger values go over gRPC",
-                    body.len()
-                ),
-            ));
-        }
+        self.check_size(body)?;
         check_signature(method, body.signature())
             .and_then(|()| decode::request(method, body))
             .inspect_err(|_| self.executor.reject(Rejection::InvalidRequest))
     }
 
-    async fn context(
+    /// True if a call of `operation` with these options becomes a task.
+    fn makes_task(
         &self,
-        call: &Header<'_>,
-        received: Instant,
-        options: Options,
-    ) -> Result<Context, Error> {
+        options: &Options,
+        operation: &contract::Operation,
+    ) -> Result<bool, Error> {
+        options
+            .makes_task(operation)
+            .inspect_err(|_| self.executor.reject(Rejection::InvalidRequest))
+    }
+
+    /// Counts a call to what is not there.
+    pub(super) fn count_unknown(&self, failure: &Failure) {
+        if let Failure::Standard(standard, _) = failure {
+            self.executor.reject(match standard {
+                Standard::UnknownMethod => Rejection::UnknownOperation,
+                Standard::UnknownObject
+                | Standard::UnknownInterface
+                | Standard::UnknownProperty
+                | Standard::PropertyReadOnly
+                | Standard::InvalidArgs => Rejection::UnknownAgent,
+            });
+        }
+    }
+
+    /// Who sent a message.
+    pub(super) async fn caller(&self, call: &Header<'_>) -> Result<Arc<Caller>, Error> {
         let sender = call.sender().ok_or_else(|| {
             Error::new(ErrorKind::Unauthenticated, "the message does not say who sent it")
         });
@@ -139,8 +227,16 @@ impl Shared {
             Ok(sender) => self.callers.get(sender.as_str()).await,
             Err(error) => Err(error),
         };
-        let caller = caller.inspect_err(|_| self.executor.reject(Rejection::Unauthenticated))?;
-        let mut context = Context::new(caller, Transport::Dbus);
+        caller.inspect_err(|_| self.executor.reject(Rejection::Unauthenticated))
+    }
+
+    pub(super) async fn context(
+        &self,
+        call: &Header<'_>,
+        received: Instant,
+        options: Options,
+    ) -> Result<Context, Error> {
+        let mut context = Context::new(self.caller(call).await?, Transport::Dbus);
         context.received = received;
         options.apply(&mut context);
         Ok(context)

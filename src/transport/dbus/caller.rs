@@ -7,6 +7,7 @@ use tokio::sync::OnceCell;
 use zbus::Connection;
 use zbus::fdo::ConnectionCredentials;
 
+use super::connection::ask;
 use crate::call::{Caller, Identity};
 use crate::error::{Error, ErrorKind};
 
@@ -41,6 +42,19 @@ impl Callers {
         caller.cloned().inspect_err(|_| self.forget(name))
     }
 
+    /// True if the client called `name` is still on the bus. If its connection was closed before this
+    /// is asked, it is not.
+    pub(super) async fn is_here(&self, name: &str) -> bool {
+        // The bus may take the first question before it sees that the client has gone, but not the
+        // second.
+        self.has_owner(name).await && self.has_owner(name).await
+    }
+
+    async fn has_owner(&self, name: &str) -> bool {
+        let reply = ask(&self.connection, "NameHasOwner", &name).await;
+        reply.and_then(|reply| reply.body().deserialize()).unwrap_or(false)
+    }
+
     /// Forgets a name that has gone.
     pub(super) fn forget(&self, name: &str) {
         self.known().remove(name);
@@ -58,16 +72,7 @@ impl Callers {
     }
 
     async fn ask(&self, name: &str) -> Result<Arc<Caller>, Error> {
-        let reply = self
-            .connection
-            .call_method(
-                Some("org.freedesktop.DBus"),
-                "/org/freedesktop/DBus",
-                Some("org.freedesktop.DBus"),
-                "GetConnectionCredentials",
-                &name,
-            )
-            .await;
+        let reply = ask(&self.connection, "GetConnectionCredentials", &name).await;
         let credentials = reply
             .and_then(|reply| reply.body().deserialize::<ConnectionCredentials>())
             .map_err(|error| {

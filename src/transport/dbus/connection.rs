@@ -15,6 +15,7 @@ use zbus::{Connection, MessageStream};
 
 use super::call::Shared;
 use super::caller::Callers;
+use super::descriptor::Descriptors;
 use super::dispatch::{Dispatcher, Ended};
 use super::{Bus, Config, plan};
 use crate::call::Transport;
@@ -58,6 +59,7 @@ impl Link {
         let shared = Shared {
             executor: Arc::clone(&self.executor),
             callers: Callers::new(connection.clone()),
+            descriptors: Descriptors::new(),
             max_body_bytes: self.config.max_body_bytes,
             call_json: plan::call_json(),
         };
@@ -218,7 +220,7 @@ const PRIMARY_OWNER: u32 = 1;
 const ALREADY_OWNER: u32 = 4;
 
 /// Calls a method of the bus itself.
-async fn ask<B>(
+pub(super) async fn ask<B>(
     connection: &Connection,
     method: &'static str,
     body: &B,

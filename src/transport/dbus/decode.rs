@@ -2,12 +2,14 @@
 //! protobuf, with nothing in between. `google.protobuf.Value` and its kin are in `value.rs`.
 
 use std::fmt;
+use std::os::fd::OwnedFd;
 
+use serde::Deserialize as _;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
-use zbus::{DynamicType, Signature};
+use zbus::{DynamicType, Fd, Signature};
 
 use super::fault::Fault;
-use super::options::{Options, Reserved};
+use super::options::{Given, Options, Reserved};
 use super::plan::{Field, Kind, MAX_LEVELS, Method, Shape};
 use super::scalar::Scalar;
 use super::{slot, value, wire};
@@ -117,17 +119,34 @@ impl<'de> DeserializeSeed<'de> for Seed<'_, '_, '_> {
             },
             Target::One { kind, number } => one(decoder, kind, number, signature, deserializer),
             Target::Reserved(option) => {
-                let set = match Scalar::read(signature, deserializer)? {
-                    Some(Scalar::Text(text)) => decoder.options.set_text(option, text),
-                    Some(Scalar::Integer(value)) => decoder.options.set_integer(option, value),
-                    Some(Scalar::Bool(_) | Scalar::Float(_)) | None => {
-                        Err(format!("is no {signature}"))
-                    }
+                let given = match given(signature, deserializer)? {
+                    Some(given) => given,
+                    None => return Err(decoder.fault.note(format!("is no {signature}"))),
                 };
+                let set = decoder.options.set(option, given);
                 set.map_err(|problem| decoder.fault.note(problem))
             }
         }
     }
+}
+
+/// Reads the value of an option of the call; `None` if it is of no type that any has.
+fn given<'de, D: Deserializer<'de>>(
+    signature: &Signature,
+    deserializer: D,
+) -> Result<Option<Given<'de>>, D::Error> {
+    if matches!(signature, Signature::Fd) {
+        let descriptor = Fd::deserialize(deserializer)?;
+        return OwnedFd::try_from(descriptor)
+            .map(|fd| Some(Given::Descriptor(fd)))
+            .map_err(D::Error::custom);
+    }
+    Ok(match Scalar::read(signature, deserializer)? {
+        Some(Scalar::Text(text)) => Some(Given::Text(text)),
+        Some(Scalar::Integer(value)) => Some(Given::Integer(value)),
+        Some(Scalar::Bool(value)) => Some(Given::Bool(value)),
+        Some(Scalar::Float(_)) | None => None,
+    })
 }
 
 /// Decodes one value of a kind.
@@ -285,7 +304,7 @@ struct Seen {
 
 impl<'p> Fields<'_, 'p, '_> {
     fn target(&self, name: &str, is_options: bool, seen: &mut Seen) -> Result<Target<'p>, String> {
-        if is_options && let Some(option) = Reserved::named(name)? {
+        if is_options && let Some(option) = Reserved::named(name) {
             if seen.reserved.contains(&option) {
                 return Err("is given twice".to_owned());
             }

@@ -4,9 +4,8 @@
 //! This loop is the only writer of the connection, so replies leave in the order in which they were
 //! put into the batch. It writes before it reads on: while the bus takes nothing, nothing more is
 //! read, and what is held is one batch, the replies of the calls that are pending, and the queue of
-//! the stream.
+//! the stream. What tasks send to their clients comes through a queue into the same batches.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,15 +13,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use futures_util::{FutureExt as _, StreamExt as _};
-use tokio::sync::oneshot;
-use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, Instant, timeout};
 use zbus::message::{Message, Type};
 use zbus::{Connection, MessageStream};
 
-use super::call::{self, Operation, Shared};
-use super::error::{Failure, Standard};
+use super::by_client::ByClient;
+use super::call::{self, Answer, Operation, Shared};
+use super::error::Failure;
 use super::objects::{Table, Target};
+use super::outgoing::{Outgoing, Sending};
+use super::pings::Pings;
+use super::standard::{InTable, Shown};
 use crate::call::Transport;
 use crate::error::Error;
 use crate::metrics::Rejection;
@@ -62,12 +64,14 @@ pub(super) struct Dispatcher {
     name: String,
     /// Set while the name is given back on purpose.
     releasing: Arc<AtomicBool>,
-    table: Table,
+    table: Arc<Table>,
     batch: Vec<Message>,
     batch_bytes: usize,
-    pending: JoinSet<Option<Message>>,
-    /// Who waits for each pending call.
-    waiting: HashMap<Id, (Box<str>, AbortHandle)>,
+    pending: ByClient<Answer>,
+    deliveries: ByClient<()>,
+    /// What deliveries have to send.
+    outgoing: (Outgoing, mpsc::Receiver<Sending>),
+    pings: Pings,
 }
 
 impl Dispatcher {
@@ -83,11 +87,13 @@ impl Dispatcher {
             connection,
             name,
             releasing,
-            table: Table::new(routes, None),
+            table: Arc::new(Table::new(routes, None)),
             batch: Vec::with_capacity(BATCH),
             batch_bytes: 0,
-            pending: JoinSet::new(),
-            waiting: HashMap::new(),
+            pending: ByClient::new(),
+            deliveries: ByClient::new(),
+            outgoing: Outgoing::new(),
+            pings: Pings::default(),
         }
     }
 
@@ -107,11 +113,11 @@ impl Dispatcher {
                         return ended;
                     }
                 }
-                Some(done) = self.pending.join_next_with_id() => self.finished(done),
+                answer = self.pending.next() => self.answer(answer),
+                Some(sending) = self.outgoing.1.recv() => self.send(sending),
+                _ = self.deliveries.next() => {}
             }
-            while let Some(done) = self.pending.try_join_next_with_id() {
-                self.finished(done);
-            }
+            self.take_done();
             if let Err(error) = self.flush().await {
                 return Ended::BusLost(error.to_string());
             }
@@ -151,13 +157,15 @@ impl Dispatcher {
             }
         }
         let wait = async {
-            while let Some(done) = self.pending.join_next_with_id().await {
-                self.finished(done);
+            while self.pending.len() > 0 {
+                let answer = self.pending.next().await;
+                self.answer(answer);
             }
         };
         if timeout(STOP_GRACE, wait).await.is_err() {
             tracing::warn!("{} calls over D-Bus were cut off by the stop", self.pending.len());
         }
+        self.take_done();
         if let Err(error) = self.flush().await {
             tracing::warn!("the last replies over D-Bus did not leave: {error}");
         }
@@ -167,7 +175,7 @@ impl Dispatcher {
     fn refresh(&mut self) {
         let routes = self.shared.executor.routes();
         if !self.table.is_for(&routes) {
-            self.table = Table::new(Arc::clone(&routes), Some(&self.table));
+            self.table = Arc::new(Table::new(Arc::clone(&routes), Some(&self.table)));
         }
     }
 
@@ -175,8 +183,11 @@ impl Dispatcher {
         match message.message_type() {
             Type::MethodCall => self.call(message),
             Type::Signal => return self.signal(&message),
-            // Replies to this side's own calls are taken by the connection.
-            Type::MethodReturn | Type::Error => {}
+            // Replies to this side's other calls are taken by the connection.
+            Type::MethodReturn | Type::Error => {
+                let next = self.pings.answered(&message);
+                self.add(next);
+            }
         }
         Ok(())
     }
@@ -187,40 +198,34 @@ impl Dispatcher {
         let path = header.path().map_or("", |path| path.as_str());
         let interface = header.interface().map(|interface| interface.as_str());
         let member = header.member().map_or("", |member| member.as_str());
-        let answer = match self.table.resolve(path, interface, member) {
-            Ok(Target::Typed(typed)) => {
-                drop(header);
-                return self.start(message, Operation::Typed(typed), received);
-            }
+        let operation = match self.table.resolve(path, interface, member) {
+            Ok(Target::Typed(typed)) => Ok(Operation::Typed(typed)),
             Ok(Target::CallJson(service)) => {
-                drop(header);
-                return self.start(message, Operation::CallJson(service), received);
+                Ok(Operation::CallJson(service, Arc::clone(&self.table)))
             }
+            Ok(Target::Task) => Ok(Operation::Task(Arc::clone(&self.table))),
             Ok(Target::Standard(method)) => {
-                method.answer(&header, &message.body(), path, &self.table)
+                let table = &*self.table;
+                let object = table.object(path).map(|object| InTable { object, table });
+                let object = object.as_ref().map(|object| object as &dyn Shown);
+                Err(method.answer(&header, &message.body(), path, object))
             }
             Err(failure) => {
-                self.count_unknown(&failure);
-                Err(failure)
+                self.shared.count_unknown(&failure);
+                Err(Err(failure))
             }
+        };
+        let answer = match operation {
+            Ok(operation) => {
+                drop(header);
+                return self.start(message, operation, received);
+            }
+            Err(answer) => answer,
         };
         if call::wants_reply(&message) {
             let reply = answer.map_or_else(|failure| failure.reply(&header), Some);
             drop(header);
             self.add(reply);
-        }
-    }
-
-    fn count_unknown(&self, failure: &Failure) {
-        if let Failure::Standard(standard, _) = failure {
-            self.shared.executor.reject(match standard {
-                Standard::UnknownMethod => Rejection::UnknownOperation,
-                Standard::UnknownObject
-                | Standard::UnknownInterface
-                | Standard::UnknownProperty
-                | Standard::PropertyReadOnly
-                | Standard::InvalidArgs => Rejection::UnknownAgent,
-            });
         }
     }
 
@@ -241,29 +246,43 @@ impl Dispatcher {
         let apart = size > APART_BYTES && size <= self.shared.max_body_bytes;
         let sender = message.clone();
         let mut work = Box::pin(call::run(Arc::clone(&self.shared), message, operation, received));
-        if !apart && let Some(reply) = poll_once(work.as_mut()) {
-            self.add(reply);
-            return;
+        if !apart && let Some(answer) = poll_once(work.as_mut()) {
+            return self.answer(Some(answer));
         }
-        let handle = self.pending.spawn(work);
         let header = sender.header();
-        let sender = header.sender().map_or("", |sender| sender.as_str());
-        self.waiting.insert(handle.id(), (sender.into(), handle));
+        self.pending.spawn(header.sender().map_or("", |sender| sender.as_str()), work);
     }
 
-    fn finished(&mut self, done: Result<(Id, Option<Message>), JoinError>) {
-        match done {
-            Ok((id, reply)) => {
-                self.waiting.remove(&id);
-                self.add(reply);
-            }
-            Err(error) => {
-                self.waiting.remove(&error.id());
-                if error.is_panic() {
-                    tracing::error!("a call over D-Bus ended in a panic: {error}");
-                }
-            }
+    /// Takes the answer of a call; `None` if it was ended.
+    fn answer(&mut self, answer: Option<Answer>) {
+        let Some(Answer { reply, delivery }) = answer else { return };
+        self.add(reply);
+        // What it sends goes through the queue, so that nothing of it can pass the reply.
+        if let Some(delivery) = delivery {
+            let client: Box<str> = delivery.client().into();
+            self.deliveries.spawn(&client, delivery.run(self.outgoing.0.clone()));
         }
+    }
+
+    /// Takes what is there already of answers and signals.
+    fn take_done(&mut self) {
+        while let Some(answer) = self.pending.try_next() {
+            self.answer(answer);
+        }
+        while self.deliveries.try_next().is_some() {}
+        while self.batch_bytes < BATCH_BYTES
+            && let Ok(sending) = self.outgoing.1.try_recv()
+        {
+            self.send(sending);
+        }
+    }
+
+    fn send(&mut self, sending: Sending) {
+        let message = match sending {
+            Sending::Signal(signal) => Some(signal),
+            Sending::Ping { client, taken } => self.pings.ask(&client, taken),
+        };
+        self.add(message);
     }
 
     fn signal(&mut self, message: &Message) -> Result<(), Ended> {
@@ -290,14 +309,12 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Cancels what a client that has gone waits for, and lets go what it held.
+    /// Ends what is for a client that has gone, and lets go what it held.
     fn gone(&mut self, name: &str) {
         self.shared.callers.forget(name);
-        for (sender, handle) in self.waiting.values() {
-            if **sender == *name {
-                handle.abort();
-            }
-        }
+        self.pings.gone(name);
+        self.pending.gone(name);
+        self.deliveries.gone(name);
         self.shared.executor.client_gone(Transport::Dbus, name);
     }
 

@@ -45,6 +45,14 @@ pub(super) fn reply(method: &Method, call: &Header<'_>, response: &[u8]) -> Resu
     if size > MAX_MESSAGE_BYTES { Err(too_large(size)) } else { Ok(reply) }
 }
 
+/// A reply that holds nothing of a client's or an agent's, so that it can be written.
+///
+/// # Errors
+/// `Internal` if it cannot be all the same.
+pub(super) fn built(reply: zbus::Result<Message>) -> Result<Message, Error> {
+    reply.map_err(|error| Error::internal(format!("the reply cannot be built: {error}")))
+}
+
 /// The error for a message that the bus would not take.
 pub(super) fn too_large(size: usize) -> Error {
     Error::limit(
@@ -72,7 +80,7 @@ impl Drop for Level<'_> {
 }
 
 impl<'p> Encoder<'p> {
-    fn new(arena: &'p Arena) -> Self {
+    pub(super) fn new(arena: &'p Arena) -> Self {
         Self { arena, fault: RefCell::default(), levels: Cell::new(0), too_deep: Cell::new(false) }
     }
 
@@ -126,7 +134,7 @@ impl<'p> Encoder<'p> {
     }
 
     /// The error for the caller, once serde has unwound with `error`.
-    fn into_error(self, error: zbus::Error) -> Error {
+    pub(super) fn into_error(self, error: zbus::Error) -> Error {
         if self.too_deep.get() || matches!(error, zbus::Error::MaxDepthExceeded(_)) {
             return Error::limit(
                 "D-Bus nesting",

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use zbus::Message;
 
 use super::plan::{self, Method};
-use super::{call, decode, encode};
+use super::{begin, call, decode, encode};
 use crate::contract::Service;
 use crate::error::Error;
 
@@ -25,14 +26,18 @@ impl Transcoder {
             .ok_or_else(|| Error::internal(format!("there is no operation {operation}")))
     }
 
-    /// Reads the body of a call, as the dispatcher does, into the encoded request.
+    /// Reads the body of a call, as the dispatcher does, into the encoded requests.
     ///
     /// # Errors
     /// `InvalidArgument` naming the argument or option.
-    pub fn request(&self, call: &Message) -> Result<Vec<u8>, Error> {
+    pub fn requests(&self, call: &Message) -> Result<Vec<Bytes>, Error> {
         let body = call.body();
         call::check_signature(&self.0, body.signature())?;
-        decode::request(&self.0, &body).map(|(request, _)| request)
+        let (request, _) = decode::request(&self.0, &body)?;
+        Ok(match self.0.takes_messages {
+            true => begin::split(&request.into()),
+            false => vec![request.into()],
+        })
     }
 
     /// Writes an encoded response as the reply to `call`, as the dispatcher does.

@@ -3,12 +3,15 @@
 
 use super::objects::{AGENT_INTERFACE, Object};
 use super::properties::{self, Property};
+use super::task::TASK_INTERFACE;
 use super::text;
 use crate::contract::{Service, interface_xml};
 
 const DOCTYPE: &str = r#"<!DOCTYPE node PUBLIC "-//freedesktop//DTD D-BUS Object Introspection 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/introspect.dtd">
 "#;
+
+const INTERFACE_END: &str = "  </interface>\n";
 
 const STANDARD: &str = r#"  <interface name="org.freedesktop.DBus.Peer">
     <method name="Ping"/>
@@ -47,6 +50,16 @@ const OBJECT_MANAGER: &str = r#"  <interface name="org.freedesktop.DBus.ObjectMa
   </interface>
 "#;
 
+/// Only tasks have properties that change.
+const PROPERTIES_CHANGED: &str = r#"    <signal name="PropertiesChanged">
+      <arg name="interface_name" type="s"/>
+      <arg name="changed_properties" type="a{sv}"/>
+      <arg name="invalidated_properties" type="as"/>
+    </signal>
+"#;
+
+const TASK_MEMBERS: &str = include_str!("task_members.xml");
+
 const CALL_JSON: &str = r#"    <method name="CallJson">
       <annotation name="org.gtk.GDBus.DocString" value="Calls an operation of the agent with its request as JSON and gives the response as JSON, both in protobuf's canonical mapping."/>
       <arg name="operation" type="s" direction="in">
@@ -56,7 +69,7 @@ const CALL_JSON: &str = r#"    <method name="CallJson">
         <annotation name="org.gtk.GDBus.DocString" value="The request as a JSON object; an empty text is an empty object."/>
       </arg>
       <arg name="options" type="a{sv}" direction="in">
-        <annotation name="org.gtk.GDBus.DocString" value="request-id (s), deadline-ms (u) and traceparent (s)."/>
+        <annotation name="org.gtk.GDBus.DocString" value="request-id (s), deadline-ms (u), traceparent (s), session-id (s) and detach (b). With detach the call becomes a task and the reply is its path (o) in place of the text; then there are handle-token (s), on-disconnect (s), output-fd (h) and output-format (s) too."/>
       </arg>
       <arg name="result" type="s" direction="out">
         <annotation name="org.gtk.GDBus.DocString" value="The response as a JSON object."/>
@@ -75,6 +88,26 @@ pub fn interface_document(service: &Service) -> String {
 #[must_use]
 pub fn agent_interface_document() -> String {
     format!("{DOCTYPE}<node>\n{}</node>\n", agent_interface())
+}
+
+/// The introspection document with `org.opdbus.Task1`, which every task has.
+#[must_use]
+pub fn task_interface_document() -> String {
+    format!("{DOCTYPE}<node>\n{}</node>\n", task_interface())
+}
+
+/// The introspection document of a task.
+pub(super) fn task_object() -> String {
+    let standard = STANDARD.strip_suffix(INTERFACE_END).unwrap_or(STANDARD);
+    let task = task_interface();
+    format!("{DOCTYPE}<node>\n{task}{standard}{PROPERTIES_CHANGED}{INTERFACE_END}</node>\n")
+}
+
+fn task_interface() -> String {
+    let mut xml = format!("  <interface name=\"{TASK_INTERFACE}\">\n{TASK_MEMBERS}");
+    push_properties(&mut xml, properties::TASK);
+    xml.push_str(INTERFACE_END);
+    xml
 }
 
 /// The introspection document of an object.
@@ -98,13 +131,12 @@ pub(super) fn object(object: &Object) -> String {
 }
 
 fn typed_interface(service: &Service) -> String {
-    const END: &str = "  </interface>\n";
     let mut xml = interface_xml(service);
     let properties = properties::of_service(service);
-    if let Some(open) = xml.strip_suffix(END).map(str::len) {
+    if let Some(open) = xml.strip_suffix(INTERFACE_END).map(str::len) {
         xml.truncate(open);
         push_properties(&mut xml, properties);
-        xml.push_str(END);
+        xml.push_str(INTERFACE_END);
     }
     xml
 }
@@ -114,15 +146,15 @@ fn agent_interface() -> String {
         "  <interface name=\"{AGENT_INTERFACE}\">\n    <annotation name=\"org.gtk.GDBus.DocString\" value=\"What every agent has, whatever its operations are.\"/>\n{CALL_JSON}"
     );
     push_properties(&mut xml, properties::AGENT);
-    xml.push_str("  </interface>\n");
+    xml.push_str(INTERFACE_END);
     xml
 }
 
 fn push_properties(xml: &mut String, properties: &[Property]) {
-    for Property { name, signature, docs } in properties {
+    for Property { name, signature, emits, docs } in properties {
         xml.push_str(&format!(
             r#"    <property name="{name}" type="{signature}" access="read">
-      <annotation name="org.freedesktop.DBus.Property.EmitsChangedSignal" value="const"/>
+      <annotation name="org.freedesktop.DBus.Property.EmitsChangedSignal" value="{emits}"/>
       <annotation name="org.gtk.GDBus.DocString" value="{docs}"/>
     </property>
 "#

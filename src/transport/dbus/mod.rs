@@ -7,24 +7,34 @@
 
 #![expect(clippy::disallowed_types, reason = "this is where D-Bus is spoken")]
 
+mod begin;
+mod by_client;
 mod call;
 mod caller;
 mod connection;
 mod decode;
+mod delivery;
+mod descriptor;
 mod dispatch;
 mod encode;
 mod error;
 mod fault;
 #[cfg(feature = "testing")]
 pub mod fuzzing;
+mod input;
 mod introspect;
 mod objects;
 mod options;
+mod outgoing;
+mod output;
+mod pings;
 mod plan;
 mod properties;
 mod scalar;
+mod signals;
 mod slot;
 mod standard;
+mod task;
 mod text;
 mod value;
 mod wire;
@@ -39,7 +49,7 @@ use crate::error::Error;
 use crate::executor::Executor;
 use crate::status::Status;
 
-pub use introspect::{agent_interface_document, interface_document};
+pub use introspect::{agent_interface_document, interface_document, task_interface_document};
 
 use connection::Link;
 

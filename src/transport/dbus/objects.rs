@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::error::{Failure, Standard};
 use super::plan::{self, Method};
 use super::standard::StandardMethod;
-use crate::contract::{MANAGER_PATH, Service};
+use super::task;
+use crate::contract::{MANAGER_PATH, Operation, Service, TASKS_PATH, object_path};
 use crate::error::Error;
 use crate::executor::{Route, Routes};
 
@@ -48,13 +49,15 @@ pub(super) enum Target {
     /// `org.opdbus.Agent1.CallJson` of the agent.
     CallJson(Arc<Service>),
     Standard(StandardMethod),
+    /// Whatever the object of a task is asked, if it is there for the caller.
+    Task,
 }
 
 impl Table {
     /// The table for `routes`. What `previous` has compiled for the same services is used again.
     pub(super) fn new(routes: Arc<Routes>, previous: Option<&Self>) -> Self {
         let mut objects = HashMap::new();
-        for path in ["/", MANAGER_PATH] {
+        for path in ["/", MANAGER_PATH, TASKS_PATH] {
             insert(&mut objects, path);
         }
         for served in routes.services().filter(|served| !served.service.gateway) {
@@ -101,11 +104,22 @@ impl Table {
     ) -> Result<Target, Failure> {
         let Some(object) = self.object(path) else {
             // A peer answers for itself, whichever object is named.
-            return StandardMethod::of_peer(interface, member).map(Target::Standard).ok_or_else(
-                || Failure::Standard(Standard::UnknownObject, format!("there is no object {path}")),
-            );
+            return match StandardMethod::of_peer(interface, member) {
+                Some(method) => Ok(Target::Standard(method)),
+                None if task::id_in(path).is_some() => Ok(Target::Task),
+                None => Err(Failure::Standard(
+                    Standard::UnknownObject,
+                    format!("there is no object {path}"),
+                )),
+            };
         };
         object.resolve(path, interface, member)
+    }
+
+    /// The method of an agent's operation.
+    pub(super) fn typed(&self, operation: &Operation) -> Option<&Arc<Typed>> {
+        let object = self.object(&object_path(&operation.agent, false))?;
+        object.services.iter().find_map(|served| served.methods.get(&operation.name))
     }
 
     fn served(&self, service: &Arc<Service>) -> Option<&Served> {

@@ -1,12 +1,22 @@
 //! The options that belong to a call and not to its request: their names, their checks and what they
 //! put into the call's context. It knows no request.
 
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::call::Context;
+use crate::call::{Context, OnDisconnect};
+use crate::contract::Operation;
+use crate::error::Error;
 
 /// The longest request id, in characters.
 const REQUEST_ID_MAX_CHARS: usize = 128;
+
+/// The longest token for a task's id, in characters.
+const TOKEN_MAX_CHARS: usize = 64;
+
+/// The longest id of a session, in characters: the transport looks up no longer one.
+const SESSION_ID_MAX_CHARS: usize = 128;
 
 /// An option of the call. Its name wins over a field of the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,24 +24,65 @@ pub(super) enum Reserved {
     RequestId,
     DeadlineMs,
     Traceparent,
+    SessionId,
+    Detach,
+    HandleToken,
+    OnDisconnect,
+    OutputFd,
+    OutputFormat,
+    InputFd,
+    InputFormat,
 }
+
+const NAMES: [(&str, Reserved); 11] = [
+    ("request-id", Reserved::RequestId),
+    ("deadline-ms", Reserved::DeadlineMs),
+    ("traceparent", Reserved::Traceparent),
+    ("session-id", Reserved::SessionId),
+    ("detach", Reserved::Detach),
+    ("handle-token", Reserved::HandleToken),
+    ("on-disconnect", Reserved::OnDisconnect),
+    ("output-fd", Reserved::OutputFd),
+    ("output-format", Reserved::OutputFormat),
+    ("input-fd", Reserved::InputFd),
+    ("input-format", Reserved::InputFormat),
+];
 
 impl Reserved {
     /// The option called `name`; `None` if it is no option of the call.
-    ///
-    /// # Errors
-    /// The problem, if the option is reserved for something that this release does not serve.
-    pub(super) fn named(name: &str) -> Result<Option<Self>, &'static str> {
-        match name {
-            "request-id" => Ok(Some(Self::RequestId)),
-            "deadline-ms" => Ok(Some(Self::DeadlineMs)),
-            "traceparent" => Ok(Some(Self::Traceparent)),
-            "output-fd" | "handle-token" | "detach" => {
-                Err("this option is not served by this release")
-            }
-            _ => Ok(None),
+    pub(super) fn named(name: &str) -> Option<Self> {
+        NAMES.iter().find(|(known, _)| *known == name).map(|(_, option)| *option)
+    }
+}
+
+/// The value of an option.
+#[derive(Debug)]
+pub(super) enum Given<'a> {
+    Bool(bool),
+    Integer(i128),
+    Text(&'a str),
+    Descriptor(OwnedFd),
+}
+
+impl Given<'_> {
+    const fn kind(&self) -> &'static str {
+        match self {
+            Self::Bool(_) => "a boolean",
+            Self::Integer(_) => "a number",
+            Self::Text(_) => "a text",
+            Self::Descriptor(_) => "a descriptor",
         }
     }
+}
+
+/// How messages are written to a descriptor or read from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Format {
+    /// Each after its length as a varint.
+    #[default]
+    Proto,
+    /// Each as JSON on a line of its own.
+    Json,
 }
 
 /// The options of one call.
@@ -40,22 +91,32 @@ pub(super) struct Options {
     request_id: Option<Box<str>>,
     timeout: Option<Duration>,
     traceparent: Option<Box<str>>,
+    session: Option<Arc<str>>,
+    pub(super) detach: bool,
+    token: Option<Box<str>>,
+    on_disconnect: Option<OnDisconnect>,
+    pub(super) output: Option<OwnedFd>,
+    output_format: Option<Format>,
+    pub(super) input: Option<OwnedFd>,
+    input_format: Option<Format>,
 }
 
 impl Options {
-    /// Takes an option whose value is a text.
-    pub(super) fn set_text(&mut self, option: Reserved, text: &str) -> Result<(), String> {
-        match option {
-            Reserved::RequestId => {
-                let length = text.chars().count();
-                if !(1..=REQUEST_ID_MAX_CHARS).contains(&length) {
-                    return Err(format!(
-                        "must have 1 to {REQUEST_ID_MAX_CHARS} characters, not {length}"
-                    ));
-                }
-                self.request_id = Some(text.into());
+    /// Takes an option.
+    ///
+    /// # Errors
+    /// The problem with the value.
+    pub(super) fn set(&mut self, option: Reserved, given: Given<'_>) -> Result<(), String> {
+        match (option, given) {
+            (Reserved::RequestId, Given::Text(text)) => {
+                self.request_id = Some(bounded(text, REQUEST_ID_MAX_CHARS)?.into());
             }
-            Reserved::Traceparent => {
+            (Reserved::DeadlineMs, Given::Integer(value)) => {
+                let milliseconds = u64::try_from(value)
+                    .map_err(|_| format!("must be a number of milliseconds, not {value}"))?;
+                self.timeout = Some(Duration::from_millis(milliseconds));
+            }
+            (Reserved::Traceparent, Given::Text(text)) => {
                 if !is_traceparent(text) {
                     return Err(
                         "must be a W3C traceparent, as 00-<32 hex>-<16 hex>-<2 hex>".to_owned()
@@ -63,24 +124,65 @@ impl Options {
                 }
                 self.traceparent = Some(text.into());
             }
-            Reserved::DeadlineMs => return Err("takes an integer, not a text".to_owned()),
+            (Reserved::SessionId, Given::Text(text)) => {
+                self.session = Some(bounded(text, SESSION_ID_MAX_CHARS)?.into());
+            }
+            (Reserved::Detach, Given::Bool(detach)) => self.detach = detach,
+            (Reserved::HandleToken, Given::Text(text)) => {
+                let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+                if !bounded(text, TOKEN_MAX_CHARS)?.bytes().all(is_letter) {
+                    return Err("must have letters, digits and underscores only".to_owned());
+                }
+                self.token = Some(text.into());
+            }
+            (Reserved::OnDisconnect, Given::Text(text)) => {
+                self.on_disconnect = Some(match text {
+                    "continue" => OnDisconnect::Continue,
+                    "cancel" => OnDisconnect::Cancel,
+                    _ => return Err("must be continue or cancel".to_owned()),
+                });
+            }
+            (Reserved::OutputFd, Given::Descriptor(fd)) => self.output = Some(fd),
+            (Reserved::OutputFormat, Given::Text(text)) => self.output_format = Some(format(text)?),
+            (Reserved::InputFd, Given::Descriptor(fd)) => self.input = Some(fd),
+            (Reserved::InputFormat, Given::Text(text)) => self.input_format = Some(format(text)?),
+            (option, given) => {
+                return Err(format!("takes {}, not {}", option.takes(), given.kind()));
+            }
         }
         Ok(())
     }
 
-    /// Takes an option whose value is an integer.
-    pub(super) fn set_integer(&mut self, option: Reserved, value: i128) -> Result<(), String> {
-        match option {
-            Reserved::DeadlineMs => {
-                let milliseconds = u64::try_from(value)
-                    .map_err(|_| format!("must be a number of milliseconds, not {value}"))?;
-                self.timeout = Some(Duration::from_millis(milliseconds));
-                Ok(())
-            }
-            Reserved::RequestId | Reserved::Traceparent => {
-                Err("takes a text, not a number".to_owned())
-            }
+    /// True if a call of `operation` becomes a task.
+    ///
+    /// # Errors
+    /// `InvalidArgument` naming an option that does not go with such a call.
+    pub(super) fn makes_task(&self, operation: &Operation) -> Result<bool, Error> {
+        let is_task = operation.is_streaming() || self.detach;
+        let out_of_place = [
+            (is_task && !operation.is_agents, "detach", NO_AGENT),
+            (!is_task && self.token.is_some(), "handle-token", NO_TASK),
+            (!is_task && self.on_disconnect.is_some(), "on-disconnect", NO_TASK),
+            (!is_task && self.output.is_some(), "output-fd", NO_TASK),
+            (self.input.is_some() && !operation.client_streaming, "input-fd", ONE_REQUEST),
+            (self.output_format.is_some() && self.output.is_none(), "output-format", NO_OUTPUT),
+            (self.input_format.is_some() && self.input.is_none(), "input-format", NO_INPUT),
+            (is_task && self.request_id.is_some(), "request-id", TASK),
+        ];
+        match out_of_place.into_iter().find(|(is, _, _)| *is) {
+            Some((_, option, problem)) => Err(Error::invalid(option, problem)),
+            None => Ok(is_task),
         }
+    }
+
+    /// How messages are written to `output`.
+    pub(super) fn output_format(&self) -> Format {
+        self.output_format.unwrap_or_default()
+    }
+
+    /// How messages are read from `input`.
+    pub(super) fn input_format(&self) -> Format {
+        self.input_format.unwrap_or_default()
     }
 
     /// Puts the options into the context of the call.
@@ -88,6 +190,55 @@ impl Options {
         context.request_id = self.request_id;
         context.timeout = self.timeout;
         context.traceparent = self.traceparent;
+        context.session = self.session;
+        context.on_disconnect = self.on_disconnect;
+        context.task_id = self.token.map(|token| task_id(&context.caller.address, &token));
+    }
+}
+
+const NO_AGENT: &str = "is for operations of agents";
+const NO_TASK: &str = "is for calls that become tasks: streams, and others with detach";
+const ONE_REQUEST: &str = "is for operations whose requests are a stream";
+const NO_OUTPUT: &str = "needs output-fd";
+const NO_INPUT: &str = "needs input-fd";
+const TASK: &str =
+    "is not for calls that become tasks; with the same handle-token a second call is refused";
+
+impl Reserved {
+    const fn takes(self) -> &'static str {
+        match self {
+            Self::DeadlineMs => "an integer",
+            Self::Detach => "a boolean",
+            Self::OutputFd | Self::InputFd => "a descriptor",
+            Self::RequestId
+            | Self::Traceparent
+            | Self::SessionId
+            | Self::HandleToken
+            | Self::OnDisconnect
+            | Self::OutputFormat
+            | Self::InputFormat => "a text",
+        }
+    }
+}
+
+/// The id of the task that the client called `sender` names by a token: it can tell it beforehand.
+fn task_id(sender: &str, token: &str) -> Box<str> {
+    format!("{}_{token}", sender.trim_start_matches(':').replace('.', "_")).into()
+}
+
+fn bounded(text: &str, longest: usize) -> Result<&str, String> {
+    let length = text.chars().count();
+    if (1..=longest).contains(&length) {
+        return Ok(text);
+    }
+    Err(format!("must have 1 to {longest} characters, not {length}"))
+}
+
+fn format(text: &str) -> Result<Format, String> {
+    match text {
+        "proto" => Ok(Format::Proto),
+        "json" => Ok(Format::Json),
+        _ => Err("must be proto or json".to_owned()),
     }
 }
 

@@ -92,12 +92,14 @@ pub(super) struct Names {
 pub(super) struct Method {
     pub(super) name: String,
     pub(super) arena: Arc<Arena>,
-    /// The type of the request.
+    /// The type of the request; if the requests are a stream, a type with them all as field 1.
     pub(super) input: usize,
     /// The fields of the request that are arguments, by position.
     pub(super) inputs: Vec<usize>,
+    /// True if the requests are a stream.
+    pub(super) takes_messages: bool,
     pub(super) in_signature: Signature,
-    /// The type of the response.
+    /// The type of the response, or of each one.
     pub(super) output: usize,
     /// The fields of the response that are arguments, by position.
     pub(super) outputs: Vec<usize>,
@@ -127,6 +129,21 @@ impl Message {
     /// The position of the field with the number `number`.
     pub(super) fn numbered(&self, number: u32) -> Option<usize> {
         self.fields.binary_search_by_key(&number, |field| field.number).ok()
+    }
+}
+
+impl Field {
+    /// A field that is in no protobuf message.
+    fn plain(name: &str, number: u32, shape: Shape, signature: Signature) -> Self {
+        Self {
+            name: name.into(),
+            number,
+            shape,
+            signature_text: signature.to_string().into(),
+            signature,
+            oneof: None,
+            has_presence: false,
+        }
     }
 }
 
@@ -212,7 +229,7 @@ fn prefix_of(name: &str) -> String {
 /// An operation and how it is called.
 pub(super) type Compiled = (Arc<Operation>, Arc<Method>);
 
-/// Compiles the plans of all unary methods of a service, by name.
+/// Compiles the plans of all methods of a service, by name.
 ///
 /// # Errors
 /// `Internal` if a type has no D-Bus signature.
@@ -220,8 +237,11 @@ pub(super) fn compile(service: &Service) -> Result<Vec<Compiled>, Error> {
     let mut compiler = Compiler::default();
     let mut types = Vec::new();
     for operation in &service.operations {
-        if !operation.client_streaming && !operation.server_streaming {
-            let input = compiler.message(&operation.input)?;
+        if operation.is_on_bus() {
+            let mut input = compiler.message(&operation.input)?;
+            if operation.shape.takes_messages {
+                input = compiler.stream_of(input)?;
+            }
             let output = compiler.message(&operation.output)?;
             types.push((operation, input, output));
         }
@@ -239,15 +259,7 @@ pub(super) fn compile(service: &Service) -> Result<Vec<Compiled>, Error> {
 /// How `org.opdbus.Agent1.CallJson` is read, which is in no protobuf service: two texts, as fields 1
 /// and 2, and no option of its own.
 pub(super) fn call_json() -> Method {
-    let text = |name: &str, number: u32| Field {
-        name: name.into(),
-        number,
-        shape: Shape::One(Kind::String),
-        signature: Signature::Str,
-        signature_text: "s".into(),
-        oneof: None,
-        has_presence: false,
-    };
+    let text = |name, number| Field::plain(name, number, Shape::One(Kind::String), Signature::Str);
     let request = Message::new(vec![text("operation", 1), text("arguments", 2)]);
     let options = Signature::dict(Signature::Str, Signature::Variant);
     Method {
@@ -255,6 +267,7 @@ pub(super) fn call_json() -> Method {
         arena: Arc::new(Arena(vec![request])),
         input: 0,
         inputs: vec![0, 1],
+        takes_messages: false,
         in_signature: Signature::structure([Signature::Str, Signature::Str, options]),
         output: 0,
         outputs: vec![],
@@ -276,7 +289,8 @@ fn method(
     };
     Ok(Method {
         name: operation.name.clone(),
-        inputs: positions(input, &shape.inputs),
+        inputs: if shape.takes_messages { vec![0] } else { positions(input, &shape.inputs) },
+        takes_messages: shape.takes_messages,
         outputs: positions(output, &shape.outputs),
         arena: Arc::clone(arena),
         input,
@@ -313,6 +327,14 @@ impl Compiler {
         let fields = descriptor.fields().map(|field| self.field(&field));
         self.messages[index] = Message::new(fields.collect::<Result<_, Error>>()?);
         Ok(index)
+    }
+
+    /// A type that holds a stream of the type `element` as its field 1.
+    fn stream_of(&mut self, element: usize) -> Result<usize, Error> {
+        let shape = Shape::List(Kind::Message(element));
+        let field = Field::plain("messages", 1, shape, parse(contract::MESSAGES)?);
+        self.messages.push(Message::new(vec![field]));
+        Ok(self.messages.len() - 1)
     }
 
     fn field(&mut self, field: &FieldDescriptor) -> Result<Field, Error> {

@@ -1,4 +1,5 @@
-//! The properties of the objects. All are constant while an object exists.
+//! The properties of the objects of the table, which are constant while an object exists, and how the
+//! properties of all objects are declared.
 
 use zbus::Variant;
 
@@ -9,41 +10,88 @@ use crate::contract::Service;
 /// The interface with the manager's own properties.
 const MANAGER_INTERFACE: &str = "org.opdbus.Agents1";
 
-/// A property: its name, type and documentation.
+/// A property as its interface declares it.
 pub(super) struct Property {
     pub(super) name: &'static str,
     pub(super) signature: &'static str,
+    /// Whether it changes and how that is told, as `EmitsChangedSignal` has it.
+    pub(super) emits: &'static str,
     pub(super) docs: &'static str,
+}
+
+const fn constant(name: &'static str, signature: &'static str, docs: &'static str) -> Property {
+    Property { name, signature, emits: "const", docs }
 }
 
 /// The properties of `org.opdbus.Agent1`, sorted.
 pub(super) const AGENT: &[Property] = &[
-    Property {
-        name: "Activation",
-        signature: "s",
-        docs: "When the agent starts: run_on_connection or on_demand.",
-    },
-    Property { name: "Documentation", signature: "s", docs: "The agent's documentation in full." },
-    Property { name: "Host", signature: "s", docs: "Where the agent's code runs, as daemon." },
-    Property { name: "Id", signature: "s", docs: "The agent's id, as memory." },
-    Property {
-        name: "Interface",
-        signature: "s",
-        docs: "The interface with the agent's operations as methods.",
-    },
-    Property { name: "Operations", signature: "as", docs: "The names of the agent's operations." },
-    Property {
-        name: "Service",
-        signature: "s",
-        docs: "The full name of the agent's protobuf service, which is its name on gRPC.",
-    },
-    Property { name: "Summary", signature: "s", docs: "One sentence about the agent." },
-    Property { name: "Title", signature: "s", docs: "The agent's name for people." },
+    constant("Activation", "s", "When the agent starts: run_on_connection or on_demand."),
+    constant("Documentation", "s", "The agent's documentation in full."),
+    constant("Host", "s", "Where the agent's code runs, as daemon."),
+    constant("Id", "s", "The agent's id, as memory."),
+    constant("Interface", "s", "The interface with the agent's operations as methods."),
+    constant("Operations", "as", "The names of the agent's operations."),
+    constant(
+        "Service",
+        "s",
+        "The full name of the agent's protobuf service, which is its name on gRPC.",
+    ),
+    constant("Summary", "s", "One sentence about the agent."),
+    constant("Title", "s", "The agent's name for people."),
 ];
 
 /// The properties of the manager's own interface.
-pub(super) const MANAGER: &[Property] =
-    &[Property { name: "Version", signature: "s", docs: "The version of op-dbus." }];
+pub(super) const MANAGER: &[Property] = &[constant("Version", "s", "The version of op-dbus.")];
+
+/// The properties of `org.opdbus.Task1`, sorted.
+pub(super) const TASK: &[Property] = &[
+    constant("Agent", "s", "The id of the agent whose operation it is."),
+    counting("Bytes", "t", "The bytes of all messages so far."),
+    changing("Cancelable", "b", "True while it can be cancelled."),
+    constant(
+        "Deadline",
+        "t",
+        "When it will be stopped, in microseconds since the epoch; 0 if never.",
+    ),
+    changing("EndTime", "t", "When it ended, in microseconds since the epoch; 0 while it has not."),
+    changing("ErrorMessage", "s", "Why it did not complete."),
+    changing(
+        "ErrorName",
+        "s",
+        "The name of the error with which it ended, as a call would give it.",
+    ),
+    changing(
+        "ExpectedEndTime",
+        "t",
+        "When it will have ended, going by its progress so far; 0 if that is not known.",
+    ),
+    counting("FirstSeq", "t", "The number of the oldest message that is kept; 0 if none is."),
+    constant("Id", "s", "Its id, the last element of its path."),
+    counting("LastSeq", "t", "The number of the newest message; 0 if there was none."),
+    constant("Operation", "s", "The name of the operation."),
+    changing("Progress", "d", "How far it is, from 0 to 1."),
+    changing("ProgressValid", "b", "True if Progress says something: the whole is known."),
+    constant("Session", "s", "The session that it was started in; empty if in none."),
+    constant("Signature", "s", "The full name of the protobuf type of its messages."),
+    constant("StartTime", "t", "When it was started, in microseconds since the epoch."),
+    constant("StartedByUID", "u", "The user who started it."),
+    changing(
+        "State",
+        "s",
+        "submitted, working, input_required, completed, failed, cancelled or rejected.",
+    ),
+    constant("Transport", "s", "What it was started on: dbus or grpc."),
+];
+
+/// A property whose changes are told.
+const fn changing(name: &'static str, signature: &'static str, docs: &'static str) -> Property {
+    Property { name, signature, emits: "true", docs }
+}
+
+/// A property that changes too often to be told of before the end.
+const fn counting(name: &'static str, signature: &'static str, docs: &'static str) -> Property {
+    Property { name, signature, emits: "false", docs }
+}
 
 /// The properties that the interface of a service has.
 pub(super) fn of_service(service: &Service) -> &'static [Property] {
@@ -83,7 +131,8 @@ fn agent(service: &Service) -> Vec<(&'static str, Variant<'static>)> {
     ]
 }
 
-fn string(text: &str) -> Variant<'static> {
+/// A text as the value of a property.
+pub(super) fn string(text: &str) -> Variant<'static> {
     Variant::from(text::shown(text).into_owned())
 }
 

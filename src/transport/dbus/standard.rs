@@ -9,7 +9,7 @@ use zbus::{ObjectPath, Type, Variant};
 
 use super::error::{Failure, Standard};
 use super::objects::{Object, Table};
-use super::{introspect, properties};
+use super::{encode, introspect, properties};
 use crate::error::{Error, ErrorKind};
 
 const PEER: &str = "org.freedesktop.DBus.Peer";
@@ -41,6 +41,27 @@ const METHODS: [(&str, &str, StandardMethod); 7] = [
 
 type Properties<'a> = BTreeMap<&'a str, Variant<'static>>;
 type Interfaces<'a> = BTreeMap<&'a str, Properties<'a>>;
+type Managed<'a> = BTreeMap<ObjectPath<'a>, Interfaces<'a>>;
+
+/// An object as the standard interfaces show it.
+pub(super) trait Shown {
+    /// True if it has the interface, a standard one included.
+    fn has_interface(&self, interface: &str) -> bool;
+
+    /// Its interfaces that are its own, not standard ones.
+    fn interfaces(&self) -> Vec<&str>;
+
+    /// Every property of one of its interfaces.
+    fn properties(&self, interface: &str) -> Vec<(&'static str, Variant<'static>)>;
+
+    /// Its introspection document.
+    fn introspection(&self) -> String;
+
+    /// The objects that it lists, if it is an object manager.
+    fn managed(&self) -> Managed<'_> {
+        Managed::new()
+    }
+}
 
 impl StandardMethod {
     /// The method called `member`, of `interface` where one is named. Only the manager has
@@ -74,13 +95,13 @@ impl StandardMethod {
         call: &Header<'_>,
         body: &Body,
         path: &str,
-        table: &Table,
+        object: Option<&dyn Shown>,
     ) -> Result<Message, Failure> {
         let reply = Message::method_return(call);
-        let message = match (self, table.object(path)) {
+        let message = match (self, object) {
             (Self::Ping, _) => reply.build(&()),
             (Self::GetMachineId, _) => reply.build(&machine_id()?),
-            (Self::Introspect, Some(object)) => reply.build(&introspect::object(object)),
+            (Self::Introspect, Some(object)) => reply.build(&object.introspection()),
             (Self::Get, Some(object)) => {
                 let (interface, name): (&str, &str) = arguments(body, "ss")?;
                 reply.build(&get(object, path, interface, name)?)
@@ -98,7 +119,7 @@ impl StandardMethod {
                     format!("{interface}.{name} cannot be set"),
                 ));
             }
-            (Self::GetManagedObjects, Some(_)) => reply.build(&managed_objects(table)),
+            (Self::GetManagedObjects, Some(object)) => reply.build(&object.managed()),
             (_, None) => {
                 return Err(Failure::Standard(
                     Standard::UnknownObject,
@@ -106,13 +127,12 @@ impl StandardMethod {
                 ));
             }
         };
-        message
-            .map_err(|error| Error::internal(format!("the reply cannot be built: {error}")).into())
+        Ok(encode::built(message)?)
     }
 }
 
 /// The arguments of a standard method.
-fn arguments<'a, T>(body: &'a Body, expected: &str) -> Result<T, Failure>
+pub(super) fn arguments<'a, T>(body: &'a Body, expected: &str) -> Result<T, Failure>
 where
     T: serde::Deserialize<'a> + Type,
 {
@@ -124,29 +144,26 @@ where
 }
 
 fn all(
-    object: &Object,
+    object: &dyn Shown,
     path: &str,
     interface: &str,
 ) -> Result<Vec<(&'static str, Variant<'static>)>, Failure> {
     if object.has_interface(interface) {
-        return Ok(properties::all(object, interface));
+        return Ok(object.properties(interface));
     }
     let text = format!("{path} has no interface {interface}");
     Err(Failure::Standard(Standard::UnknownInterface, text))
 }
 
 fn get(
-    object: &Object,
+    object: &dyn Shown,
     path: &str,
     interface: &str,
     name: &str,
 ) -> Result<Variant<'static>, Failure> {
     // An empty name leaves the interface open: the first one that has the property is meant.
     let candidates: Vec<(&'static str, Variant<'static>)> = if interface.is_empty() {
-        properties::interfaces(object)
-            .into_iter()
-            .flat_map(|interface| properties::all(object, interface))
-            .collect()
+        object.interfaces().into_iter().flat_map(|interface| object.properties(interface)).collect()
     } else {
         all(object, path, interface)?
     };
@@ -157,17 +174,41 @@ fn get(
     })
 }
 
-fn managed_objects(table: &Table) -> BTreeMap<ObjectPath<'_>, Interfaces<'_>> {
-    let agents = table.objects().filter(|(_, object)| object.agent().is_some());
-    agents
-        .map(|(path, object)| {
-            let interfaces = properties::interfaces(object).into_iter().map(|interface| {
-                (interface, properties::all(object, interface).into_iter().collect())
-            });
-            // Paths of the table are made of agents' ids, which the contract has checked.
-            (ObjectPath::from_str_unchecked(path), interfaces.collect())
-        })
-        .collect()
+/// An object of the table.
+pub(super) struct InTable<'t> {
+    pub(super) object: &'t Object,
+    pub(super) table: &'t Table,
+}
+
+impl Shown for InTable<'_> {
+    fn has_interface(&self, interface: &str) -> bool {
+        self.object.has_interface(interface)
+    }
+
+    fn interfaces(&self) -> Vec<&str> {
+        properties::interfaces(self.object)
+    }
+
+    fn properties(&self, interface: &str) -> Vec<(&'static str, Variant<'static>)> {
+        properties::all(self.object, interface)
+    }
+
+    fn introspection(&self) -> String {
+        introspect::object(self.object)
+    }
+
+    fn managed(&self) -> Managed<'_> {
+        let agents = self.table.objects().filter(|(_, object)| object.agent().is_some());
+        agents
+            .map(|(path, object)| {
+                let interfaces = properties::interfaces(object).into_iter().map(|interface| {
+                    (interface, properties::all(object, interface).into_iter().collect())
+                });
+                // Paths of the table are made of agents' ids, which the contract has checked.
+                (ObjectPath::from_str_unchecked(path), interfaces.collect())
+            })
+            .collect()
+    }
 }
 
 fn machine_id() -> Result<String, Error> {

@@ -14,7 +14,8 @@ fn push_key(out: &mut Vec<u8>, number: u32, wire_type: WireType) {
     push_varint(out, u64::from(number) << 3 | wire_type as u64);
 }
 
-fn push_varint(out: &mut Vec<u8>, mut value: u64) {
+/// Writes a varint.
+pub(super) fn push_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(low_bits(value) | 0x80);
         value >>= 7;

@@ -5,6 +5,7 @@ fails.
 """
 
 import asyncio
+import json
 import os
 import uuid
 
@@ -141,6 +142,58 @@ async def memory(client: Client) -> None:
     await client.refused(f"{error}.NotFound", key, *call, "Recall", "sa{sv}", key, {})
 
 
+async def tasks(client: Client) -> None:
+    """A detached call by the path that was chosen before, and one on a descriptor."""
+    key = f"dbus-python-{uuid.uuid4()}"
+    remember = (MEMORY, "org.opdbus.Memory1", "Remember", "sva{sv}", key, Variant("s", "x"))
+    path = f"{ROOT}/task/{client.bus.unique_name[1:].replace('.', '_')}_mine"
+    signals: list[Message] = []
+    finished = asyncio.Event()
+
+    def seen(message: Message) -> None:
+        if message.message_type is MessageType.SIGNAL and message.path == path:
+            signals.append(message)
+            if message.member == "Finished":
+                finished.set()
+
+    client.bus.add_message_handler(seen)
+    token = {"detach": Variant("b", True), "handle-token": Variant("s", "mine")}
+    reply = await client.call(*remember, token)
+    assert reply.signature == "o" and reply.body == [path], reply.body
+    await asyncio.wait_for(finished.wait(), 10)
+    client.bus.remove_message_handler(seen)
+    messages = [signal for signal in signals if signal.member == "Message"]
+    assert [message.body[0] for message in messages] == [1], messages
+    assert messages[0].body[2]["version"].value > 0, messages[0].body
+    assert signals[-1].body[:2] == ["completed", ""], signals[-1].body
+    all_of_it = (await client.call(path, PROPERTIES, "GetAll", "s", "org.opdbus.Task1")).body[0]
+    assert all_of_it["State"].value == "completed" and all_of_it["Operation"].value == "Remember"
+    print("ok a detached call has the path that its token says, its message and its end")
+
+    reader, writer = os.pipe()
+    options = {
+        "detach": Variant("b", True),
+        "output-fd": Variant("h", 0),
+        "output-format": Variant("s", "json"),
+    }
+    message = Message(
+        destination=NAME,
+        path=MEMORY,
+        interface="org.opdbus.Memory1",
+        member="Recall",
+        signature="sa{sv}",
+        body=[key, options],
+        unix_fds=[writer],
+    )
+    reply = await client.bus.call(message)
+    os.close(writer)
+    assert reply.message_type is MessageType.METHOD_RETURN, reply.body
+    with open(reader, encoding="utf-8") as lines:
+        text = await asyncio.get_running_loop().run_in_executor(None, lines.read)
+    assert json.loads(text)["value"] == "x", text
+    print("ok output-fd gives the message as a line of JSON and then ends")
+
+
 async def what_is_not_there(client: Client) -> None:
     error = "org.freedesktop.DBus.Error"
     memory = "org.opdbus.Memory1"
@@ -203,7 +256,9 @@ async def contexts_and_chains(client: Client) -> None:
 
 
 async def main() -> None:
-    bus = await MessageBus(bus_address=os.environ["OPDBUS_BUS"]).connect()
+    bus = await MessageBus(
+        bus_address=os.environ["OPDBUS_BUS"], negotiate_unix_fd=True
+    ).connect()
     client = Client(bus)
     nodes = await every_object(client)
     await properties(client, nodes)
@@ -211,6 +266,7 @@ async def main() -> None:
     await manager(client)
     await memory(client)
     await contexts_and_chains(client)
+    await tasks(client)
     await what_is_not_there(client)
     bus.disconnect()
 

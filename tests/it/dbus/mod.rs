@@ -1,8 +1,12 @@
 //! The D-Bus transport on a real bus, driven by a D-Bus client and by foreign programs.
 
 mod calls;
+mod delivery;
+mod descriptors;
 mod lifecycle;
 mod objects;
+mod tasks;
+mod watch;
 
 use std::collections::HashMap;
 use std::process::Command;
@@ -32,7 +36,10 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        let bus = Bus::start();
+        Self::on(Bus::start()).await
+    }
+
+    async fn on(bus: Bus) -> Self {
         let service = Service::new(Config::default());
         let server = start(&bus, &service).await.unwrap();
         let client = connect(&bus).await;

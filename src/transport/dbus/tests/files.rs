@@ -10,7 +10,10 @@ use crate::contract::Contract;
 #[test]
 fn the_interface_files_are_up_to_date() {
     let contract = Contract::built_in().unwrap();
-    let mut files = vec![("org.opdbus.Agent1".to_owned(), introspect::agent_interface_document())];
+    let mut files = vec![
+        ("org.opdbus.Agent1".to_owned(), introspect::agent_interface_document()),
+        ("org.opdbus.Task1".to_owned(), introspect::task_interface_document()),
+    ];
     for service in &contract.services {
         // The probe is in no release.
         if service.id != "probe" {
