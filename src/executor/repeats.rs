@@ -11,20 +11,21 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{Config, Route};
-use crate::call::{Caller, Identity};
+use crate::call::Caller;
 use crate::error::{Error, ErrorKind};
 
 /// What makes two calls the same: the client's name for it, who calls, and what.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     id: Box<str>,
-    identity: Identity,
+    /// The user on whichever transport: what else one of them attests of him does not count.
+    uid: Option<u32>,
     path: String,
 }
 
 impl Key {
     pub(super) fn new(id: Box<str>, caller: &Caller, route: &Route) -> Self {
-        Self { id, identity: caller.identity, path: route.operation.grpc_path.clone() }
+        Self { id, uid: caller.uid(), path: route.operation.grpc_path.clone() }
     }
 }
 

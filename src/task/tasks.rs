@@ -304,6 +304,7 @@ impl Tasks {
         let uid = uid(identity);
         let mut index = self.index();
         self.prune(&mut index);
+        // Of another user's tasks nobody hears that they exist.
         let task = index.get(id).filter(|task| uid.is_some() && task.caller().uid() == uid);
         task.cloned()
             .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no task {id}")))

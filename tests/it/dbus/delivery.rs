@@ -106,6 +106,7 @@ async fn who_cannot_be_asked_gets_its_messages_more_slowly() {
     let mut watch = Watch::new(&world.client);
     let path = watch.begin("Generate", &(300_u32, none())).await;
     assert_eq!(numbers(&watch.until_end(&path).await).len(), 300);
+    assert_eq!(watch.pings, 0);
 
     // A client that reads and never answers.
     let world = World::new().await;
@@ -113,7 +114,29 @@ async fn who_cannot_be_asked_gets_its_messages_more_slowly() {
     let start = Instant::now();
     let path = watch.begin("Generate", &(300_u32, none())).await;
     assert_eq!(numbers(&watch.until_end(&path).await).len(), 300);
-    assert!(start.elapsed() > Duration::from_secs(1), "it was not asked");
+    assert!(start.elapsed() > Duration::from_secs(1), "it was not awaited");
+    assert_eq!(watch.pings, 1, "it is asked once until it answers");
+}
+
+#[tokio::test]
+async fn the_policy_that_comes_with_the_service_lets_it_ask() {
+    // Method calls are denied, as on a system bus, but for what the file allows.
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/dbus/org.opdbus.Agents1.conf");
+    let file = std::fs::read_to_string(file).unwrap();
+    let (_, rules) = file.split_once("<busconfig>").unwrap();
+    let (rules, _) = rules.split_once("</busconfig>").unwrap();
+    let user = format!("user=\"{}\"", nix::unistd::getuid());
+    assert!(rules.contains("user=\"op-dbus\""));
+    let policy = format!(
+        "<policy context=\"default\"><deny send_type=\"method_call\"/>\
+         <allow send_destination=\"org.freedesktop.DBus\"/></policy>{}",
+        rules.replace("user=\"op-dbus\"", &user)
+    );
+    let world = World::on(Bus::start_with(&policy)).await;
+    let mut watch = Watch::new(&world.client);
+    let path = watch.begin("Generate", &(300_u32, none())).await;
+    assert_eq!(numbers(&watch.until_end(&path).await).len(), 300);
+    assert_eq!(watch.pings, 4);
 }
 
 #[tokio::test]

@@ -18,6 +18,8 @@ pub(super) struct Watch {
     /// What came while a reply was awaited.
     before: VecDeque<Message>,
     is_mute: bool,
+    /// How often it was asked whether it has taken what came.
+    pub(super) pings: usize,
 }
 
 impl Watch {
@@ -27,6 +29,7 @@ impl Watch {
             stream: MessageStream::from(client),
             before: VecDeque::new(),
             is_mute: false,
+            pings: 0,
         }
     }
 
@@ -57,6 +60,7 @@ impl Watch {
                     return message.clone();
                 }
                 assert_eq!(header.member().unwrap().as_str(), "Ping");
+                self.pings += 1;
                 if !self.is_mute {
                     self.client.reply(&header, &()).await.unwrap();
                 }

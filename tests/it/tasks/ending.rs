@@ -186,6 +186,9 @@ async fn a_repeated_request_id_gives_the_first_task() {
     let first = start(&service, with_id(1, "a"), "Pace", &pace(3, 10)).await.unwrap();
     let again = start(&service, with_id(1, "a"), "Pace", &pace(3, 10)).await.unwrap();
     assert_eq!(first.id(), again.id());
+    let other_way = Context { request_id: Some("a".into()), ..elsewhere(1) };
+    let again = start(&service, other_way, "Pace", &pace(3, 10)).await.unwrap();
+    assert_eq!(first.id(), again.id(), "also by the other transport");
     assert_eq!(read(&again, 1).await.0, [1, 2, 3]);
     let after = start(&service, with_id(1, "a"), "Pace", &pace(3, 10)).await.unwrap();
     assert_eq!(first.id(), after.id(), "also when it has ended");
