@@ -47,7 +47,7 @@ impl Executor {
     }
 
     /// As [`Executor::start`], for a client that reads the responses as they come: since it reads from
-    /// before the work begins, it misses none.
+    /// before the work begins, it misses none. `changes`: it hears of states and progress as well.
     ///
     /// # Errors
     /// As [`Executor::start`].
@@ -60,10 +60,11 @@ impl Executor {
         route: &Arc<Route>,
         context: Context,
         input: Input,
+        changes: bool,
     ) -> Result<Subscription, Error> {
         let (task, work) = self.open(route, context, input)?;
         // From the first message on, so that one of an earlier call that is gone is told of as a gap.
-        let reader = task.read(Reading { from: 1, is_client: true, changes: false })?;
+        let reader = task.read(Reading { from: 1, is_client: true, changes })?;
         if let Some(work) = work {
             tokio::spawn(work.run());
         }

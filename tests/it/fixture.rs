@@ -135,7 +135,7 @@ impl Service {
         let route = self.executor.find(agent, operation)?;
         let (sender, received) = RawRequests::bounded(1);
         let mut reader =
-            self.executor.start_reading(&route, context, Input::Many(received)).await?;
+            self.executor.start_reading(&route, context, Input::Many(received), false).await?;
         let feed = async move {
             for request in requests {
                 let request = request.map(|request| request.encode_to_vec().into());

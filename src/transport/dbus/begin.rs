@@ -52,7 +52,7 @@ pub(super) async fn task(
         begun.inspect_err(|_| shared.executor.reject(Rejection::InvalidRequest))?;
     let is_detached = options.detach;
     let context = shared.context(call, received, options).await?;
-    let subscription = shared.executor.start_reading(&typed.route, context, input).await?;
+    let subscription = shared.executor.start_reading(&typed.route, context, input, true).await?;
     let task = Arc::clone(subscription.task());
     let path = task_path(task.id());
     let path = ObjectPath::try_from(path.as_str())

@@ -167,7 +167,6 @@ impl Options {
             (self.input.is_some() && !operation.client_streaming, "input-fd", ONE_REQUEST),
             (self.output_format.is_some() && self.output.is_none(), "output-format", NO_OUTPUT),
             (self.input_format.is_some() && self.input.is_none(), "input-format", NO_INPUT),
-            (is_task && self.request_id.is_some(), "request-id", TASK),
         ];
         match out_of_place.into_iter().find(|(is, _, _)| *is) {
             Some((_, option, problem)) => Err(Error::invalid(option, problem)),
@@ -201,8 +200,6 @@ const NO_TASK: &str = "is for calls that become tasks: streams, and others with 
 const ONE_REQUEST: &str = "is for operations whose requests are a stream";
 const NO_OUTPUT: &str = "needs output-fd";
 const NO_INPUT: &str = "needs input-fd";
-const TASK: &str =
-    "is not for calls that become tasks; with the same handle-token a second call is refused";
 
 impl Reserved {
     const fn takes(self) -> &'static str {

@@ -181,7 +181,6 @@ async fn options_that_do_not_go_with_the_call_are_named() {
     let generate = |options| ("Generate", 1_u32, options);
     for (method, count, options) in [
         generate(with("detach", true)),
-        generate(with("request-id", "a")),
         generate(with("input-format", "json")),
         generate(with("output-format", "json")),
     ] {

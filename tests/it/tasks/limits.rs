@@ -30,7 +30,7 @@ async fn so_many_run_at_once() {
     let route = service.executor.find("tasks", "WatchTask").unwrap();
     let request = WatchTaskRequest { id: first.id().to_string(), ..Default::default() };
     let input = Input::One(encoded(&request));
-    let mut view = service.executor.start_reading(&route, context(1), input).await.unwrap();
+    let mut view = service.executor.start_reading(&route, context(1), input, false).await.unwrap();
     assert!(matches!(next(&mut view).await, Some(Event::Message(_))));
     // What ends makes room.
     first.cancel();
@@ -92,7 +92,7 @@ async fn stopping_ends_what_waits_at_once_and_the_rest_after_the_grace() {
     let route = service.executor.find("tasks", "WatchTask").unwrap();
     let request = WatchTaskRequest { id: task.id().to_string(), ..Default::default() };
     let input = Input::One(encoded(&request));
-    let mut view = service.executor.start_reading(&route, context(1), input).await.unwrap();
+    let mut view = service.executor.start_reading(&route, context(1), input, false).await.unwrap();
     assert!(matches!(next(&mut view).await, Some(Event::Message(_))));
     service.executor.drain();
     let error = start(&service, context(1), "Pace", &pace(1, 0)).await.unwrap_err();

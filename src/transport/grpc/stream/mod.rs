@@ -43,7 +43,7 @@ impl Service {
             Input::One(self.read(body, call.arrived, call.metadata.timeout).await?)
         };
         let (route, context, peer) = call.into_context();
-        let subscription = self.executor.start_reading(&route, context, input).await?;
+        let subscription = self.executor.start_reading(&route, context, input, false).await?;
         let task = Arc::clone(subscription.task());
         let limit = self.max_response_bytes;
         let response = if route.operation.server_streaming {
