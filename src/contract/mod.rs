@@ -5,8 +5,10 @@ mod agent;
 mod dbus;
 mod docs;
 mod exact;
+mod failure;
 mod introspect;
 mod json;
+mod key;
 mod schema;
 mod service;
 
@@ -15,6 +17,7 @@ pub use agent::{
     encode, wrong_shape,
 };
 pub use dbus::{Argument, MANAGER_PATH, MethodShape, interface_name, object_path, signature};
+pub use failure::failure;
 pub use introspect::{interface_xml, method_xml};
 pub use json::{json_to_message, message_to_json};
 pub use schema::message_schema;
