@@ -5,9 +5,9 @@ use std::sync::Arc;
 use crate::agents::{self, Start};
 use crate::contract::Contract;
 use crate::error::Error;
-use crate::executor::{self, Executor};
+use crate::executor::{self, Calls, Executor};
 use crate::host::{Host, Local, OnDemand};
-use crate::proto::opdbus::v1::AgentsServiceAgent;
+use crate::proto::opdbus::v1::{AgentsServiceAgent, CallsServiceAgent};
 use crate::registry::{Agents, Registry};
 
 /// Which agents the configuration has started at another time than the build, by id.
@@ -30,7 +30,7 @@ impl Starts {
     }
 }
 
-/// The executor with every agent of this build and op-dbus's own service.
+/// The executor with every agent of this build and op-dbus's own services.
 ///
 /// # Errors
 /// An agent's error if it cannot be built, as when its database cannot be opened.
@@ -55,5 +55,10 @@ pub fn executor(
     let own = Agents::new(&registry, Arc::clone(&setup.metrics), Arc::clone(&setup.status));
     let host = Arc::new(Local::new(Arc::new(AgentsServiceAgent(Arc::new(own)))));
     registry.register(&contract, "opdbus.v1.AgentsService", host)?;
-    Ok(Executor::new(config, registry, Arc::clone(&setup.metrics)))
+    let calls = Arc::new(Calls::default());
+    let host = Arc::new(Local::new(Arc::new(CallsServiceAgent(Arc::clone(&calls)))));
+    registry.register(&contract, "opdbus.v1.CallsService", host)?;
+    let executor = Executor::new(config, registry, Arc::clone(&setup.metrics));
+    calls.serve(&executor);
+    Ok(executor)
 }

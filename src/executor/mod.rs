@@ -4,6 +4,7 @@
 
 mod access;
 mod admit;
+mod calls;
 mod observe;
 mod repeats;
 mod routes;
@@ -30,6 +31,7 @@ use crate::registry::Registry;
 use crate::task::{self, Tasks};
 
 pub use access::Policy;
+pub use calls::{Calls, Config as BatchConfig};
 pub use routes::{Route, Routes, Served};
 
 pub use start::Input;
@@ -58,6 +60,8 @@ pub struct Config {
     pub request_id_max: usize,
     /// The tasks.
     pub tasks: task::Config,
+    /// The batches.
+    pub batch: BatchConfig,
 }
 
 impl Default for Config {
@@ -72,6 +76,7 @@ impl Default for Config {
             request_id_ttl: Duration::from_secs(600),
             request_id_max: 4096,
             tasks: task::Config::default(),
+            batch: BatchConfig::default(),
         }
     }
 }

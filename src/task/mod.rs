@@ -1,6 +1,7 @@
 //! The record of a call that may outlive its connection: its state, its last messages, who reads them,
 //! and how it ended. What the call does and whether it may is not known here.
 
+mod describe;
 mod ring;
 mod subscription;
 mod tasks;

@@ -8,6 +8,7 @@
 )]
 
 mod architecture;
+mod calls;
 mod context_manager;
 mod crash;
 mod ctl;

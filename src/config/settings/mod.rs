@@ -125,7 +125,7 @@ pub(super) fn check(keys: &Keys, sources: &[Source]) -> Result<Settings, Problem
     let settings = Settings {
         dbus: dbus_transport(&mut c, &keys.dbus),
         grpc: grpc_transport(&mut c, &keys.grpc),
-        executor: executor(&mut c, &keys.executor),
+        executor: executor(&mut c, &keys.executor, &keys.batch),
         storage: storage::Config {
             path: c.path(&keys.storage.path).unwrap_or_else(|| {
                 c.reject(&keys.storage.path, "it must name a folder, as \"/var/lib/op-dbus\"");
@@ -213,7 +213,11 @@ fn grpc_transport(c: &mut Checker<'_>, keys: &keys::grpc::Section) -> Option<Grp
     keys.enabled.value.then_some(config)
 }
 
-fn executor(c: &mut Checker<'_>, keys: &keys::executor::Section) -> executor::Config {
+fn executor(
+    c: &mut Checker<'_>,
+    keys: &keys::executor::Section,
+    batch: &keys::batch::Section,
+) -> executor::Config {
     let timeouts = 1..=MAX_TIMEOUT_MS;
     let config = executor::Config {
         max_in_flight: c.size(&keys.max_in_flight, 1..=65_536, "calls"),
@@ -228,6 +232,12 @@ fn executor(c: &mut Checker<'_>, keys: &keys::executor::Section) -> executor::Co
         request_id_ttl: c.millis(&keys.request_id_ttl_ms, timeouts),
         request_id_max: c.size(&keys.request_id_max, 1..=1_000_000, "results"),
         tasks: task::Config::default(),
+        batch: executor::BatchConfig {
+            max_items: c.size(&batch.max_items, 1..=5000, "calls"),
+            max_parallel: c.size(&batch.max_parallel, 1..=1024, "calls"),
+            max_result_bytes: c.size(&batch.max_result_bytes, 1024..=1 << 30, "bytes"),
+            max_running: c.size(&batch.max_running, 1..=65_536, "batches"),
+        },
     };
     c.not_above(&keys.default_timeout_ms, &keys.max_timeout_ms);
     c.not_above(&keys.max_in_flight_per_agent, &keys.max_in_flight);
