@@ -38,6 +38,7 @@
 pub mod agents;
 pub mod call;
 pub mod client;
+pub mod compat;
 pub mod config;
 pub mod contract;
 pub mod ctl;

@@ -1,11 +1,11 @@
-//! The memory agent: durable writes beside SQLite itself, reads beside a ping.
+//! The memory agent: durable writes beside SQLite itself, reads beside a ping, batches beside a read.
 
 use std::path::Path;
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use op_dbus::proto::opdbus::agent::memory::v1::{RecallRequest, RememberRequest};
-use op_dbus::proto::opdbus::v1::PingRequest;
+use op_dbus::proto::opdbus::v1::{BatchCallRequest, BatchItem, PingRequest};
 use prost::Message;
 use rusqlite::{Connection, params};
 
@@ -15,6 +15,7 @@ use crate::parties::{self, Daemon};
 
 const REMEMBER: &str = "/opdbus.agent.memory.v1.MemoryService/Remember";
 const RECALL: &str = "/opdbus.agent.memory.v1.MemoryService/Recall";
+const BATCH: &str = "/opdbus.v1.CallsService/BatchCall";
 const KEYS: u64 = 20_000;
 
 /// Measures writes in both modes and reads.
@@ -22,6 +23,7 @@ pub fn run(plan: &Plan) {
     writes(plan, "full");
     writes(plan, "normal");
     reads(plan);
+    batches(plan);
 }
 
 /// On both cores, because the disk is waited for on a thread of its own.
@@ -61,7 +63,7 @@ fn reads(plan: &Plan) {
     for in_flight in [1, 64] {
         heading(&format!("Recall, 100-byte values, {in_flight} in flight, one core"));
         let mut ping = Client::connect(&daemon.socket());
-        let mut recall = Client::connect(&daemon.socket());
+        let mut client = Client::connect(&daemon.socket());
         let payload: Bytes = PingRequest { payload: vec![7; 64].into() }.encode_to_vec().into();
         let mut parties: Vec<Party<'_>> = vec![
             (
@@ -71,20 +73,63 @@ fn reads(plan: &Plan) {
                     ping.sample(PING, in_flight, plan, move |_| payload.clone())
                 }),
             ),
-            (
-                "op-dbus Recall",
-                Box::new(move || {
-                    recall.sample(RECALL, in_flight, plan, |number| {
-                        let key = format!("key-{:08}", number % 1000);
-                        RecallRequest { key, ..RecallRequest::default() }.encode_to_vec().into()
-                    })
-                }),
-            ),
+            ("op-dbus Recall", Box::new(move || client.sample(RECALL, in_flight, plan, recall))),
         ];
         let figures = in_turns(plan, &mut parties);
         rows(&parties, &figures);
     }
     parties::unpin();
+}
+
+/// A hundred recalls in one call, beside one.
+fn batches(plan: &Plan) {
+    parties::pin();
+    let daemon = Daemon::start("normal");
+    Client::connect(&daemon.socket()).sample(
+        REMEMBER,
+        64,
+        &Plan { runs: 1, millis: 2000 },
+        remember,
+    );
+    heading("100 recalls in a batch, 100-byte values, one core");
+    let item = |number: u64| BatchItem {
+        agent: "memory".into(),
+        operation: "Recall".into(),
+        request: Some(recall(number)),
+        ..BatchItem::default()
+    };
+    let json = |number: u64| BatchItem {
+        arguments: format!(r#"{{"key":"key-{number:08}"}}"#),
+        request: None,
+        ..item(number)
+    };
+    let batch = |item: &dyn Fn(u64) -> BatchItem, parallel: bool| -> Bytes {
+        let items = (0..100).map(item).collect();
+        BatchCallRequest { items, parallel, ..BatchCallRequest::default() }.encode_to_vec().into()
+    };
+    let mut one = Client::connect(&daemon.socket());
+    let mut parties: Vec<Party<'_>> =
+        vec![("op-dbus Recall", Box::new(move || one.sample(RECALL, 1, plan, recall)))];
+    for (name, request) in [
+        ("op-dbus BatchCall, encoded", batch(&item, false)),
+        ("op-dbus BatchCall, encoded, parallel", batch(&item, true)),
+        ("op-dbus BatchCall, JSON", batch(&json, false)),
+    ] {
+        let mut client = Client::connect(&daemon.socket());
+        let sample = Box::new(move || {
+            let request = request.clone();
+            client.sample(BATCH, 1, plan, move |_| request.clone())
+        });
+        parties.push((name, sample));
+    }
+    let figures = in_turns(plan, &mut parties);
+    rows(&parties, &figures);
+    parties::unpin();
+}
+
+fn recall(number: u64) -> Bytes {
+    let key = format!("key-{:08}", number % 1000);
+    RecallRequest { key, ..RecallRequest::default() }.encode_to_vec().into()
 }
 
 /// A request whose value differs each time: SQLite skips the write of an equal one.

@@ -132,6 +132,12 @@ sections! {
         request_id_max: i64 = 4096,
         policy: String = "allow-local".to_owned(),
     }
+    batch {
+        max_items: i64 = 1000,
+        max_parallel: i64 = 16,
+        max_result_bytes: i64 = 3_145_728,
+        max_running: i64 = 256,
+    }
     tasks {
         max_running: i64 = 8192,
         max_running_per_caller: i64 = 2048,

@@ -8,6 +8,7 @@ mod exact;
 mod failure;
 mod introspect;
 mod json;
+mod key;
 mod long_text;
 mod schema;
 mod service;

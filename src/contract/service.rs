@@ -9,6 +9,7 @@ use prost_reflect::{
 
 use super::dbus::{self, MethodShape};
 use super::docs::{Docs, summary};
+use super::key;
 use crate::error::{Error, ErrorKind};
 use crate::proto::DESCRIPTOR_SET;
 use crate::proto::opdbus::v1::{Activation, AgentOptions, OperationOptions, Risk};
@@ -100,6 +101,9 @@ pub struct Operation {
     /// True if calling it as a stream or on request makes a task that is kept: it belongs to an agent
     /// and is no mere view.
     pub is_agents: bool,
+    /// The number of the request's field that names the one thing which it works on; `None`: it may
+    /// work on everything that the agent has.
+    pub key: Option<u32>,
     /// How it looks on D-Bus.
     pub shape: MethodShape,
 }
@@ -254,6 +258,7 @@ impl Reader {
         let risk = if forgotten { Risk::Admin } else { options.risk() };
         let level =
             method.method_descriptor_proto().options.as_ref().map(|o| o.idempotency_level());
+        let key = (!options.key.is_empty()).then(|| key::number(&method.input(), &options.key));
         Ok(Operation {
             index,
             name: method.name().to_owned(),
@@ -282,6 +287,7 @@ impl Reader {
             server_streaming: method.is_server_streaming(),
             waits: options.waits || agent.gateway,
             lossy: options.lossy,
+            key: key.transpose()?,
             is_agents: !agent.manager && !agent.gateway,
         })
     }

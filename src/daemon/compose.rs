@@ -5,11 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::agents::{self, Start};
+use crate::compat::op_chat;
 use crate::contract::Contract;
 use crate::error::Error;
-use crate::executor::{self, Executor};
+use crate::executor::{self, Calls, Executor};
 use crate::host::{Activated, Life, Local, Plan};
-use crate::proto::opdbus::v1::{AgentsServiceAgent, SessionsServiceAgent, TasksServiceAgent};
+use crate::proto::opdbus::v1::{
+    AgentsServiceAgent, CallsServiceAgent, SessionsServiceAgent, TasksServiceAgent,
+};
 use crate::registry::{Agents, Registry};
 use crate::session::{self, Sessions};
 use crate::task::{self, Tasks};
@@ -78,7 +81,21 @@ pub fn executor(
     let own = session::Service::new(Arc::clone(&sessions));
     let host = Arc::new(Local::new(Arc::new(SessionsServiceAgent(Arc::new(own)))));
     registry.register(&contract, "opdbus.v1.SessionsService", host)?;
-    Ok(Executor::new(config, registry, Arc::clone(&setup.metrics), tasks, sessions))
+    let executor = Executor::new(config, registry, Arc::clone(&setup.metrics), tasks, sessions);
+    serve_callers(&executor, &contract)?;
+    Ok(executor)
+}
+
+/// Adds the services that make calls themselves, and so need the executor.
+fn serve_callers(executor: &Arc<Executor>, contract: &Contract) -> Result<(), Error> {
+    let calls = CallsServiceAgent(Arc::new(Calls::new(executor)));
+    let calls = Arc::new(Local::new(Arc::new(calls)));
+    executor.registry().register(contract, "opdbus.v1.CallsService", calls)?;
+    for (service, agent) in op_chat::services(executor) {
+        executor.registry().register(contract, service, Arc::new(Local::new(agent)))?;
+    }
+    executor.refresh();
+    Ok(())
 }
 
 fn sessions(

@@ -17,7 +17,8 @@ const MISSING_AGENT: &str = "[agents] names ";
 const NEEDS_RESTART: &str = "a restart is needed for ";
 
 /// What a reload takes up: whole sections (`executor.`) and single keys.
-const TAKEN_UP: [&str; 6] = ["client.", "daemon.", "executor.", "log.level", "sessions.", "tasks."];
+const TAKEN_UP: [&str; 7] =
+    ["batch.", "client.", "daemon.", "executor.", "log.level", "sessions.", "tasks."];
 
 /// Reads the configuration anew, and puts it in force if it is without fault.
 pub(super) fn reload(service: &mut Service) {

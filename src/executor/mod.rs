@@ -4,6 +4,7 @@
 
 mod access;
 mod admit;
+mod calls;
 mod observe;
 mod repeats;
 mod routes;
@@ -32,6 +33,7 @@ use crate::session::{self, InSession, Sessions};
 use crate::task::{self, Tasks};
 
 pub use access::Policy;
+pub use calls::{Calls, Config as BatchConfig};
 pub use routes::{Route, Routes, Served};
 
 pub use start::Input;
@@ -63,6 +65,8 @@ pub struct Config {
     pub tasks: task::Config,
     /// The sessions.
     pub sessions: session::Config,
+    /// The batches.
+    pub batch: BatchConfig,
 }
 
 impl Default for Config {
@@ -78,6 +82,7 @@ impl Default for Config {
             request_id_max: 4096,
             tasks: task::Config::default(),
             sessions: session::Config::default(),
+            batch: BatchConfig::default(),
         }
     }
 }

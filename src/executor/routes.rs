@@ -28,6 +28,11 @@ impl Route {
     pub(super) fn is_call_json(&self) -> bool {
         self.operation.grpc_path == CALL_JSON
     }
+
+    /// True if the work of the operation is that of other calls: it makes them, or waits for them.
+    pub(super) fn makes_calls(&self) -> bool {
+        self.is_call_json() || (self.operation.waits && !self.operation.is_agents)
+    }
 }
 
 /// One service with its routes, by position of the operation.

@@ -39,6 +39,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "session", "task",
         ],
     ),
+    ("compat", &["call", "contract", "error", "executor", "proto", "session", "task"]),
     ("session", BELOW_SESSION),
     ("task", BELOW_TASK),
     ("registry", &["call", "contract", "error", "events", "host", "metrics", "proto", "status"]),
@@ -63,6 +64,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 const EVERYTHING_BELOW_DAEMON: &[&str] = &[
     "agents",
     "call",
+    "compat",
     "config",
     "contract",
     "error",

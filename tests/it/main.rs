@@ -9,6 +9,7 @@
 
 mod activation;
 mod architecture;
+mod calls;
 mod context_manager;
 mod crash;
 mod ctl;

@@ -11,6 +11,7 @@ use crate::proto::op_chat::agents::{
     StartChainRequest, StartChainResponse, ThinkRequest, ThinkResponse,
 };
 use crate::proto::opdbus::agent::sequential_thinking::v1 as own;
+use own::watch_chain_response::Event;
 
 const AGENT: &str = "sequential_thinking";
 
@@ -62,7 +63,7 @@ impl SequentialThinkingAgent for OpChat {
         let mut stream = self.inner.stream_of(inner, AGENT, "WatchChain", &watch).await?;
         while let Some(payload) = next(&mut stream).await? {
             let event: own::WatchChainResponse = decode(payload)?;
-            if let Some(step) = &event.step {
+            if let Some(Event::Step(step)) = &event.event {
                 replies.send(answer(&chain_id, step, status(step))).await?;
             }
         }

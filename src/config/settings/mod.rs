@@ -260,10 +260,20 @@ fn executor(c: &mut Checker<'_>, all: &Keys) -> executor::Config {
         request_id_max: c.size(&keys.request_id_max, 1..=1_000_000, "results"),
         tasks: tasks(c, &all.tasks),
         sessions: sessions(c, &all.sessions),
+        batch: batch(c, &all.batch),
     };
     c.not_above(&keys.default_timeout_ms, &keys.max_timeout_ms);
     c.not_above(&keys.max_in_flight_per_agent, &keys.max_in_flight);
     config
+}
+
+fn batch(c: &mut Checker<'_>, keys: &keys::batch::Section) -> executor::BatchConfig {
+    executor::BatchConfig {
+        max_items: c.size(&keys.max_items, 1..=5000, "calls"),
+        max_parallel: c.size(&keys.max_parallel, 1..=1024, "calls"),
+        max_result_bytes: c.size(&keys.max_result_bytes, 1024..=1 << 30, "bytes"),
+        max_running: c.size(&keys.max_running, 1..=65_536, "batches"),
+    }
 }
 
 fn tasks(c: &mut Checker<'_>, keys: &keys::tasks::Section) -> task::Config {

@@ -21,13 +21,13 @@ use zbus::{Connection, Variant};
 use crate::fixture::{Bus, Service};
 
 const NAME: &str = "org.opdbus.Agents1";
-const MANAGER: &str = "/org/opdbus/Agents1";
+pub const MANAGER: &str = "/org/opdbus/Agents1";
 const PROBE: &str = "/org/opdbus/Agents1/agent/probe";
 
-type Options<'a> = HashMap<&'a str, Variant<'a>>;
+pub type Options<'a> = HashMap<&'a str, Variant<'a>>;
 
 /// A bus with op-dbus on it, and a client.
-struct World {
+pub struct World {
     bus: Bus,
     service: Service,
     server: Option<Server>,
@@ -35,7 +35,7 @@ struct World {
 }
 
 impl World {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         Self::on(Bus::start()).await
     }
 
@@ -46,7 +46,13 @@ impl World {
         Self { bus, service, server: Some(server), client }
     }
 
-    async fn call<B>(&self, path: &str, interface: Option<&str>, method: &str, body: &B) -> Reply
+    pub async fn call<B>(
+        &self,
+        path: &str,
+        interface: Option<&str>,
+        method: &str,
+        body: &B,
+    ) -> Reply
     where
         B: serde::Serialize + zbus::DynamicType,
     {
@@ -83,7 +89,7 @@ impl World {
 }
 
 /// The reply, or name and text of the error.
-type Reply = Result<Message, (String, String)>;
+pub type Reply = Result<Message, (String, String)>;
 
 async fn call<B>(
     client: &Connection,
@@ -125,7 +131,7 @@ async fn connect(bus: &Bus) -> Connection {
 
 /// Asserts that a call failed with this error, and gives its text.
 #[track_caller]
-fn failed(reply: Reply, name: &str) -> String {
+pub fn failed(reply: Reply, name: &str) -> String {
     let (found, text) = reply.expect_err("the call must fail");
     assert_eq!(found, name, "{text}");
     text
@@ -135,7 +141,7 @@ fn none() -> Options<'static> {
     HashMap::new()
 }
 
-fn with<'a>(name: &'a str, value: impl Into<Variant<'a>>) -> Options<'a> {
+pub fn with<'a>(name: &'a str, value: impl Into<Variant<'a>>) -> Options<'a> {
     HashMap::from([(name, value.into())])
 }
 
