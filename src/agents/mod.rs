@@ -22,6 +22,15 @@ pub struct Setup {
     pub metrics: Arc<Metrics>,
     /// Where it notes what an administrator should know.
     pub status: Arc<Status>,
+    /// What an administrator sets for single agents.
+    pub settings: Settings,
+}
+
+/// What an administrator sets for single agents.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// The memory (`[memory]`).
+    pub memory: memory::Config,
 }
 
 /// An agent of this build.

@@ -59,6 +59,7 @@ impl Service {
             storage: settings.storage.clone(),
             metrics: Arc::clone(&metrics),
             status: Arc::clone(&status),
+            settings: settings.agent_settings.clone(),
         };
         let starts = compose::Starts {
             with_daemon: settings.agents.run_on_connection.clone(),

@@ -100,6 +100,7 @@ impl Service {
             },
             metrics: Arc::new(Metrics::new().unwrap()),
             status: Arc::clone(&status),
+            settings: op_dbus::agents::Settings::default(),
         };
         let executor = compose::executor(config, &setup, &compose::Starts::default()).unwrap();
         Self { executor, status, folder }

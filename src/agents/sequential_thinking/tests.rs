@@ -7,8 +7,8 @@ use tempfile::TempDir;
 
 use super::limits::{MAX_AGE, MAX_CHAINS};
 use super::{Gained, Gauges, Sweep, gauges, schema, sweep, time};
-use crate::agents::Setup;
 use crate::agents::sequential_thinking::SequentialThinking;
+use crate::agents::{Settings, Setup};
 use crate::call::{Caller, Context, Identity, Transport};
 use crate::error::ErrorKind;
 use crate::metrics::Metrics;
@@ -24,6 +24,7 @@ fn setup(folder: &TempDir) -> Setup {
         storage: storage::Config { path: folder.path().to_owned(), durability: Durability::Normal },
         metrics: Arc::new(Metrics::new().unwrap()),
         status: Arc::new(Status::default()),
+        settings: Settings::default(),
     }
 }
 

@@ -19,6 +19,7 @@ fn open(folder: &Path, config: Config) -> ContextManager {
         storage: storage::Config { path: folder.to_owned(), durability: Durability::Normal },
         metrics: Arc::new(Metrics::new().unwrap()),
         status: Arc::new(Status::default()),
+        settings: op_dbus::agents::Settings::default(),
     };
     ContextManager::open(&setup, config).unwrap()
 }
