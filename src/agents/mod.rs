@@ -22,14 +22,14 @@ pub struct Setup {
     pub metrics: Arc<Metrics>,
     /// Where it notes what an administrator should know.
     pub status: Arc<Status>,
-    /// What an administrator sets for single agents.
+    /// The bounds of each.
     pub settings: Settings,
 }
 
-/// What an administrator sets for single agents.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The bounds of what each agent keeps.
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// The memory (`[memory]`).
+    /// The memory's.
     pub memory: memory::Config,
 }
 

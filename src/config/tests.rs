@@ -109,6 +109,8 @@ fn the_defaults_are_those_of_the_modules() {
     let expected = crate::executor::Config::default();
     assert_eq!(format!("{:?}", settings.executor), format!("{expected:?}"));
     assert_eq!(settings.log, super::Log::default());
+    let expected = crate::agents::Settings::default();
+    assert_eq!(format!("{:?}", settings.agent_settings), format!("{expected:?}"));
 }
 
 /// `etc/grpc.toml` with its `#key = value` lines turned into values.

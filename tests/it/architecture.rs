@@ -18,7 +18,16 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("daemon", EVERYTHING_BELOW_DAEMON),
     (
         "config",
-        &["error", "executor", "session", "storage", "task", "transport::dbus", "transport::grpc"],
+        &[
+            "agents",
+            "error",
+            "executor",
+            "session",
+            "storage",
+            "task",
+            "transport::dbus",
+            "transport::grpc",
+        ],
     ),
     ("transport", &[]),
     ("transport::dbus", BELOW_TRANSPORT),

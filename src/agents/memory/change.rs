@@ -286,18 +286,11 @@ impl<'a> Change<'a> {
                     new.tags,
                     new.value
                 ])?;
+            self.database
+                .prepare_cached("INSERT INTO created VALUES (?1, ?2, last_insert_rowid())")?
+                .execute(params![self.scope.uid, version])?;
         }
-        self.tell(|scope| Event {
-            revision: version,
-            namespace: scope.namespace.clone(),
-            key: key.to_owned(),
-            kind: WatchEvent::Put,
-            time: updated_at,
-            expires_at: new.expires_at,
-            tags: new.tags.to_owned(),
-            value: new.value.to_owned(),
-            ..Event::default()
-        });
+        self.tell(|scope| Event::put(scope, key, version, updated_at, new));
         Ok(version)
     }
 

@@ -9,7 +9,8 @@ pub struct Config {
     pub max_keys: u64,
     /// How many bytes his keys, values and labels may take (`memory.max_bytes`).
     pub max_bytes: u64,
-    /// How many versions of a key are kept, the current one included (`memory.max_versions`).
+    /// How many versions of a key are kept, the current one included, 2 at least
+    /// (`memory.max_versions`).
     pub max_versions: u32,
     /// How long a version is kept once it is not the current one (`memory.history_days`).
     pub history_age: Duration,

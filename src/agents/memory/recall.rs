@@ -213,7 +213,7 @@ impl<'a> Chain<'a> {
                     .query_row([entry.id], Kept::read)?,
             ),
         };
-        Ok(Self { database, uid: scope.uid, next, left: config.max_versions.max(1) })
+        Ok(Self { database, uid: scope.uid, next, left: config.max_versions.max(2) })
     }
 }
 

@@ -10,6 +10,9 @@ use super::search::Index;
 /// How many rows one change deletes at most to make room; the sweeper does what is left.
 const MAX_PRUNED: i64 = 10_000;
 
+/// How many of a user's last changes can be told at least, as long as their versions are kept.
+const TOLD: i64 = 100_000;
+
 /// Drops the versions of a key that are too many. It lets twice as many come together first, so
 /// that a key that changes often is not walked at every change.
 pub(super) fn trim(
@@ -19,7 +22,7 @@ pub(super) fn trim(
     old: &Entry,
     newest: i64,
 ) -> Result<(), rusqlite::Error> {
-    let kept = config.max_versions.max(1);
+    let kept = config.max_versions.max(2);
     if old.depth + 1 < kept.saturating_mul(2) {
         return Ok(());
     }
@@ -115,7 +118,7 @@ pub(super) fn drop_history(
     database
         .prepare_cached("DELETE FROM history WHERE uid = ?1 AND replaced_by <= ?2")?
         .execute(params![uid, last])?;
-    compact(database, uid, last - 1)?;
+    compact(database, uid, last)?;
     free_history(database, uid, bytes)
 }
 
@@ -152,6 +155,21 @@ pub(super) fn forget_entry(
 ) -> Result<(), rusqlite::Error> {
     database.prepare_cached("DELETE FROM trimmed WHERE entry = ?1")?.execute([id])?;
     index.map_or(Ok(()), |index| index.remove(database, id))
+}
+
+/// Drops what is only needed to tell what changed long ago.
+pub(super) fn drop_old_creations(database: &Connection) -> Result<(), rusqlite::Error> {
+    let users = database
+        .prepare_cached("SELECT uid, revision - ?1 FROM usage WHERE revision - compacted > ?1 * 2")?
+        .query_map([TOLD], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<Vec<(u32, i64)>, _>>()?;
+    for (uid, revision) in users {
+        database
+            .prepare_cached("DELETE FROM created WHERE uid = ?1 AND revision <= ?2")?
+            .execute(params![uid, revision])?;
+        compact(database, uid, revision)?;
+    }
+    Ok(())
 }
 
 /// Notes that changes up to `revision` may be dropped.

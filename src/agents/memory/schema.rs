@@ -72,8 +72,14 @@ CREATE INDEX history_batch ON history (uid, batch) WHERE batch IS NOT NULL;
 ";
 
 const SECOND: &str = "
--- What changed since a revision, for Watch and for the index of words.
-CREATE INDEX entry_version ON entry (uid, version);
+-- The keys that were stored for the first time, by the revision that did it. With the history, which
+-- has a row for every other change, it tells what changed since a revision.
+CREATE TABLE created (
+    uid INTEGER NOT NULL,
+    revision INTEGER NOT NULL,
+    entry INTEGER NOT NULL,
+    PRIMARY KEY (uid, revision)
+) WITHOUT ROWID;
 
 -- Of the revisions up to `compacted` some may be dropped, whichever keys they were of. What an older
 -- op-dbus dropped is not known.
@@ -95,9 +101,11 @@ CREATE TABLE session (
 ) WITHOUT ROWID;
 
 -- The users who have an index of words (`words_<uid>`), and up to which revision it goes. It is made
--- with a user's first search.
+-- with a user's first search; while it is, `namespace` and `key` say up to which key of that revision.
 CREATE TABLE indexed (
     uid INTEGER PRIMARY KEY,
-    revision INTEGER NOT NULL
+    revision INTEGER NOT NULL,
+    namespace TEXT,
+    key TEXT
 );
 ";

@@ -9,7 +9,7 @@ use rusqlite::{Connection, params};
 use super::Shared;
 use super::change::{Change, Entry, Gained, Made, Removal, entry_columns};
 use super::fields::Scope;
-use super::room::{drop_history, prune_history, prune_removals};
+use super::room::{drop_history, drop_old_creations, prune_history, prune_removals};
 use super::{search, session, time};
 use crate::storage::{Chore, Failure};
 
@@ -37,6 +37,9 @@ impl Chore for Sweep {
         let (made, mut more) = expire(database, &self.0, now)?;
         let (gained, left) = session::drop_idle(database, now)?;
         more |= left;
+        // Before the history goes, from which the indexes learn what changed.
+        more |= search::catch_up_some(database)?;
+        drop_old_creations(database)?;
         let oldest = now.saturating_sub(time::micros(config.history_age));
         let uids = database
             .prepare_cached("SELECT uid FROM usage WHERE history_bytes > 0 OR removed > 0")?
@@ -47,7 +50,6 @@ impl Chore for Sweep {
             more |= drop_old_removals(database, uid, oldest)?;
             more |= prune_history(database, config, uid)?;
         }
-        more |= search::catch_up_some(database)?;
         Ok((Swept { made, gained }, more))
     }
 

@@ -11,12 +11,13 @@ use tracing::level_filters::LevelFilter;
 use super::keys::{self, Key, Keys};
 use super::problem::Problems;
 use super::read::Source;
-use crate::agents::{self, memory};
+use crate::agents;
 use crate::executor::{self, Policy};
 use crate::storage::{self, Durability};
 use crate::task;
 use crate::transport::{dbus, grpc};
 
+mod agent_bounds;
 mod checker;
 
 use checker::Checker;
@@ -35,6 +36,8 @@ pub struct Settings {
     pub executor: executor::Config,
     /// Where and how state is kept.
     pub storage: storage::Config,
+    /// The bounds of what each agent keeps.
+    pub agent_settings: agents::Settings,
     /// Where the metrics are served over HTTP.
     pub metrics: MetricsEndpoint,
     /// The log.
@@ -45,8 +48,6 @@ pub struct Settings {
     pub client: Client,
     /// The agents that the configuration names.
     pub agents: AgentLists,
-    /// What it sets for single agents.
-    pub agent_settings: agents::Settings,
 }
 
 /// The gRPC transport's settings, without the sockets that only the running process has.
@@ -139,12 +140,12 @@ pub(super) fn check(keys: &Keys, sources: &[Source]) -> Result<Settings, Problem
                 [("full", Durability::Full), ("normal", Durability::Normal)],
             ),
         },
+        agent_settings: agents::Settings { memory: agent_bounds::memory(&mut c, &keys.memory) },
         metrics: metrics(&mut c, keys),
         log: log(&mut c, &keys.log),
         drain_grace: c.millis(&keys.daemon.drain_grace_ms, 0..=600_000),
         client: client(&mut c, &keys.client),
-        agents: agents(&mut c, &keys.agents),
-        agent_settings: agents::Settings { memory: memory(&mut c, &keys.memory) },
+        agents: agent_lists(&mut c, &keys.agents),
     };
     if !keys.dbus.enabled.value && !keys.grpc.enabled.value {
         c.reject(&keys.grpc.enabled, "dbus.enabled and grpc.enabled are both false, so nobody could call; enable one of them");
@@ -238,26 +239,6 @@ fn executor(c: &mut Checker<'_>, keys: &keys::executor::Section) -> executor::Co
     config
 }
 
-fn memory(c: &mut Checker<'_>, keys: &keys::memory::Section) -> memory::Config {
-    let days = c.size(&keys.history_days, 0..=36_500, "days") as u64;
-    let mut count = |key, range, unit| u32::try_from(c.size(key, range, unit)).unwrap_or(u32::MAX);
-    let max_versions = count(&keys.max_versions, 1..=10_000, "versions");
-    let max_forget = count(&keys.max_forget, 1..=1_000_000, "keys");
-    let max_atomic = count(&keys.max_atomic, 1..=1_000_000, "values");
-    let max_watchers = count(&keys.max_watchers, 0..=1_000_000, "streams");
-    memory::Config {
-        max_keys: c.size(&keys.max_keys, 1..=10_000_000, "keys") as u64,
-        max_bytes: c.size(&keys.max_bytes, 1024..=1 << 40, "bytes") as u64,
-        max_versions,
-        history_age: Duration::from_secs(days * 24 * 3600),
-        max_history_bytes: c.size(&keys.max_history_bytes, 0..=1 << 40, "bytes") as u64,
-        max_forget,
-        max_atomic,
-        max_atomic_bytes: c.size(&keys.max_atomic_bytes, 1024..=1 << 30, "bytes") as u64,
-        max_watchers,
-    }
-}
-
 fn metrics(c: &mut Checker<'_>, keys: &Keys) -> MetricsEndpoint {
     let endpoint = MetricsEndpoint {
         unix: c.socket_path(&keys.metrics.unix),
@@ -316,7 +297,7 @@ fn client(c: &mut Checker<'_>, keys: &keys::client::Section) -> Client {
     }
 }
 
-fn agents(c: &mut Checker<'_>, keys: &keys::agents::Section) -> AgentLists {
+fn agent_lists(c: &mut Checker<'_>, keys: &keys::agents::Section) -> AgentLists {
     let mut named = BTreeSet::new();
     for key in [&keys.run_on_connection, &keys.on_demand] {
         for id in &key.value {

@@ -3,6 +3,7 @@
 mod bulk;
 mod expiry;
 mod keys;
+mod killed;
 mod searching;
 mod sessions;
 mod transactions;

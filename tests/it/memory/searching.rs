@@ -97,10 +97,10 @@ async fn a_search_sees_what_was_answered_and_nothing_that_is_gone() {
     for round in 0..20 {
         let key = format!("k{round}");
         user.remember(&key, json!(format!("word number{round}"))).await;
-        assert_eq!(keys(&user, query(&format!("number{round}"))).await, [key.clone()]);
+        assert_eq!(keys(&user, query(&format!("number{round}"))).await, std::slice::from_ref(&key));
         user.remember(&key, json!(format!("changed to{round}"))).await;
         assert!(keys(&user, query(&format!("number{round}"))).await.is_empty());
-        assert_eq!(keys(&user, query(&format!("to{round}"))).await, [key.clone()]);
+        assert_eq!(keys(&user, query(&format!("to{round}"))).await, std::slice::from_ref(&key));
         user.ok("Forget", json!({"key": key})).await;
         assert!(keys(&user, query(&format!("to{round}"))).await.is_empty());
     }
@@ -123,4 +123,22 @@ async fn many_keys_are_indexed_before_the_first_answer() {
     }
     assert_eq!(keys(&user, query("rare699")).await, ["k699"]);
     assert_eq!(keys(&user, SearchRequest { limit: 100, ..query("common") }).await.len(), 100);
+}
+
+#[tokio::test]
+async fn a_search_that_makes_no_sense_is_refused() {
+    let user = User::new();
+    for (request, field) in [
+        (json!({"query": ""}), "query"),
+        (json!({"query": "\"a"}), "query"),
+        (json!({"query": "- * ()"}), "query"),
+        (json!({"query": "a ".repeat(33)}), "query"),
+        (json!({"query": "a".repeat(4097)}), "query"),
+        (json!({"query": "a", "limit": 101}), "limit"),
+        (json!({"query": "a", "namespaces": ["n", ""]}), "namespaces[1]"),
+        (json!({"query": "a", "scope": "SCOPE_SESSION"}), "scope"),
+    ] {
+        let error = user.refused("Search", request.clone()).await;
+        assert_eq!(error.fact("field"), Some(field), "{request}: {error}");
+    }
 }

@@ -2,17 +2,19 @@
 //! alone, because whose session a call may name is not its business.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{self, Poll};
 
 use bytes::Bytes;
 use op_dbus::agents::{Settings, Setup, memory};
 use op_dbus::call::{Caller, Context, Identity, SessionScope, Transport};
-use op_dbus::contract::{Agent, Contract};
+use op_dbus::contract::{Agent, Contract, RawReplies, RawRequests, ReplySink};
 use op_dbus::error::{Error, ErrorKind};
 use op_dbus::metrics::Metrics;
 use op_dbus::proto::opdbus::agent::memory::v1::{
     ForgetRequest, ForgetResponse, ListRequest, ListResponse, RecallRequest, RecallResponse,
     RememberRequest, RememberResponse, Scope, SearchRequest, SearchResponse, StatsRequest,
-    StatsResponse,
+    StatsResponse, WatchRequest,
 };
 use op_dbus::storage::{self, Durability};
 use prost::Message;
@@ -65,10 +67,7 @@ impl Lone {
     async fn text(&self, context: &Context, scope: i32, key: &str) -> Option<String> {
         let request = RecallRequest { key: key.into(), scope, ..RecallRequest::default() };
         match self.call::<RecallResponse>(context, "Recall", request).await {
-            Ok(answer) => match answer.value.unwrap().kind.unwrap() {
-                prost_types::value::Kind::StringValue(text) => Some(text),
-                other => panic!("{other:?}"),
-            },
+            Ok(answer) => super::plain(answer.value).as_str().map(str::to_owned),
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
                 None
@@ -162,6 +161,49 @@ async fn a_large_session_goes_in_pieces_between_which_others_write() {
     ending.await.unwrap();
     assert!(written >= 2, "{written} writes came through");
     assert_eq!((lone.keys(&context, SESSION).await, lone.gauge("keys")), (0, 1));
+}
+
+/// A stream of replies that nobody reads.
+struct Counted(AtomicUsize);
+
+impl ReplySink for Counted {
+    fn poll_take(
+        &self,
+        _: &mut task::Context<'_>,
+        reply: &mut Option<Bytes>,
+    ) -> Poll<Result<(), Error>> {
+        self.0.fetch_add(usize::from(reply.take().is_some()), Ordering::Relaxed);
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn a_watch_of_a_sessions_keys_ends_with_it() {
+    let lone = Lone::new();
+    let (context, other) = (in_session(1, Some("s")), in_session(1, Some("t")));
+    let replies = Arc::new(Counted(AtomicUsize::new(0)));
+    let request = WatchRequest { scope: SESSION, ..WatchRequest::default() };
+    let index = lone.contract.service(lone.agent.service()).unwrap();
+    let index = index.operation("Watch").unwrap().index;
+    let watch = lone.agent.stream(
+        index,
+        &context,
+        RawRequests::one(request.encode_to_vec().into()),
+        RawReplies::new(Arc::clone(&replies) as _),
+    );
+    let work = async {
+        lone.remember(&context, SESSION, "k", "x").await;
+        lone.remember(&other, SESSION, "k", "x").await;
+        lone.remember(&context, 0, "k", "x").await;
+        while replies.0.load(Ordering::Relaxed) < 2 {
+            tokio::task::yield_now().await;
+        }
+        lone.end(1, "t").await;
+        lone.end(1, "s").await;
+    };
+    let (outcome, ()) = tokio::join!(watch, work);
+    outcome.unwrap();
+    assert_eq!(replies.0.load(Ordering::Relaxed), 2, "one change, and before it that all is told");
 }
 
 #[tokio::test]

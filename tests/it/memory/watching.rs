@@ -267,7 +267,8 @@ async fn follow(
             event = watching.next() => match event.event() {
                 WatchEvent::Gap => return (from, None),
                 WatchEvent::Synced => {}
-                _ => seen.push(event),
+                WatchEvent::Put | WatchEvent::Delete | WatchEvent::Expire => seen.push(event),
+                other @ (WatchEvent::Unspecified | WatchEvent::Current) => panic!("{other:?}"),
             },
             _ = end.changed() => {}
         }

@@ -4,7 +4,8 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 
-use crate::agents::memory::fields::stored_tags;
+use crate::agents::memory::change::Version;
+use crate::agents::memory::fields::{Scope, stored_tags};
 use crate::agents::memory::time::timestamp;
 use crate::agents::memory::value;
 use crate::contract::encode;
@@ -32,6 +33,27 @@ pub(in super::super) struct Event {
 }
 
 impl Event {
+    /// A value was stored.
+    pub(in super::super) fn put(
+        scope: &Scope,
+        key: &str,
+        revision: i64,
+        time: i64,
+        new: &Version<'_>,
+    ) -> Self {
+        Self {
+            revision,
+            namespace: scope.namespace.clone(),
+            key: key.to_owned(),
+            kind: WatchEvent::Put,
+            time,
+            expires_at: new.expires_at,
+            tags: new.tags.to_owned(),
+            value: new.value.to_owned(),
+            ..Self::default()
+        }
+    }
+
     /// About what it takes.
     pub(super) fn size(&self) -> usize {
         EVENT_BYTES + self.key.len() + self.tags.len() + self.value.len()

@@ -95,6 +95,18 @@ struct Place {
     replaced_by: Option<i64>,
 }
 
+macro_rules! changed {
+    () => {
+        "SELECT id, version, key, (SELECT version FROM trimmed WHERE entry = id) FROM entry"
+    };
+}
+
+macro_rules! condition {
+    () => {
+        " WHERE uid = ?1 AND version > ?2 AND namespace = ?3 AND key >= ?4 AND key < ?5"
+    };
+}
+
 /// The first events after `since`, in order; `None` if one is not kept.
 fn places(
     database: &Connection,
@@ -102,19 +114,15 @@ fn places(
     keys: &Keys,
     since: i64,
 ) -> Result<Option<Vec<Place>>, Failure> {
-    macro_rules! changed {
-        ($index:literal) => {
-            concat!(
-                "SELECT id, version, key, (SELECT version FROM trimmed WHERE entry = id) FROM entry
-                 INDEXED BY ",
-                $index,
-                " WHERE uid = ?1 AND version > ?2 AND namespace = ?3 AND key >= ?4 AND key < ?5"
-            )
-        };
-    }
+    // For one key it is shorter to look at the key.
     let statement = match keys {
-        Keys::One(_) => changed!("entry_key"),
-        Keys::All | Keys::Prefix(_) | Keys::Pattern(_) => changed!("entry_version"),
+        Keys::One(_) => concat!(changed!(), " INDEXED BY entry_key ", condition!()),
+        Keys::All | Keys::Prefix(_) | Keys::Pattern(_) => concat!(
+            changed!(),
+            condition!(),
+            " AND id IN (SELECT entry FROM history WHERE uid = ?1 AND replaced_by > ?2
+             UNION SELECT entry FROM created WHERE uid = ?1 AND revision > ?2)"
+        ),
     };
     let mut changed = database.prepare_cached(statement)?;
     let range = keys.range(None);
