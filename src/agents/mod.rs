@@ -33,6 +33,8 @@ pub struct Settings {
     pub context_manager: context_manager::Config,
     /// The sequential thinking agent's.
     pub sequential_thinking: sequential_thinking::Config,
+    /// The memory's.
+    pub memory: memory::Config,
 }
 
 /// An agent of this build.

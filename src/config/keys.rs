@@ -158,6 +158,17 @@ sections! {
         path: String = "/var/lib/op-dbus".to_owned(),
         durability: String = "full".to_owned(),
     }
+    memory {
+        max_keys: i64 = 100_000,
+        max_bytes: i64 = 67_108_864,
+        max_versions: i64 = 32,
+        history_days: i64 = 30,
+        max_history_bytes: i64 = 134_217_728,
+        max_forget: i64 = 10_000,
+        max_atomic: i64 = 10_000,
+        max_atomic_bytes: i64 = 16_777_216,
+        max_watchers: i64 = 4096,
+    }
     context_manager {
         max_contexts: i64 = 10_000,
         max_items: i64 = 10_000,

@@ -291,7 +291,18 @@ impl<T: Message> Replies<T> {
     /// # Cancel safety
     /// Not sent if dropped while waiting.
     pub async fn send(&self, reply: T) -> Result<(), Error> {
-        self.raw.send(encode(&reply)?).await
+        self.send_encoded(encode(&reply)?).await
+    }
+
+    /// The same for a reply that is encoded already, as one that many streams share.
+    ///
+    /// # Errors
+    /// `Cancelled` if nobody will ever read it.
+    ///
+    /// # Cancel safety
+    /// Not sent if dropped while waiting.
+    pub async fn send_encoded(&self, reply: Bytes) -> Result<(), Error> {
+        self.raw.send(reply).await
     }
 }
 

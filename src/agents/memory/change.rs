@@ -1,12 +1,18 @@
 //! One user's change of his keys: every new version goes through here, and so do the counters. Whether
 //! a change is made is not decided here.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
+use super::Shared;
 use super::config::Config;
 use super::fields::Scope;
 use super::room::{exceeds, prune_history, prune_removals, trim};
+use super::session;
+use super::watch::{Changed, Event};
 use crate::error::Error;
+use crate::proto::opdbus::agent::memory::v1::WatchEvent;
 use crate::storage::Failure;
 
 /// The columns of `entry` that [`Entry::read`] reads.
@@ -28,9 +34,21 @@ pub(super) struct Change<'a> {
     /// When it happens: one moment for all of it.
     pub(super) now: i64,
     /// What it adds to the counters.
-    pub(super) gained: Gained,
+    gained: Gained,
     /// The counters after its last step.
     usage: Option<Usage>,
+    /// The user's revision before its first step.
+    from: Option<i64>,
+    /// What it does to keys; none if nobody watched the user when it began.
+    events: Option<Vec<Arc<Event>>>,
+    /// The session whose keys it changes.
+    session: Option<Arc<str>>,
+}
+
+/// What a change has done, for those who hear of it after its commit.
+pub(super) struct Made {
+    pub(super) gained: Gained,
+    pub(super) changed: Changed,
 }
 
 /// What a change adds to keys and bytes.
@@ -57,6 +75,8 @@ pub(super) struct Version<'a> {
     pub(super) value: &'a [u8],
     pub(super) tags: &'a [u8],
     pub(super) expires_at: Option<i64>,
+    /// When the key was first stored and this version was, if that was not now.
+    pub(super) stored: Option<(i64, i64)>,
 }
 
 /// What a removal is.
@@ -114,11 +134,78 @@ impl Entry {
 impl<'a> Change<'a> {
     pub(super) fn new(
         database: &'a Connection,
-        config: &'a Config,
+        shared: &'a Shared,
         scope: Scope,
         now: i64,
     ) -> Self {
-        Self { database, config, scope, now, gained: Gained::default(), usage: None }
+        let events = shared.feeds.is_watched(scope.uid).then(Vec::new);
+        Self {
+            database,
+            config: &shared.config,
+            scope,
+            now,
+            gained: Gained::default(),
+            usage: None,
+            from: None,
+            events,
+            session: None,
+        }
+    }
+
+    /// Does `work`, all of it or nothing, as a part of the change: what it refuses with fails the part
+    /// only.
+    pub(super) fn attempt<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, Failure>,
+    ) -> Result<Result<T, Error>, Failure> {
+        self.part(work, Result::is_ok)
+    }
+
+    /// Does `work` to see what comes of it, and undoes it.
+    pub(super) fn rehearse<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        Ok(self.part(work, |_| false)??)
+    }
+
+    fn part<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, Failure>,
+        is_kept: impl FnOnce(&Result<T, Error>) -> bool,
+    ) -> Result<Result<T, Error>, Failure> {
+        let database = self.database;
+        let statement = |sql| database.prepare_cached(sql)?.execute([]).map(drop);
+        let before = (self.gained, self.usage, self.from, self.session.clone());
+        let events = self.events.as_ref().map_or(0, Vec::len);
+        statement("SAVEPOINT part")?;
+        let outcome = match work(self) {
+            Ok(done) => Ok(done),
+            Err(Failure::Refused(error)) => Err(error),
+            Err(failure @ Failure::Sqlite(_)) => return Err(failure),
+        };
+        if !is_kept(&outcome) {
+            statement("ROLLBACK TO part")?;
+            (self.gained, self.usage, self.from, self.session) = before;
+            if let Some(list) = &mut self.events {
+                list.truncate(events);
+            }
+        }
+        statement("RELEASE part")?;
+        Ok(outcome)
+    }
+
+    /// Ends the change: makes room for it. It comes last, because a change may still need what this
+    /// drops.
+    pub(super) fn finish(self) -> Result<Made, Failure> {
+        self.make_room()?;
+        if let Some(id) = &self.session {
+            session::note_change(self.database, self.scope.uid, id, self.now)?;
+        }
+        let to = self.usage.map_or(0, |usage| usage.revision);
+        let from = self.from.unwrap_or(to);
+        let changed = Changed { uid: self.scope.uid, from, to, events: self.events };
+        Ok(Made { gained: self.gained, changed })
     }
 
     /// The newest version of a key, whatever it is. A key whose time is over becomes a removal first.
@@ -158,6 +245,8 @@ impl<'a> Change<'a> {
             usage = self.expire_some()?.ok_or(full)?;
             self.check_quota(&usage, live.is_none())?;
         }
+        let (created_at, updated_at) = new.stored.unwrap_or((self.now, self.now));
+        let created_at = live.map_or(created_at, |old| old.created_at);
         if let Some(old) = old {
             self.archive(old, version)?;
             self.database
@@ -170,8 +259,8 @@ impl<'a> Change<'a> {
                     old.id,
                     version,
                     old.depth + 1,
-                    live.map_or(self.now, |old| old.created_at),
-                    self.now,
+                    created_at,
+                    updated_at,
                     new.expires_at,
                     size,
                     new.tags,
@@ -183,21 +272,33 @@ impl<'a> Change<'a> {
                 .prepare_cached(
                     "INSERT INTO entry (uid, namespace, key, version, depth, created_at,
                      updated_at, expires_at, forgotten, size, tags, value)
-                     VALUES (?1, ?2, ?3, ?4, 0, ?5, ?5, ?6, 0, ?7, ?8, ?9)",
+                     VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, 0, ?8, ?9, ?10)",
                 )?
                 .execute(params![
                     self.scope.uid,
                     self.scope.namespace,
                     key,
                     version,
-                    self.now,
+                    created_at,
+                    updated_at,
                     new.expires_at,
                     size,
                     new.tags,
                     new.value
                 ])?;
+            self.database
+                .prepare_cached("INSERT INTO created VALUES (?1, ?2, last_insert_rowid())")?
+                .execute(params![self.scope.uid, version])?;
         }
+        self.tell(|scope| Event::put(scope, key, version, updated_at, new));
         Ok(version)
+    }
+
+    /// Notes what happened to a key, if somebody may want to hear of it.
+    fn tell(&mut self, event: impl FnOnce(&Scope) -> Event) {
+        if let Some(events) = &mut self.events {
+            events.push(Arc::new(event(&self.scope)));
+        }
     }
 
     /// Makes a removal the newest version of a key that has a value; gives its number.
@@ -218,6 +319,15 @@ impl<'a> Change<'a> {
             )?
             .execute(params![old.id, version, old.depth + 1, at, batch, forgotten, ROW_BYTES])?;
         trim(self.database, self.config, self.scope.uid, old, version)?;
+        if self.events.is_some() {
+            let (namespace, key) = self
+                .database
+                .prepare_cached("SELECT namespace, key FROM entry WHERE id = ?1")?
+                .query_row([old.id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let kind = if forgotten { WatchEvent::Delete } else { WatchEvent::Expire };
+            let revision = version;
+            self.tell(|_| Event { revision, namespace, key, kind, time: at, ..Event::default() });
+        }
         Ok(version)
     }
 
@@ -238,7 +348,8 @@ impl<'a> Change<'a> {
         let usage = self
             .database
             .prepare_cached(
-                "INSERT INTO usage VALUES (?1, 1, ?2, ?3, ?4, ?5) ON CONFLICT (uid) DO UPDATE SET
+                "INSERT INTO usage (uid, revision, keys, bytes, removed, history_bytes)
+                 VALUES (?1, 1, ?2, ?3, ?4, ?5) ON CONFLICT (uid) DO UPDATE SET
                  revision = revision + 1, keys = keys + ?2, bytes = bytes + ?3,
                  removed = removed + ?4, history_bytes = history_bytes + ?5
                  RETURNING revision, keys, bytes, removed, history_bytes",
@@ -256,6 +367,10 @@ impl<'a> Change<'a> {
                 },
             )?;
         self.usage = Some(usage);
+        self.from.get_or_insert(usage.revision - 1);
+        if self.session.is_none() {
+            self.session.clone_from(&self.scope.session);
+        }
         Ok(usage)
     }
 
@@ -300,9 +415,8 @@ impl<'a> Change<'a> {
         Ok(Some(self.count(&Step::default())?))
     }
 
-    /// Drops the user's oldest versions and removals beyond what is kept. It comes last, because a
-    /// change may still need what it drops.
-    pub(super) fn make_room(&self) -> Result<(), rusqlite::Error> {
+    /// Drops the user's oldest versions and removals beyond what is kept.
+    fn make_room(&self) -> Result<(), rusqlite::Error> {
         let Some(usage) = &self.usage else { return Ok(()) };
         if exceeds(usage.history_bytes, self.config.max_history_bytes) {
             prune_history(self.database, self.config, self.scope.uid)?;

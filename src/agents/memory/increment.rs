@@ -53,7 +53,7 @@ impl Increment {
             None => live.and_then(|live| live.expires_at),
         };
         let stored = value::encode_integer(sum);
-        let new = Version { value: &stored, tags: &tags, expires_at };
+        let new = Version { value: &stored, tags: &tags, expires_at, stored: None };
         let version = change.put(&self.key, old.as_ref(), &new)?;
         Ok(IncrementResponse { value: sum, version: version.unsigned_abs() })
     }

@@ -72,8 +72,7 @@ impl List {
         let mut rows = select.query(params_from_iter(parameters))?;
         let mut keys: Vec<KeyInfo> = Vec::new();
         while let Some(row) = rows.next()? {
-            let info = key_info(row)?;
-            if !self.bears_tags(&info) {
+            if !fields::bears_tags(row.get_ref(5)?.as_blob().unwrap_or_default(), &self.tags) {
                 continue;
             }
             if keys.len() == self.page_size {
@@ -81,14 +80,9 @@ impl List {
                     keys.last().map_or_else(String::new, |last| write_token(&last.key, self.mark));
                 return Ok(ListResponse { keys, next_page_token });
             }
-            keys.push(info);
+            keys.push(key_info(row)?);
         }
         Ok(ListResponse { keys, next_page_token: String::new() })
-    }
-
-    fn bears_tags(&self, info: &KeyInfo) -> bool {
-        let mut wanted = self.tags.split(|byte| *byte == 0).filter(|tag| !tag.is_empty());
-        wanted.all(|tag| info.tags.iter().any(|own| own.as_bytes() == tag))
     }
 }
 
@@ -112,7 +106,16 @@ pub(super) struct Range {
 impl Range {
     /// The range of the keys after `after` that begin as `pattern` does.
     pub(super) fn new(pattern: &str, after: Option<&str>) -> Self {
-        let prefix = pattern.split(['*', '?', '[']).next().unwrap_or_default();
+        Self::of_prefix(pattern.split(['*', '?', '[']).next().unwrap_or_default(), after)
+    }
+
+    /// The range of one key.
+    pub(super) fn one(key: &str) -> Self {
+        Self { from: Value::Text(key.to_owned()), below: Value::Text(format!("{key}\0")) }
+    }
+
+    /// The range of the keys after `after` that begin with `prefix`.
+    pub(super) fn of_prefix(prefix: &str, after: Option<&str>) -> Self {
         // No key has a NUL, so nothing is between a key and the same with one.
         let after = after.map_or_else(String::new, |after| format!("{after}\0"));
         let from = if after.as_str() > prefix { after } else { prefix.to_owned() };

@@ -1,4 +1,4 @@
-//! Recall, BulkRecall and History: values as they are and as they were.
+//! Recall and History: values as they are and as they were.
 
 use prost_types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
@@ -10,7 +10,7 @@ use super::time::timestamp;
 use super::value;
 use crate::error::{Error, ErrorKind};
 use crate::proto::opdbus::agent::memory::v1::{
-    BulkRecallItem, HistoryResponse, RecallRequest, RecallResponse, Revision,
+    HistoryResponse, RecallRequest, RecallResponse, Revision,
 };
 use crate::storage::Failure;
 
@@ -76,21 +76,6 @@ impl Recall {
     }
 }
 
-/// The values of `keys`, in their order.
-pub(super) fn bulk(
-    database: &Connection,
-    scope: &Scope,
-    keys: Vec<String>,
-    now: i64,
-) -> Result<Vec<BulkRecallItem>, Failure> {
-    keys.into_iter()
-        .map(|key| {
-            let entry = newest(database, scope, &key, now)?;
-            Ok(BulkRecallItem { key, entry })
-        })
-        .collect()
-}
-
 /// The newest `limit` versions of a key.
 pub(super) fn history(
     database: &Connection,
@@ -147,7 +132,7 @@ pub(super) fn replaced_by(
 }
 
 /// The value of a key now.
-fn newest(
+pub(super) fn newest(
     database: &Connection,
     scope: &Scope,
     key: &str,
@@ -228,7 +213,7 @@ impl<'a> Chain<'a> {
                     .query_row([entry.id], Kept::read)?,
             ),
         };
-        Ok(Self { database, uid: scope.uid, next, left: config.max_versions.max(1) })
+        Ok(Self { database, uid: scope.uid, next, left: config.max_versions.max(2) })
     }
 }
 

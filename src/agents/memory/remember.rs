@@ -52,7 +52,7 @@ impl Remember {
             require_version(&self.key, expected, current)?;
         }
         let expires_at = self.ttl.map(|ttl| change.now.saturating_add(ttl));
-        let new = Version { value: &self.value, tags: &self.tags, expires_at };
+        let new = Version { value: &self.value, tags: &self.tags, expires_at, stored: None };
         let version = change.put(&self.key, old.as_ref(), &new)?;
         Ok(RememberResponse {
             version: version.unsigned_abs(),

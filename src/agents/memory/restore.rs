@@ -97,7 +97,7 @@ fn put(
 ) -> Result<Option<i64>, Failure> {
     let Some(value) = &kept.value else { return Ok(None) };
     let expires_at = kept.expires_at.filter(|end| *end > change.now);
-    change.put(key, old, &Version { value, tags: &kept.tags, expires_at }).map(Some)
+    change.put(key, old, &Version { value, tags: &kept.tags, expires_at, stored: None }).map(Some)
 }
 
 /// The keys that a Forget removed and that are removed still.

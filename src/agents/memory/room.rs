@@ -5,9 +5,13 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::change::Entry;
 use super::config::Config;
+use super::search::Index;
 
 /// How many rows one change deletes at most to make room; the sweeper does what is left.
 const MAX_PRUNED: i64 = 10_000;
+
+/// How many of a user's last changes can be told at least, as long as their versions are kept.
+const TOLD: i64 = 100_000;
 
 /// Drops the versions of a key that are too many. It lets twice as many come together first, so
 /// that a key that changes often is not walked at every change.
@@ -18,7 +22,7 @@ pub(super) fn trim(
     old: &Entry,
     newest: i64,
 ) -> Result<(), rusqlite::Error> {
-    let kept = config.max_versions.max(1);
+    let kept = config.max_versions.max(2);
     if old.depth + 1 < kept.saturating_mul(2) {
         return Ok(());
     }
@@ -30,22 +34,48 @@ pub(super) fn trim(
         let Some(found) = found else { break };
         version = found;
     }
-    let mut drop_older = database.prepare_cached(
-        "DELETE FROM history WHERE uid = ?1 AND replaced_by = ?2 RETURNING version, size",
-    )?;
-    let mut freed = 0;
-    loop {
-        let dropped: Option<(i64, i64)> = drop_older
-            .query_row(params![uid, version], |row| Ok((row.get(0)?, row.get(1)?)))
-            .optional()?;
-        let Some((older, size)) = dropped else { break };
-        version = older;
-        freed += size;
+    let dropped = drop_chain(database, uid, version)?;
+    if let Some(newest) = dropped.newest {
+        database
+            .prepare_cached(
+                "INSERT INTO trimmed VALUES (?1, ?2) ON CONFLICT DO UPDATE SET version = ?2",
+            )?
+            .execute(params![old.id, newest])?;
     }
     database
         .prepare_cached("UPDATE entry SET depth = ?2 WHERE id = ?1")?
         .execute(params![old.id, kept - 1])?;
-    free_history(database, uid, freed)
+    free_history(database, uid, dropped.bytes)
+}
+
+/// Versions of one key that were dropped.
+#[derive(Default)]
+pub(super) struct Dropped {
+    pub(super) newest: Option<i64>,
+    pub(super) count: usize,
+    pub(super) bytes: i64,
+}
+
+/// Drops the versions of a key before `version`; what they took is still counted.
+pub(super) fn drop_chain(
+    database: &Connection,
+    uid: u32,
+    mut version: i64,
+) -> Result<Dropped, rusqlite::Error> {
+    let mut drop_older = database.prepare_cached(
+        "DELETE FROM history WHERE uid = ?1 AND replaced_by = ?2 RETURNING version, size",
+    )?;
+    let mut dropped = Dropped::default();
+    loop {
+        let older: Option<(i64, i64)> = drop_older
+            .query_row(params![uid, version], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        let Some((older, size)) = older else { return Ok(dropped) };
+        version = older;
+        dropped.newest.get_or_insert(older);
+        dropped.count += 1;
+        dropped.bytes += size;
+    }
 }
 
 /// Drops a user's oldest versions until the others are within the bound; true if some are left to
@@ -88,6 +118,7 @@ pub(super) fn drop_history(
     database
         .prepare_cached("DELETE FROM history WHERE uid = ?1 AND replaced_by <= ?2")?
         .execute(params![uid, last])?;
+    compact(database, uid, last)?;
     free_history(database, uid, bytes)
 }
 
@@ -101,12 +132,51 @@ pub(super) fn prune_removals(
     let dropped = database
         .prepare_cached(
             "DELETE FROM entry WHERE id IN (SELECT id FROM entry INDEXED BY entry_batch
-             WHERE uid = ?1 AND batch IS NOT NULL ORDER BY batch LIMIT ?2)",
+             WHERE uid = ?1 AND batch IS NOT NULL ORDER BY batch LIMIT ?2) RETURNING id, version",
         )?
-        .execute(params![uid, count.min(MAX_PRUNED)])?;
+        .query_map(params![uid, count.min(MAX_PRUNED)], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<Vec<(i64, i64)>, _>>()?;
+    let index = Index::of(database, uid)?;
+    for (id, _) in &dropped {
+        forget_entry(database, index.as_ref(), *id)?;
+    }
+    compact(database, uid, dropped.iter().map(|(_, version)| *version).max().unwrap_or(0))?;
     database
         .prepare_cached("UPDATE usage SET removed = removed - ?2 WHERE uid = ?1")?
-        .execute(params![uid, i64::try_from(dropped).unwrap_or(i64::MAX)])
+        .execute(params![uid, i64::try_from(dropped.len()).unwrap_or(i64::MAX)])
+        .map(drop)
+}
+
+/// Drops what is kept beside a row of `entry` that goes for good.
+pub(super) fn forget_entry(
+    database: &Connection,
+    index: Option<&Index>,
+    id: i64,
+) -> Result<(), rusqlite::Error> {
+    database.prepare_cached("DELETE FROM trimmed WHERE entry = ?1")?.execute([id])?;
+    index.map_or(Ok(()), |index| index.remove(database, id))
+}
+
+/// Drops what is only needed to tell what changed long ago.
+pub(super) fn drop_old_creations(database: &Connection) -> Result<(), rusqlite::Error> {
+    let users = database
+        .prepare_cached("SELECT uid, revision - ?1 FROM usage WHERE revision - compacted > ?1 * 2")?
+        .query_map([TOLD], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<Vec<(u32, i64)>, _>>()?;
+    for (uid, revision) in users {
+        database
+            .prepare_cached("DELETE FROM created WHERE uid = ?1 AND revision <= ?2")?
+            .execute(params![uid, revision])?;
+        compact(database, uid, revision)?;
+    }
+    Ok(())
+}
+
+/// Notes that changes up to `revision` may be dropped.
+fn compact(database: &Connection, uid: u32, revision: i64) -> Result<(), rusqlite::Error> {
+    database
+        .prepare_cached("UPDATE usage SET compacted = max(compacted, ?2) WHERE uid = ?1")?
+        .execute(params![uid, revision])
         .map(drop)
 }
 

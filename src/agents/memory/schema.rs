@@ -4,11 +4,14 @@ use crate::storage::Schema;
 
 /// The database of the memory agent.
 ///
+/// A namespace is stored as it is, or for what is kept for a session as the session's id, a NUL and the
+/// namespace: neither has a NUL of its own.
+///
 /// Versions come from one counter for each user, `usage.revision`: a version is never used twice, not
 /// even after a key was removed and stored anew, and a user cannot tell from his versions how much
 /// others store.
 pub(super) const SCHEMA: Schema =
-    Schema { name: "memory", application_id: 0x6f70_646d, migrations: &[FIRST] };
+    Schema { name: "memory", application_id: 0x6f70_646d, migrations: &[FIRST, SECOND] };
 
 const FIRST: &str = "
 -- What a user has. `removed` counts the entries that are removals; `history_bytes` is the sum of
@@ -66,4 +69,43 @@ CREATE TABLE history (
     PRIMARY KEY (uid, replaced_by)
 ) WITHOUT ROWID;
 CREATE INDEX history_batch ON history (uid, batch) WHERE batch IS NOT NULL;
+";
+
+const SECOND: &str = "
+-- The keys that were stored for the first time, by the revision that did it. With the history, which
+-- has a row for every other change, it tells what changed since a revision.
+CREATE TABLE created (
+    uid INTEGER NOT NULL,
+    revision INTEGER NOT NULL,
+    entry INTEGER NOT NULL,
+    PRIMARY KEY (uid, revision)
+) WITHOUT ROWID;
+
+-- Of the revisions up to `compacted` some may be dropped, whichever keys they were of. What an older
+-- op-dbus dropped is not known.
+ALTER TABLE usage ADD COLUMN compacted INTEGER NOT NULL DEFAULT 0;
+UPDATE usage SET compacted = revision;
+
+-- The newest version that was dropped of a key because it has too many.
+CREATE TABLE trimmed (
+    entry INTEGER PRIMARY KEY,
+    version INTEGER NOT NULL
+);
+
+-- The sessions that have keys, and about when one of them last changed.
+CREATE TABLE session (
+    uid INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    changed_at INTEGER NOT NULL,
+    PRIMARY KEY (uid, id)
+) WITHOUT ROWID;
+
+-- The users who have an index of words (`words_<uid>`), and up to which revision it goes. It is made
+-- with a user's first search; while it is, `namespace` and `key` say up to which key of that revision.
+CREATE TABLE indexed (
+    uid INTEGER PRIMARY KEY,
+    revision INTEGER NOT NULL,
+    namespace TEXT,
+    key TEXT
+);
 ";

@@ -6,32 +6,41 @@ use std::time::Duration;
 
 use rusqlite::{Connection, params};
 
-use super::change::{Change, Entry, Gained, Removal, entry_columns};
-use super::config::Config;
+use super::Shared;
+use super::change::{Change, Entry, Gained, Made, Removal, entry_columns};
 use super::fields::Scope;
-use super::gauges::Gauges;
-use super::room::{drop_history, prune_history, prune_removals};
-use super::time;
+use super::room::{drop_history, drop_old_creations, prune_history, prune_removals};
+use super::{search, session, time};
 use crate::storage::{Chore, Failure};
 
 /// How many rows of a kind one round takes at most: it is one write, for which all others wait.
 const ROWS: i64 = 256;
 
 /// The memory agent's chore.
-pub(super) struct Sweep {
-    pub(super) config: Arc<Config>,
-    pub(super) gauges: Gauges,
+pub(super) struct Sweep(pub(super) Arc<Shared>);
+
+/// What a round did.
+#[derive(Default)]
+pub(super) struct Swept {
+    made: Vec<Made>,
+    gained: Gained,
 }
 
 impl Chore for Sweep {
-    type Done = Gained;
+    type Done = Swept;
 
     const EVERY: Duration = Duration::from_secs(5);
 
-    fn run(&self, database: &Connection) -> Result<(Gained, bool), Failure> {
+    fn run(&self, database: &Connection) -> Result<(Swept, bool), Failure> {
         let now = time::now();
-        let (gained, mut more) = expire(database, &self.config, now)?;
-        let oldest = now.saturating_sub(time::micros(self.config.history_age));
+        let config = &self.0.config;
+        let (made, mut more) = expire(database, &self.0, now)?;
+        let (gained, left) = session::drop_idle(database, now)?;
+        more |= left;
+        // Before the history goes, from which the indexes learn what changed.
+        more |= search::catch_up_some(database)?;
+        drop_old_creations(database)?;
+        let oldest = now.saturating_sub(time::micros(config.history_age));
         let uids = database
             .prepare_cached("SELECT uid FROM usage WHERE history_bytes > 0 OR removed > 0")?
             .query_map([], |row| row.get::<_, u32>(0))?
@@ -39,18 +48,21 @@ impl Chore for Sweep {
         for uid in uids {
             more |= drop_old_history(database, uid, oldest)?;
             more |= drop_old_removals(database, uid, oldest)?;
-            more |= prune_history(database, &self.config, uid)?;
+            more |= prune_history(database, config, uid)?;
         }
-        Ok((gained, more))
+        Ok((Swept { made, gained }, more))
     }
 
-    fn committed(&self, done: &Gained) {
-        self.gauges.add(*done);
+    fn committed(&self, done: &Swept) {
+        self.0.gauges.add(done.gained);
+        for made in &done.made {
+            self.0.committed(made);
+        }
     }
 }
 
 /// Turns keys whose time is over into removals; true if some are left.
-fn expire(database: &Connection, config: &Config, now: i64) -> Result<(Gained, bool), Failure> {
+fn expire(database: &Connection, shared: &Shared, now: i64) -> Result<(Vec<Made>, bool), Failure> {
     let over = database
         .prepare_cached(concat!(
             "SELECT ",
@@ -59,17 +71,15 @@ fn expire(database: &Connection, config: &Config, now: i64) -> Result<(Gained, b
         ))?
         .query_map(params![now, ROWS], |row| Ok((Entry::read(row)?, row.get(7)?)))?
         .collect::<Result<Vec<_>, _>>()?;
-    let mut gained = Gained::default();
+    let mut made = Vec::with_capacity(over.len());
     for (entry, uid) in &over {
         // A removal by id needs no namespace.
-        let scope = Scope { uid: *uid, namespace: String::new() };
-        let mut change = Change::new(database, config, scope, now);
+        let scope = Scope { uid: *uid, namespace: String::new(), session: None };
+        let mut change = Change::new(database, shared, scope, now);
         change.remove(entry, Removal::Expired(entry.expires_at.unwrap_or(now)))?;
-        change.make_room()?;
-        gained.keys += change.gained.keys;
-        gained.bytes += change.gained.bytes;
+        made.push(change.finish()?);
     }
-    Ok((gained, is_full(over.len())))
+    Ok((made, is_full(over.len())))
 }
 
 /// Drops the versions of a user that were replaced before `oldest`; true if some are left.

@@ -8,9 +8,16 @@ use prost_types::Value;
 use tempfile::TempDir;
 
 use super::*;
+use crate::agents::Settings;
+use crate::call::Context;
 use crate::call::{Caller, Identity, Transport};
+use crate::error::ErrorKind;
 use crate::metrics::Metrics;
-use crate::proto::opdbus::agent::memory::v1::{Action, action};
+use crate::proto::opdbus::agent::memory::v1::{
+    Action, ForgetRequest, ForgetResponse, HistoryRequest, IncrementRequest, ListRequest,
+    MemoryService, RememberRequest, RememberResponse, RestoreRequest, RestoreResponse, Scope,
+    SearchRequest, TransactRequest, action,
+};
 use crate::storage::{self, Chore as _, Durability};
 
 struct Fixture {
@@ -25,12 +32,8 @@ impl Fixture {
         let storage =
             storage::Config { path: folder.path().to_owned(), durability: Durability::Normal };
         let metrics = Arc::new(Metrics::new().unwrap());
-        let setup = Setup {
-            storage,
-            metrics,
-            status: Arc::default(),
-            settings: crate::agents::Settings::default(),
-        };
+        let setup =
+            Setup { storage, metrics, status: Arc::default(), settings: Settings::default() };
         Self { memory: Memory::open(&setup, config).unwrap(), setup, _folder: folder }
     }
 
@@ -54,10 +57,10 @@ impl Fixture {
 
     /// One round of the chore, now.
     async fn sweep(&self) {
-        let gauges = self.memory.gauges.clone();
-        let sweep = Sweep { config: Arc::clone(&self.memory.config), gauges: gauges.clone() };
+        let sweep = Arc::new(Sweep(Arc::clone(&self.memory.shared)));
+        let after = Arc::clone(&sweep);
         let work = move |database: &rusqlite::Connection| sweep.run(database);
-        self.memory.store.write(work, move |(gained, _)| gauges.add(*gained)).await.unwrap();
+        self.memory.store.write(work, move |(done, _)| after.committed(done)).await.unwrap();
     }
 
     fn number(&self, sql: &str) -> i64 {
@@ -320,4 +323,61 @@ fn the_counters_are_right_whatever_is_done() {
         Ok(())
     });
     outcome.unwrap();
+}
+
+#[tokio::test]
+async fn the_keys_of_a_session_that_nobody_used_for_long_go() {
+    let fixture = Fixture::new(Config::default());
+    let mut context = user(1);
+    for session in ["old", "new"] {
+        context.session = Some(session.into());
+        let scope = Scope::Session.into();
+        for value in ["x", "y"] {
+            let request = RememberRequest { scope, ..stored("k", value) };
+            fixture.memory.remember(&context, request).await.unwrap();
+        }
+    }
+    fixture.remember("k", "of the user").await.unwrap();
+    let aged = |database: &rusqlite::Connection| {
+        let day = 24 * 3600 * 1_000_000_i64;
+        let sql = "UPDATE session SET changed_at = changed_at - ?1 WHERE id = 'old'";
+        Ok(database.execute(sql, [8 * day])?)
+    };
+    fixture.sweep().await;
+    assert_eq!(fixture.number("SELECT count(*) FROM entry"), 3);
+    assert_eq!(fixture.memory.store.write(aged, |_| ()).await.unwrap(), 1);
+    fixture.sweep().await;
+    fixture.check_counters();
+    assert_eq!(fixture.number("SELECT count(*) FROM entry"), 2);
+    assert_eq!(fixture.number("SELECT count(*) FROM session"), 1);
+    assert_eq!(fixture.number("SELECT count(*) FROM history"), 1);
+}
+
+#[tokio::test]
+async fn a_database_of_the_first_format_opens_with_what_it_holds() {
+    let folder = TempDir::new().unwrap();
+    let old = rusqlite::Connection::open(folder.path().join("memory.db")).unwrap();
+    old.execute_batch(schema::SCHEMA.migrations[0]).unwrap();
+    old.pragma_update(None, "application_id", schema::SCHEMA.application_id).unwrap();
+    old.pragma_update(None, "user_version", 1).unwrap();
+    let value = prost::Message::encode_to_vec(&Value::from("old words"));
+    let sql =
+        "INSERT INTO entry (uid, namespace, key, version, depth, created_at, updated_at, forgotten,
+               size, tags, value) VALUES (1, 'default', 'k', 7, 0, 1, 1, 0, 76, x'', ?1)";
+    old.execute(sql, [value]).unwrap();
+    old.execute_batch("INSERT INTO usage VALUES (1, 7, 1, 76, 0, 0)").unwrap();
+    drop(old);
+    let storage =
+        storage::Config { path: folder.path().to_owned(), durability: Durability::Normal };
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let setup = Setup { storage, metrics, status: Arc::default(), settings: Settings::default() };
+    let memory = Memory::open(&setup, Config::default()).unwrap();
+    let fixture = Fixture { memory, setup, _folder: folder };
+    assert_eq!(fixture.remember("k", "new words").await.unwrap().version, 8);
+    let request = SearchRequest { query: "words".into(), ..SearchRequest::default() };
+    let found = fixture.memory.search(&user(1), request).await.unwrap();
+    assert_eq!(found.hits[0].excerpt, "new words");
+    fixture.check_counters();
+    // What the older one may have dropped is not known, so nothing before it is promised.
+    assert_eq!(fixture.number("SELECT compacted FROM usage"), 7);
 }

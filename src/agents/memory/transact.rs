@@ -1,11 +1,11 @@
 //! Transact: compares versions and runs one of two lists of actions.
 
 use super::change::Change;
-use super::fields;
 use super::forget::Forget;
 use super::increment::Increment;
 use super::recall::Recall;
 use super::remember::Remember;
+use super::{fields, place};
 use crate::error::Error;
 use crate::proto::opdbus::agent::memory::v1 as proto;
 use crate::proto::opdbus::agent::memory::v1::action::Action as Asked;
@@ -58,10 +58,9 @@ impl Transact {
             if succeeded { ("success", &self.success) } else { ("failure", &self.failure) };
         let mut results = Vec::with_capacity(actions.len());
         for (index, action) in actions.iter().enumerate() {
-            let outcome = action.apply(change).map_err(|failure| match failure {
-                Failure::Refused(error) => Failure::Refused(within(name, index, &error)),
-                Failure::Sqlite(error) => Failure::Sqlite(error),
-            })?;
+            let outcome = action
+                .apply(change)
+                .map_err(|failure| place::failed("action", format!("{name}[{index}]"), failure))?;
             results.push(ActionResult { result: Some(outcome) });
         }
         Ok(TransactResponse { succeeded, results })
@@ -72,24 +71,24 @@ impl Action {
     fn check(at: &str, action: proto::Action) -> Result<Self, Error> {
         let nested = |name: &str| format!("{at}.{name}.");
         match action.action {
-            Some(Asked::Remember(mut request)) => {
+            Some(Asked::Remember(request)) => {
                 let at = nested("remember");
-                no_namespace(&at, &std::mem::take(&mut request.namespace))?;
+                no_scope(&at, request.scope, &request.namespace)?;
                 Remember::check(&at, request).map(Self::Remember)
             }
-            Some(Asked::Forget(mut request)) => {
+            Some(Asked::Forget(request)) => {
                 let at = nested("forget");
-                no_namespace(&at, &std::mem::take(&mut request.namespace))?;
+                no_scope(&at, request.scope, &request.namespace)?;
                 Forget::check(&at, request).map(Self::Forget)
             }
-            Some(Asked::Increment(mut request)) => {
+            Some(Asked::Increment(request)) => {
                 let at = nested("increment");
-                no_namespace(&at, &std::mem::take(&mut request.namespace))?;
+                no_scope(&at, request.scope, &request.namespace)?;
                 Increment::check(&at, request).map(Self::Increment)
             }
-            Some(Asked::Recall(mut request)) => {
+            Some(Asked::Recall(request)) => {
                 let at = nested("recall");
-                no_namespace(&at, &std::mem::take(&mut request.namespace))?;
+                no_scope(&at, request.scope, &request.namespace)?;
                 Recall::check(&at, request).map(Self::Recall)
             }
             None => {
@@ -141,22 +140,11 @@ fn check_length(name: &str, length: usize) -> Result<(), Error> {
     Ok(())
 }
 
-fn no_namespace(at: &str, namespace: &str) -> Result<(), Error> {
-    if namespace.is_empty() {
-        return Ok(());
-    }
-    Err(Error::invalid(format!("{at}namespace"), "must be empty; the transaction names it"))
-}
-
-/// The same error, saying which action met it.
-fn within(list: &str, index: usize, error: &Error) -> Error {
-    let action = format!("{list}[{index}]");
-    let text = error.message();
-    let message =
-        if text.starts_with(&action) { text.to_owned() } else { format!("{action}: {text}") };
-    let mut outer = Error::new(error.kind(), message).with_fact("action", action);
-    for (name, value) in error.facts() {
-        outer = outer.with_fact(name.clone(), value.as_str());
-    }
-    outer
+fn no_scope(at: &str, scope: i32, namespace: &str) -> Result<(), Error> {
+    let field = match (scope, namespace) {
+        (0, "") => return Ok(()),
+        (0, _) => "namespace",
+        (_, _) => "scope",
+    };
+    Err(Error::invalid(format!("{at}{field}"), "must be empty; the transaction names it"))
 }

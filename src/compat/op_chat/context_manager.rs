@@ -55,7 +55,10 @@ impl ContextManagerAgent for OpChat {
         let inner = within(context, &request.session_id, None);
         let loaded = found(self.inner.call(inner, AGENT, "Load", &load).await)?;
         let Some(loaded) = loaded else {
-            return Ok(LoadContextResponse { name: request.name, ..LoadContextResponse::default() });
+            return Ok(LoadContextResponse {
+                name: request.name,
+                ..LoadContextResponse::default()
+            });
         };
         let loaded: own::LoadResponse = loaded;
         Ok(LoadContextResponse {
@@ -99,8 +102,7 @@ impl ContextManagerAgent for OpChat {
         context: &Context,
         request: DeleteContextRequest,
     ) -> Result<DeleteContextResponse, Error> {
-        let delete =
-            own::DeleteRequest { name: request.name, ..own::DeleteRequest::default() };
+        let delete = own::DeleteRequest { name: request.name, ..own::DeleteRequest::default() };
         let inner = within(context, &request.session_id, None);
         let deleted: Option<own::DeleteResponse> =
             found(self.inner.call(inner, AGENT, "Delete", &delete).await)?;
@@ -194,9 +196,6 @@ fn format(name: &str) -> Result<own::Format, Error> {
         "markdown" | "md" => Ok(own::Format::Markdown),
         "openai" => Ok(own::Format::Openai),
         "anthropic" => Ok(own::Format::Anthropic),
-        _ => Err(Error::invalid(
-            "format",
-            "must be json, jsonl, markdown, openai or anthropic",
-        )),
+        _ => Err(Error::invalid("format", "must be json, jsonl, markdown, openai or anthropic")),
     }
 }

@@ -105,7 +105,10 @@ impl MemoryAgent for OpChat {
             Ok(MemoryEntry {
                 value: self.text(hit.value)?,
                 key: hit.key,
-                #[expect(clippy::cast_possible_truncation, reason = "a score needs no more digits")]
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "a score needs no more digits"
+                )]
                 score: hit.score as f32,
                 tags: hit.tags,
             })
@@ -134,7 +137,10 @@ impl MemoryAgent for OpChat {
                 .errors
                 .into_iter()
                 .map(|error| {
-                    format!("{} ({:?}): {}: {}", error.number, error.key, error.reason, error.message)
+                    format!(
+                        "{} ({:?}): {}: {}",
+                        error.number, error.key, error.reason, error.message
+                    )
                 })
                 .collect(),
         })
@@ -214,7 +220,10 @@ fn remembered(request: RememberRequest) -> Result<own::RememberRequest, Error> {
 }
 
 /// Passes the requests on until their end, or until nobody takes them.
-async fn feed(sender: mpsc::Sender<Result<Bytes, Error>>, requests: &mut Requests<RememberRequest>) {
+async fn feed(
+    sender: mpsc::Sender<Result<Bytes, Error>>,
+    requests: &mut Requests<RememberRequest>,
+) {
     loop {
         let piece = match requests.next().await {
             Ok(None) => return,

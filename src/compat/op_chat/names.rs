@@ -168,7 +168,8 @@ mod tests {
             "thought": "a", "thought_number": 2, "total_thoughts": 3, "next_thought_needed": true
         });
         assert_eq!(think.arguments, expected);
-        let in_chain = named("sequential_thinking", "think", r#"{"chain_id": "c", "thought": "a"}"#);
+        let in_chain =
+            named("sequential_thinking", "think", r#"{"chain_id": "c", "thought": "a"}"#);
         assert_eq!(in_chain.operation, "think");
         assert_eq!(in_chain.arguments, json!({"chain_id": "c", "thought": "a"}));
     }

@@ -28,7 +28,11 @@ impl SequentialThinkingAgent for OpChat {
         Ok(StartChainResponse { chain_id, started: true })
     }
 
-    async fn think(&self, context: &Context, request: ThinkRequest) -> Result<ThinkResponse, Error> {
+    async fn think(
+        &self,
+        context: &Context,
+        request: ThinkRequest,
+    ) -> Result<ThinkResponse, Error> {
         let think = own::ThinkRequest {
             chain_id: request.chain_id.clone(),
             thought: request.thought.clone(),

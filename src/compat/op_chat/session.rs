@@ -93,7 +93,10 @@ fn said(session_id: String, content: Content) -> SessionMessage {
 }
 
 fn failed(error: &Error) -> Content {
-    Content::Error(ErrorMessage { code: error.kind().reason().to_owned(), message: error.to_string() })
+    Content::Error(ErrorMessage {
+        code: error.kind().reason().to_owned(),
+        message: error.to_string(),
+    })
 }
 
 /// The time here, in seconds since the epoch.

@@ -2,7 +2,7 @@
 
 use super::OpChat;
 use crate::call::Context;
-use crate::contract::{Replies};
+use crate::contract::Replies;
 use crate::error::{Error, ErrorKind};
 use crate::proto::op_chat::agents::{
     AnalyzeRequest, AnalyzeResponse, BackendArchitectAgent, CargoOutput, CargoRequest,

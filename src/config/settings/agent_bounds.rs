@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::Checker;
-use crate::agents::{context_manager, sequential_thinking};
+use crate::agents::{context_manager, memory, sequential_thinking};
 use crate::config::keys::{self, Key};
 
 /// A kibibyte, a mebibyte and a gibibyte.
@@ -39,6 +39,20 @@ pub(super) fn sequential_thinking(
         max_chains: number(c, &keys.max_chains, 1..=1_000_000, "chains"),
         max_age: days(c, &keys.max_age_days),
         max_import_bytes: c.size(&keys.max_import_bytes, KIB..=64 * MIB, "bytes"),
+    }
+}
+
+pub(super) fn memory(c: &mut Checker<'_>, keys: &keys::memory::Section) -> memory::Config {
+    memory::Config {
+        max_keys: c.size(&keys.max_keys, 1..=10_000_000, "keys") as u64,
+        max_bytes: c.size(&keys.max_bytes, KIB..=1024 * GIB, "bytes") as u64,
+        max_versions: number(c, &keys.max_versions, 2..=10_000, "versions"),
+        history_age: days(c, &keys.history_days),
+        max_history_bytes: c.size(&keys.max_history_bytes, MIB..=1024 * GIB, "bytes") as u64,
+        max_forget: number(c, &keys.max_forget, 1..=1_000_000, "keys"),
+        max_atomic: number(c, &keys.max_atomic, 1..=1_000_000, "values"),
+        max_atomic_bytes: c.size(&keys.max_atomic_bytes, KIB..=GIB, "bytes") as u64,
+        max_watchers: number(c, &keys.max_watchers, 0..=1_000_000, "streams"),
     }
 }
 

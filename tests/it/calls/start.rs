@@ -47,7 +47,7 @@ async fn read(service: &Service, task: &Task) -> (Vec<bytes::Bytes>, Task) {
             messages.push(message.payload);
         }
     }
-    (messages, found.describe())
+    (messages, found.record())
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
-//! Several keys at once: List and BulkRecall.
+//! Several keys at once: List.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::User;
 
@@ -49,35 +49,4 @@ async fn keys_are_listed_in_order_by_pattern_label_and_page() {
     assert_eq!((&info["key"], &info["size_bytes"]), (&json!("a"), &json!("3")));
     let stray = json!({"page_token": page["next_page_token"], "pattern": "b*"});
     assert_eq!(user.refused("List", stray).await.fact("field"), Some("page_token"));
-}
-
-#[tokio::test]
-async fn several_keys_are_read_as_of_one_moment() {
-    let user = User::new();
-    let names: Vec<String> = (0..40).map(|number| format!("k{number}")).collect();
-    let writer = {
-        let (user, names) = (user.clone(), names.clone());
-        tokio::spawn(async move {
-            for round in 0..50 {
-                let actions: Vec<Value> = names
-                    .iter()
-                    .map(|key| json!({"remember": {"key": key, "value": round}}))
-                    .collect();
-                user.ok("Transact", json!({"success": actions})).await;
-            }
-        })
-    };
-    // Both ways of reading: on the calling thread and on one for long reads.
-    for count in [10, 40].into_iter().cycle() {
-        let answer = user.ok("BulkRecall", json!({"keys": names[..count]})).await;
-        let items = answer["items"].as_array().unwrap();
-        let values: Vec<&Value> = items.iter().map(|item| &item["entry"]["value"]).collect();
-        assert!(values.iter().all(|value| value == &values[0]), "{values:?}");
-        assert!(items.iter().zip(&names).all(|(item, name)| item["key"] == **name));
-        if values[0].as_f64() == Some(49.0) && count == 40 {
-            break;
-        }
-        tokio::task::yield_now().await;
-    }
-    writer.await.unwrap();
 }

@@ -60,7 +60,8 @@ fn cases() -> Vec<Case> {
         memory("Increment", json!({"key": "KEY", "by": "5"}))
             .after("Increment", json!({"key": "KEY"})),
         memory("Increment", json!({"key": "KEY"})).after("Remember", stored()),
-        memory("BulkRecall", json!({"keys": ["KEY", "absent"]})).after("Remember", stored()),
+        memory("Search", json!({"query": "("})),
+        memory("Remember", json!({"key": "KEY", "value": 1, "scope": "SCOPE_SESSION"})),
         memory("History", json!({"key": "KEY"}))
             .after("Remember", stored())
             .after("Remember", json!({"key": "KEY", "value": 2})),

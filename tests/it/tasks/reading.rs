@@ -44,7 +44,8 @@ async fn a_client_comes_back_and_reads_on() {
     let service = Service::new(Config::default());
     let route = service.executor.find("probe", "Pace").unwrap();
     let input = Input::One(encoded(&pace(20, 5)));
-    let mut client = service.executor.start_reading(&route, context(1), input, false).await.unwrap();
+    let mut client =
+        service.executor.start_reading(&route, context(1), input, false).await.unwrap();
     let task = Arc::clone(client.task());
     for expected in 1..=5 {
         let Some(Event::Message(message)) = next(&mut client).await else { panic!() };
@@ -175,7 +176,8 @@ async fn a_slow_client_holds_its_own_work_and_no_other() {
     let service = Service::new(keeping(4));
     let route = service.executor.find("probe", "Generate").unwrap();
     let input = || Input::One(encoded(&pace(1000, 0)));
-    let mut slow = service.executor.start_reading(&route, context(1), input(), false).await.unwrap();
+    let mut slow =
+        service.executor.start_reading(&route, context(1), input(), false).await.unwrap();
     let other = service.executor.start(&route, context(1), input()).await.unwrap();
     over(&other).await;
     assert_eq!(slow.task().state(), State::Working);
