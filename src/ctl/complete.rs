@@ -192,7 +192,9 @@ mod tests {
         let given: Vec<&String> = given.iter().collect();
         let offered: Vec<String> =
             pairs(&Schema::new(&schema), &given, "").into_iter().map(|(key, _)| key).collect();
-        assert_eq!(offered, ["value=", "namespace=", "ttl=", "tags=", "if_version=", "if_absent="]);
+        let expected =
+            ["value=", "namespace=", "ttl=", "tags=", "if_version=", "if_absent=", "scope="];
+        assert_eq!(offered, expected);
         let offered = pairs(&Schema::new(&schema), &given, "if_absent=");
         assert!(offered.iter().any(|(pair, _)| pair == "if_absent=true"));
     }

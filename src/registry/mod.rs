@@ -57,9 +57,11 @@ impl Registry {
         let service = Arc::clone(contract.service(full_name)?);
         let mut next = Snapshot::clone(&self.snapshot.load());
         for other in next.by_id.values().map(|registration| &registration.service) {
+            // A gateway is not on D-Bus, so its interface is in nobody's way.
+            let on_bus = !service.gateway && !other.gateway;
             if other.id == service.id
                 || other.full_name == service.full_name
-                || other.interface == service.interface
+                || (on_bus && other.interface == service.interface)
             {
                 return Err(Error::new(
                     ErrorKind::AlreadyExists,
