@@ -323,8 +323,11 @@ async fn a_thousand_watchers_of_a_key_hear_of_it_at_about_the_same_time() {
         ratios.push(last.as_secs_f64() / first.as_secs_f64());
     }
     ratios.sort_by(f64::total_cmp);
-    // Other tests run beside this one.
-    assert!(ratios[0] < 5.0, "the last heard of it {ratios:?} times as late as the first");
+    // The median, because other tests run beside this one.
+    assert!(
+        ratios[ratios.len() / 2] < 5.0,
+        "the last heard of it {ratios:?} times as late as the first"
+    );
     let stats = user.ok("Stats", json!({})).await;
     assert_eq!((&stats["watchers"], &stats["max_watchers"]), (&json!(1000), &json!(4096)));
     drop(watchers);

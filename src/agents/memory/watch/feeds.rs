@@ -4,9 +4,10 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 
 use super::event::Event;
 use super::keys::Keys;
@@ -38,6 +39,17 @@ pub(in super::super) struct Changed {
 pub(in super::super) struct Feeds {
     watchers: AtomicUsize,
     users: Mutex<HashMap<u32, Feed>>,
+    waker: Arc<Waker>,
+    /// The task that wakes.
+    waking: OnceLock<AbortHandle>,
+}
+
+/// Wakes those who have news, from one task. A thread that waked them one by one would see the first
+/// ones through before it came to the last, and from a thread apart a wake costs more.
+#[derive(Default)]
+struct Waker {
+    sleepers: Mutex<Vec<Arc<Inbox>>>,
+    called: Notify,
 }
 
 /// The watchers of one user.
@@ -94,6 +106,8 @@ impl Feeds {
                 "you have as many streams of Watch open as you may; close some first",
             ));
         }
+        let waker = &self.waker;
+        self.waking.get_or_init(|| tokio::spawn(Arc::clone(waker).run()).abort_handle());
         feed.watchers += 1;
         self.watchers.fetch_add(1, Ordering::Relaxed);
         let inbox = Arc::new(Inbox { keys, ..Inbox::default() });
@@ -118,13 +132,15 @@ impl Feeds {
         feed.pending.insert(changed.from, changed.clone());
         while let Some(next) = feed.pending.remove(&feed.told) {
             feed.told = next.to;
-            feed.hear(next);
+            feed.hear(next, &self.waker);
         }
         if feed.pending.len() > MAX_PENDING {
             feed.told = feed.pending.values().map(|next| next.to).max().unwrap_or(feed.told);
             feed.pending.clear();
-            feed.lag();
+            feed.lag(&self.waker);
         }
+        drop(users);
+        self.waker.called.notify_one();
     }
 
     /// Ends the streams that watch keys of a session.
@@ -133,9 +149,11 @@ impl Feeds {
         let Some(feed) = users.get(&uid) else { return };
         for (namespace, watched) in &feed.namespaces {
             if namespace.split_once('\0').is_some_and(|(id, _)| id == session) {
-                watched.each(Inbox::close);
+                watched.each(&self.waker, Waiting::close);
             }
         }
+        drop(users);
+        self.waker.called.notify_one();
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u32, Feed>> {
@@ -143,21 +161,52 @@ impl Feeds {
     }
 }
 
+impl Drop for Feeds {
+    fn drop(&mut self) {
+        if let Some(waking) = self.waking.get() {
+            waking.abort();
+        }
+    }
+}
+
+impl Waker {
+    async fn run(self: Arc<Self>) {
+        loop {
+            self.called.notified().await;
+            let sleepers = std::mem::take(&mut *self.lock());
+            sleepers.iter().for_each(|inbox| inbox.arrived.notify_one());
+        }
+    }
+
+    /// Makes a change for which a watcher is to be woken.
+    fn wake(&self, inbox: &Arc<Inbox>, change: impl FnOnce(&mut Waiting)) {
+        let mut waiting = inbox.lock();
+        change(&mut waiting);
+        if !std::mem::replace(&mut waiting.called, true) {
+            self.lock().push(Arc::clone(inbox));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Inbox>>> {
+        self.sleepers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Feed {
-    fn hear(&self, changed: Changed) {
+    fn hear(&self, changed: Changed, waker: &Waker) {
         let Some(events) = changed.events else {
             // Nobody watched when it was made, so what it did was not noted.
-            return self.lag();
+            return self.lag(waker);
         };
         for event in events {
             if let Some(watched) = self.namespaces.get(&event.namespace) {
-                watched.hear(&event);
+                watched.hear(&event, waker);
             }
         }
     }
 
-    fn lag(&self) {
-        self.namespaces.values().for_each(|watched| watched.each(Inbox::lag));
+    fn lag(&self, waker: &Waker) {
+        self.namespaces.values().for_each(|watched| watched.each(waker, Waiting::lag));
     }
 }
 
@@ -169,14 +218,18 @@ impl Watched {
         }
     }
 
-    fn hear(&self, event: &Arc<Event>) {
+    fn hear(&self, event: &Arc<Event>, waker: &Waker) {
         let of_this_key = self.one.get(&event.key).into_iter().flatten();
         let of_several = self.several.iter().filter(|inbox| inbox.keys.matches(&event.key));
-        of_this_key.chain(of_several).for_each(|inbox| inbox.put(event));
+        for inbox in of_this_key.chain(of_several) {
+            waker.wake(inbox, |waiting| waiting.put(event));
+        }
     }
 
-    fn each(&self, what: impl Fn(&Inbox)) {
-        self.one.values().flatten().chain(&self.several).for_each(|inbox| what(inbox));
+    fn each(&self, waker: &Waker, change: impl Fn(&mut Waiting)) {
+        for inbox in self.one.values().flatten().chain(&self.several) {
+            waker.wake(inbox, &change);
+        }
     }
 
     /// Takes a watcher out; true if none is left.
@@ -206,44 +259,34 @@ struct Waiting {
     bytes: usize,
     lags: bool,
     closed: bool,
+    /// It is to be woken, or was and has not looked yet.
+    called: bool,
 }
 
 impl Inbox {
-    fn put(&self, event: &Arc<Event>) {
-        self.change(|waiting| {
-            if waiting.lags {
-                return;
-            }
-            let full = waiting.events.len() >= INBOX_EVENTS
-                || waiting.bytes + event.size() > INBOX_BYTES && !waiting.events.is_empty();
-            if full {
-                waiting.lag();
-            } else {
-                waiting.bytes += event.size();
-                waiting.events.push_back(Arc::clone(event));
-            }
-        });
-    }
-
-    fn lag(&self) {
-        self.change(Waiting::lag);
-    }
-
-    fn close(&self) {
-        self.change(|waiting| waiting.closed = true);
-    }
-
-    fn change(&self, change: impl FnOnce(&mut Waiting)) {
-        change(&mut self.lock());
-        self.arrived.notify_one();
-    }
-
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Waiting {
+    fn put(&mut self, event: &Arc<Event>) {
+        if self.lags {
+            return;
+        }
+        let is_full = self.events.len() >= INBOX_EVENTS
+            || self.bytes + event.size() > INBOX_BYTES && !self.events.is_empty();
+        if is_full {
+            return self.lag();
+        }
+        self.bytes += event.size();
+        self.events.push_back(Arc::clone(event));
+    }
+
+    fn close(&mut self) {
+        self.closed = true;
+    }
+
     /// Drops what waits: the history has it.
     fn lag(&mut self) {
         self.events.clear();
@@ -290,6 +333,7 @@ impl Watcher {
 
     fn take(&self) -> Option<News> {
         let mut waiting = self.inbox.lock();
+        waiting.called = false;
         if waiting.closed {
             return Some(News::Closed);
         }
