@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::observe::Observation;
 use super::{Config, Executor, Route, deadline, repeats};
-use crate::call::Context;
+use crate::call::{Context, OnDisconnect};
 use crate::contract::{RawReplies, RawRequests};
 use crate::error::Error;
 use crate::session::InSession;
@@ -119,6 +119,10 @@ impl Executor {
             let (agent, name) = (&operation.agent, &operation.name);
             let problem = format!("{agent}.{name} is no agent's, so it cannot become a task");
             return Err(Error::invalid("operation", problem));
+        }
+        let ends_with_client = operation.waits || !operation.is_agents;
+        if ends_with_client && context.on_disconnect == Some(OnDisconnect::Continue) {
+            return Err(super::ends_with_client("it does nothing but wait"));
         }
         let longest = config.tasks.max_runtime;
         context.deadline = deadline(route, context, longest, longest);

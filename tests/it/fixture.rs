@@ -13,6 +13,7 @@ use op_dbus::daemon::compose;
 use op_dbus::error::Error;
 use op_dbus::executor::{Config, Executor, Input};
 use op_dbus::metrics::Metrics;
+use op_dbus::proto::opdbus::v1::StartSessionRequest;
 use op_dbus::registry::Registry;
 use op_dbus::session::{self, Sessions};
 use op_dbus::status::Status;
@@ -122,6 +123,17 @@ impl Service {
         };
         let executor = compose::executor(config, &setup, starts).unwrap();
         Self { executor, status, folder }
+    }
+
+    /// Starts the session `id` for the caller of `context`, held by nothing.
+    pub async fn start_session(&self, context: Context, id: &str) {
+        let request = StartSessionRequest {
+            client_name: "test".into(),
+            session_id: id.into(),
+            ..StartSessionRequest::default()
+        };
+        let route = self.executor.find("sessions", "StartSession").unwrap();
+        self.executor.call(&route, context, request.encode_to_vec().into()).await.unwrap();
     }
 
     /// Calls an operation that has a stream on one side or both, with these requests; an error breaks

@@ -205,7 +205,6 @@ async fn what_has_no_meaning_is_refused_by_name() {
     assert!(text.contains("CallsService.StartCall"), "{text}");
     refused(LINGER, "opdbus-on-disconnect", "continue", "on-disconnect").await;
     refused(PING, "opdbus-on-disconnect", "continue", "on-disconnect").await;
-    refused(LINGER, "opdbus-request-id", "a", "request-id").await;
     refused(LINGER, "opdbus-session-id", "a b", "opdbus-session-id").await;
 }
 
