@@ -278,5 +278,5 @@ impl Drop for Sessions {
 }
 
 fn unknown(id: &str) -> Error {
-    Error::new(ErrorKind::NotFound, format!("there is no session {id}"))
+    Error::new(ErrorKind::NotFound, format!("there is no session {id}")).with_fact("session_id", id)
 }

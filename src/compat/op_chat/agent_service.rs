@@ -138,9 +138,7 @@ impl OpChat {
         context: &Context,
         session_id: &str,
     ) -> Result<StartSessionResponse, Error> {
-        let alive = own::KeepAliveRequest { session_id: session_id.to_owned() };
-        let _: own::KeepAliveResponse =
-            self.inner.call(within(context, "", None), "sessions", "KeepAlive", &alive).await?;
+        self.keep_alive(context, session_id).await?;
         let agents: own::ListAgentsResponse = self
             .inner
             .call(
@@ -159,6 +157,17 @@ impl OpChat {
             started_agents: running.map(|agent| agent.id).collect(),
             message: "the session was there already and goes on".to_owned(),
         })
+    }
+
+    pub(super) async fn keep_alive(
+        &self,
+        context: &Context,
+        session_id: &str,
+    ) -> Result<(), Error> {
+        let alive = own::KeepAliveRequest { session_id: session_id.to_owned() };
+        let _: own::KeepAliveResponse =
+            self.inner.call(within(context, "", None), "sessions", "KeepAlive", &alive).await?;
+        Ok(())
     }
 
     /// The call of a batch that an execution is.

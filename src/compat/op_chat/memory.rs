@@ -8,6 +8,7 @@ use prost_types::value::Kind;
 use tokio::sync::mpsc;
 
 use super::super::inner::{next, within};
+use super::execution::text;
 use super::{OpChat, count, found, number, seconds};
 use crate::call::Context;
 use crate::contract::{RawRequests, Replies, Requests, decode, message_to_json};
@@ -23,6 +24,9 @@ const AGENT: &str = "memory";
 
 /// How many requests of a BulkRemember wait for the agent.
 const WAITING: usize = 64;
+
+/// How many requests of a BulkRemember that were refused here are told one by one.
+const MAX_ERRORS: usize = 100;
 
 /// The largest page of keys that the agent gives.
 const PAGE: u32 = 1000;
@@ -125,24 +129,18 @@ impl MemoryAgent for OpChat {
         let inner = within(context, "", None);
         let mut stored = self.inner.feed(inner, AGENT, "BulkRemember", pieces).await?;
         // Polled together: the agent takes requests while they come, and may refuse before the last.
-        let outcome = tokio::join!(feed(sender, &mut requests), next(&mut stored)).1;
+        let (refused, outcome) = tokio::join!(feed(sender, &mut requests), next(&mut stored));
         let payload =
             outcome?.ok_or_else(|| Error::internal("BulkRemember ended without a result"))?;
         let stored: own::BulkRememberResponse = decode(payload)?;
         let number = |number: u64| count(usize::try_from(number).unwrap_or(usize::MAX));
+        let errors = stored.errors.into_iter().map(|error| {
+            format!("{} ({:?}): {}: {}", error.number, error.key, error.reason, error.message)
+        });
         Ok(BulkResponse {
             success_count: number(stored.remembered),
-            failure_count: number(stored.failed),
-            errors: stored
-                .errors
-                .into_iter()
-                .map(|error| {
-                    format!(
-                        "{} ({:?}): {}: {}",
-                        error.number, error.key, error.reason, error.message
-                    )
-                })
-                .collect(),
+            failure_count: number(stored.failed).saturating_add(refused.count),
+            errors: errors.chain(refused.errors).collect(),
         })
     }
 
@@ -219,22 +217,44 @@ fn remembered(request: RememberRequest) -> Result<own::RememberRequest, Error> {
     })
 }
 
+/// The requests of a BulkRemember that never reached the agent.
+#[derive(Default)]
+struct Refused {
+    count: i32,
+    errors: Vec<String>,
+}
+
 /// Passes the requests on until their end, or until nobody takes them.
 async fn feed(
     sender: mpsc::Sender<Result<Bytes, Error>>,
     requests: &mut Requests<RememberRequest>,
-) {
+) -> Refused {
+    let mut refused = Refused::default();
     loop {
         let piece = match requests.next().await {
-            Ok(None) => return,
-            Ok(Some(request)) => remembered(request).map(|remember| {
-                let request = own::BulkRememberRequest { remember: Some(remember), atomic: false };
-                Bytes::from(request.encode_to_vec())
-            }),
+            Ok(None) => return refused,
             Err(error) => Err(error),
+            Ok(Some(request)) => {
+                let key = request.key.clone();
+                match remembered(request) {
+                    Ok(remember) => {
+                        let remember = Some(remember);
+                        Ok(own::BulkRememberRequest { remember, atomic: false }
+                            .encode_to_vec()
+                            .into())
+                    }
+                    Err(error) => {
+                        refused.count = refused.count.saturating_add(1);
+                        if refused.errors.len() < MAX_ERRORS {
+                            refused.errors.push(format!("({key:?}): {}", text(&error)));
+                        }
+                        continue;
+                    }
+                }
+            }
         };
         if sender.send(piece).await.is_err() {
-            return;
+            return refused;
         }
     }
 }

@@ -52,7 +52,9 @@ impl OpChat {
                     match message.content {
                         Some(Content::Execute(execute)) => waiting.push_back((session_id, execute)),
                         Some(Content::Heartbeat(_)) => {
-                            replies.send(said(session_id, heartbeat())).await?;
+                            let answer = self.beat(context, &session_id).await;
+                            let answer = answer.unwrap_or_else(|error| failed(&error));
+                            replies.send(said(session_id, answer)).await?;
                         }
                         Some(Content::Error(ErrorMessage { code, message })) => {
                             tracing::debug!(code, message, "an op-chat client reports an error");
@@ -69,6 +71,14 @@ impl OpChat {
             }
         }
         Ok(())
+    }
+
+    /// A heartbeat keeps its session alive.
+    async fn beat(&self, context: &Context, session_id: &str) -> Result<Content, Error> {
+        if !session_id.is_empty() {
+            self.keep_alive(context, session_id).await?;
+        }
+        Ok(heartbeat())
     }
 
     async fn answer(

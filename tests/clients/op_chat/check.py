@@ -14,6 +14,10 @@ import tempfile
 import uuid
 
 import grpc
+from google.protobuf import descriptor_pool
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
+    ProtoReflectionDescriptorDatabase,
+)
 from grpc_tools import protoc
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -65,6 +69,36 @@ class Session:
 
     def execute(self, agent, operation, arguments=None, timeout_ms=0):
         return self.agent.Execute(self.execution(agent, operation, arguments, timeout_ms))
+
+
+def check_contract(pb, channel):
+    """What the server says of the contract by reflection is what clients were compiled with."""
+    served = descriptor_pool.DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
+
+    def fields(message):
+        return {
+            (f.name, f.number, f.type, f.is_repeated, f.message_type and f.message_type.full_name,
+             f.containing_oneof and f.containing_oneof.name)
+            for f in message.fields
+        }
+
+    for name, message in pb.DESCRIPTOR.message_types_by_name.items():
+        assert fields(message) == fields(served.FindMessageTypeByName(message.full_name)), name
+    calls = 0
+    for name, service in pb.DESCRIPTOR.services_by_name.items():
+        found = served.FindServiceByName(service.full_name)
+        methods = [
+            {
+                (m.name, m.input_type.full_name, m.output_type.full_name,
+                 m.client_streaming, m.server_streaming)
+                for m in one.methods
+            }
+            for one in (service, found)
+        ]
+        assert methods[0] == methods[1], name
+        calls += len(methods[0])
+    assert calls == 36, calls
+    ok("the contract has the same names, numbers and types")
 
 
 def check_sessions(s):
@@ -176,6 +210,8 @@ def check_session_stream(s):
     second, third = next(messages), next(messages)
     assert json.loads(second.result.result_json)["value"] == 1, second
     assert not third.result.success, third
+    outgoing.put(s.pb.SessionMessage(session_id="none", heartbeat=s.pb.HeartbeatMessage(timestamp=1)))
+    assert next(messages).error.code == "NOT_FOUND"
     send(result=s.pb.ExecuteResponse())
     assert next(messages).error.code == "INVALID_ARGUMENT"
     outgoing.put(None)
@@ -289,6 +325,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         pb, rpc = compile_stubs(folder)
     with grpc.insecure_channel(os.environ["OPDBUS_GRPC"]) as channel:
+        check_contract(pb, channel)
         s = Session(pb, rpc, channel)
         check_sessions(s)
         check_execute(s)
