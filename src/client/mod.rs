@@ -16,7 +16,8 @@ use futures_util::Stream;
 use crate::call::Transport;
 use crate::error::ErrorKind;
 use crate::proto::opdbus::v1::{
-    DescribeAgentResponse, GetMetricsResponse, GetStatusResponse, ListAgentsResponse,
+    BatchCallResponse, DescribeAgentResponse, GetMetricsResponse, GetStatusResponse,
+    ListAgentsResponse,
 };
 
 pub use address::{Bus, GrpcAddress, Target};
@@ -234,6 +235,22 @@ impl Client {
     ) -> Result<Answer<GetMetricsResponse>, Error> {
         let json = self.call_json(MANAGER, "GetMetrics", "", options).await?;
         Answer::new("GetMetricsResponse", json)
+    }
+
+    /// Makes several calls in one; `request` is a `BatchCallRequest` as JSON.
+    ///
+    /// # Errors
+    /// As [`Client::call_json`] if the batch is refused; what came of its calls is in the answer.
+    ///
+    /// # Cancel safety
+    /// The batch is given up, and what runs of it is cancelled.
+    pub async fn batch(
+        &self,
+        request: &str,
+        options: &CallOptions,
+    ) -> Result<Answer<BatchCallResponse>, Error> {
+        let json = self.call_json("calls", "BatchCall", request, options).await?;
+        Answer::new("BatchCallResponse", json)
     }
 
     /// How the service is doing.

@@ -14,7 +14,7 @@ use crate::client::{Bus, CallOptions, GrpcAddress};
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done; for `status`: healthy
-  1  the call failed, or the checked configuration is wrong
+  1  the call or one of several failed, or the checked configuration is wrong
   2  the command line is wrong
   3  `status`: the service runs, but a transport or the configuration has a problem
   4  the service cannot be reached
@@ -40,6 +40,22 @@ Arguments are typed by what the operation takes (`op-dbusctl describe AGENT OPER
 
 The whole request as JSON: --data '{…}', --data - for standard input, or '{…}' in place of the
 arguments. The response is shown as indented JSON, with --json on one line as the service gave it.";
+
+const BATCH_HELP: &str = "\
+The calls, as a JSON list or as objects one after the other:
+  {\"agent\": \"memory\", \"operation\": \"recall\", \"arguments\": {\"key\": \"host\"}, \"id\": \"h\"}
+  {\"agent\": \"memory\", \"operation\": \"remember\",
+   \"arguments\": {\"key\": \"copy\", \"value\": {\"$result\": \"h/value\"}}}
+
+  arguments   the request as JSON (`op-dbusctl describe AGENT OPERATION`)
+  id          the name by which others refer to the call
+  after       the ids of calls to wait for, whatever comes of them
+  timeout     how long the call may take, as \"5s\"
+  request_id  a name for the request: repeated, it gives the first one's result
+
+In the arguments, {\"$result\": \"ID/POINTER\"} stands for what is at that JSON pointer in the result of
+the call ID; {\"$result\": \"ID\"} for the whole result. A member that is itself called $result is
+written $$result.";
 
 /// Talks to op-dbus: lists, describes and calls its agents, over gRPC or D-Bus.
 #[derive(Debug, Parser)]
@@ -121,6 +137,8 @@ pub(super) enum Command {
     },
     /// Call an operation
     Call(Call),
+    /// Make several calls in one round trip
+    Batch(Batch),
     /// Measure how long a call that does nothing takes
     Ping {
         /// How many calls, one after the other
@@ -181,6 +199,29 @@ pub(super) struct Call {
     #[arg(long, value_name = "JSON", conflicts_with = "arguments")]
     pub(super) data: Option<String>,
     /// A name for this request: repeated with the same name, it gives the first one's result
+    #[arg(long, value_name = "ID")]
+    pub(super) request_id: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = BATCH_HELP)]
+pub(super) struct Batch {
+    /// The file with the calls; `-` for standard input
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(super) file: PathBuf,
+    /// Run the calls side by side; those that change the same thing keep their order
+    #[arg(short, long)]
+    pub(super) parallel: bool,
+    /// How many run side by side; implies --parallel
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) max_parallel: Option<u32>,
+    /// Make no further call once one has failed
+    #[arg(long)]
+    pub(super) stop_on_error: bool,
+    /// Show the results in the order in which the calls ended
+    #[arg(long)]
+    pub(super) as_completed: bool,
+    /// A name for the whole batch: repeated with the same name, it gives the first one's results
     #[arg(long, value_name = "ID")]
     pub(super) request_id: Option<String>,
 }

@@ -4,6 +4,7 @@
 mod agents;
 mod args;
 mod arguments;
+mod batch;
 mod call;
 mod complete;
 mod config;
@@ -35,7 +36,7 @@ enum Outcome {
     Done,
     /// The service runs, but something is wrong with it.
     Degraded,
-    /// What was checked is wrong; it has been said on the output.
+    /// What was checked is wrong, or some calls of several failed; it has been said on the output.
     Refused,
 }
 
@@ -92,6 +93,7 @@ fn run(args: &Args, others: &[OtherPage], output: &mut Output) -> Result<Outcome
                 describe::run(&client().await?, wanted, &places, &options, output).await
             }
             Command::Call(call) => call::run(&client().await?, call, options, output).await,
+            Command::Batch(batch) => batch::run(&client().await?, batch, options, output).await,
             Command::Ping { count } => ping::run(&client().await?, *count, &options, output).await,
             Command::Metrics { raw } => {
                 metrics::run(&client().await?, *raw, &options, output).await

@@ -176,6 +176,60 @@ fn a_request_may_be_json_on_the_line_or_on_standard_input() {
 }
 
 #[test]
+fn several_calls_are_made_in_one() {
+    let live = Live::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("calls.json");
+    let calls = json!([
+        {"agent": "memory", "operation": "remember", "id": "w", "arguments": {"key": "k", "value": 5}},
+        {"agent": "memory", "operation": "recall", "arguments": {"key": "k", "version": {"$result": "w/version"}}},
+        {"agent": "memory", "operation": "recall", "arguments": {"key": "missing"}},
+    ]);
+    fs::write(&file, calls.to_string()).unwrap();
+    let file = file.display().to_string();
+    for via in TRANSPORTS {
+        let output = live.run(via, &["batch", &file]);
+        let shown = stdout(&output);
+        assert_eq!(output.status.code(), Some(1), "{via}: {shown}{}", stderr(&output));
+        let lines: Vec<_> = shown.lines().collect();
+        assert!(lines[0].contains("ID  CALL             STATUS"), "{shown}");
+        assert!(lines[1].contains("w   memory.remember  ok "), "{shown}");
+        assert!(lines[2].contains("    memory.recall    ok ") && lines[2].contains("5"), "{shown}");
+        assert!(lines[3].contains("failed") && lines[3].contains("NOT_FOUND: "), "{shown}");
+        assert!(lines[5].contains("1 of 3 calls"), "{shown}");
+
+        let output =
+            live.run(via, &["--json", "batch", "--stop-on-error", "--max-parallel=2", &file]);
+        let response: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        assert_eq!(response["failed"], 2, "{response}");
+        assert_eq!(response["results"][1]["status"], "BATCH_STATUS_SKIPPED");
+
+        let mut child = command()
+            .args(live.places())
+            .args(["--via", via, "batch", "--as-completed", "--parallel", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = "{\"agent\":\"probe\",\"operation\":\"sleep\",\"arguments\":{\"duration\":\"0.1s\"}}\n\
+                     {\"agent\":\"probe\",\"operation\":\"nothing\"}\n";
+        child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        let shown = stdout(&output);
+        assert!(shown.lines().nth(1).unwrap().contains("probe.nothing  ok"), "{shown}");
+
+        let (code, error) = live.error(via, &["batch", "/nowhere/calls.json"]);
+        assert_eq!((code, &error["kind"]), (Some(1), &json!("LOCAL")), "{via}");
+        fs::write(folder.path().join("wrong"), r#"[{"agent":"a","operation":"o","args":{}}]"#)
+            .unwrap();
+        let wrong = folder.path().join("wrong").display().to_string();
+        let (code, error) = live.error(via, &["batch", &wrong]);
+        assert_eq!((code, &error["kind"]), (Some(2), &json!("USAGE")), "{via}");
+    }
+}
+
+#[test]
 fn every_kind_of_error_arrives_over_both() {
     let live = Live::start();
     for via in TRANSPORTS {

@@ -28,7 +28,7 @@ use crate::proto::opdbus::v1::{BatchResult, BatchStatus};
 
 /// The share of a batch's time, and the most of it, in which the results reach the client.
 const SPARE_SHARE: u32 = 20;
-const SPARE_MAX: Duration = Duration::from_millis(20);
+const SPARE_MAX: Duration = Duration::from_millis(50);
 
 /// A batch that runs. Dropping it cancels the calls that run.
 pub(super) struct Run<'a> {

@@ -1,6 +1,7 @@
 //! Batches, and calls that are started as tasks.
 
 mod bounds;
+mod contexts;
 mod order;
 mod outcomes;
 mod references;
