@@ -125,17 +125,6 @@ impl Service {
         Self { executor, status, folder }
     }
 
-    /// Starts the session `id` for the caller of `context`, held by nothing.
-    pub async fn start_session(&self, context: Context, id: &str) {
-        let request = StartSessionRequest {
-            client_name: "test".into(),
-            session_id: id.into(),
-            ..StartSessionRequest::default()
-        };
-        let route = self.executor.find("sessions", "StartSession").unwrap();
-        self.executor.call(&route, context, request.encode_to_vec().into()).await.unwrap();
-    }
-
     /// Calls an operation that has a stream on one side or both, with these requests; an error breaks
     /// the stream. Gives the replies if the call ends well.
     pub async fn stream<R: Message, A: Message + Default>(
@@ -195,4 +184,15 @@ pub fn executor_of(
     let sessions = sessions(folder, &metrics, status, &agents, config.sessions.clone());
     let tasks = Tasks::in_memory(config.tasks.clone(), &metrics);
     Executor::new(config, registry, metrics, tasks, sessions)
+}
+
+/// Starts the session `id` for the caller of `context`, held by nothing.
+pub async fn start_session(executor: &Arc<Executor>, context: Context, id: &str) {
+    let request = StartSessionRequest {
+        client_name: "test".into(),
+        session_id: id.into(),
+        ..StartSessionRequest::default()
+    };
+    let route = executor.find("sessions", "StartSession").unwrap();
+    executor.call(&route, context, request.encode_to_vec().into()).await.unwrap();
 }

@@ -5,16 +5,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use op_dbus::call::{Context, SessionScope};
-use op_dbus::contract::{Contract, Operation, RawReplies, RawRequests, Running};
-use op_dbus::executor::{Calls, Config, Executor};
+use op_dbus::contract::{Agent, Contract, Operation, RawReplies, RawRequests, Running};
+use op_dbus::executor::Calls;
 use op_dbus::host::{Host, Local};
 use op_dbus::metrics::Metrics;
-use op_dbus::proto::opdbus::v1::{BatchCallResponse, CallsServiceAgent, StartCallRequest};
+use op_dbus::proto::opdbus::v1::{
+    BatchCallResponse, CallsServiceAgent, SessionsServiceAgent, StartCallRequest,
+};
 use op_dbus::registry::Registry;
+use op_dbus::session;
 use prost::Message;
 use tokio::time::Instant;
 
 use super::{context, item, sequential};
+use crate::fixture::{executor_of, start_session};
 
 /// Notes the contexts of calls.
 #[derive(Default)]
@@ -49,11 +53,19 @@ async fn who_calls_and_in_what_is_handed_on_and_the_rest_is_not() {
     let heard = Arc::new(Heard::default());
     let probe = "opdbus.agent.probe.v1.ProbeService";
     registry.register(&contract, probe, Arc::clone(&heard) as _).unwrap();
-    let calls = Arc::new(Calls::default());
-    let host = Arc::new(Local::new(Arc::new(CallsServiceAgent(Arc::clone(&calls)))));
-    registry.register(&contract, "opdbus.v1.CallsService", host).unwrap();
-    let executor = Executor::new(Config::default(), registry, Arc::new(Metrics::new().unwrap()));
-    calls.serve(&executor);
+    let folder = tempfile::tempdir().unwrap();
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let executor = executor_of(registry, metrics, &Arc::default(), folder.path());
+    let calls = CallsServiceAgent(Arc::new(Calls::new(&executor)));
+    let sessions = session::Service::new(Arc::clone(executor.sessions()));
+    let sessions = SessionsServiceAgent(Arc::new(sessions));
+    let serve = |name: &str, agent: Arc<dyn Agent>| {
+        executor.registry().register(&contract, name, Arc::new(Local::new(agent))).unwrap();
+    };
+    serve("opdbus.v1.CallsService", Arc::new(calls));
+    serve("opdbus.v1.SessionsService", Arc::new(sessions));
+    executor.refresh();
+    start_session(&executor, context(), "work").await;
 
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let outer = Context {

@@ -12,7 +12,7 @@ use op_dbus::proto::opdbus::v1::{
 use op_dbus::task::State;
 
 use super::{call, context, elsewhere, get, over, pace, start};
-use crate::fixture::Service;
+use crate::fixture::{Service, start_session};
 
 async fn list(service: &Service, uid: u32, request: ListTasksRequest) -> (Vec<String>, String) {
     let response: ListTasksResponse =
@@ -76,7 +76,7 @@ async fn pages_stay_right_while_tasks_come_and_go() {
 #[tokio::test]
 async fn lists_are_filtered() {
     let service = Service::new(Config::default());
-    service.start_session(context(1), "s").await;
+    start_session(&service.executor, context(1), "s").await;
     let in_session = Context { session: Some("s".into()), ..context(1) };
     let running = start(&service, in_session, "Pace", &pace(1000, 50)).await.unwrap();
     let ended = start(&service, context(1), "Pace", &pace(1, 0)).await.unwrap();
@@ -113,7 +113,7 @@ async fn waiting_ends_with_the_task_or_the_time() {
 #[tokio::test]
 async fn tasks_go_with_their_client_or_session_if_they_are_to() {
     let service = Service::new(Config::default());
-    service.start_session(context(1), "s").await;
+    start_session(&service.executor, context(1), "s").await;
     let tasks = service.executor.tasks();
     let begin = async |on_disconnect, session: Option<&str>| {
         let session = session.map(Into::into);
