@@ -1,5 +1,5 @@
-//! Many connections that are open and silent: what one costs in memory, and what they do to the calls
-//! of others.
+//! Many sessions that are open and silent, each held by a connection: what one costs in memory, and
+//! what they do to the calls of others.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -7,26 +7,26 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use op_dbus::proto::opdbus::agent::probe::v1::ChatRequest;
-use op_dbus::proto::opdbus::v1::PingRequest;
-use prost::Message;
+use op_dbus::proto::opdbus::v1::connect_request::Message;
+use op_dbus::proto::opdbus::v1::{ConnectRequest, PingRequest, StartSessionRequest};
+use prost::Message as _;
 
 use crate::grpc::{Client, PING};
 use crate::measure::{Party, Plan, Sample, heading, in_turns, rows};
 use crate::parties::{self, Daemon};
 
 /// How many there are.
-const CONNECTIONS: u64 = 9_900;
+const CONNECTIONS: u64 = 10_000;
 
-/// Opens connections, each with a conversation in which one message was said and answered.
+/// Opens connections, each with a stream that holds a session.
 pub fn run(plan: &Plan) {
     parties::pin();
-    let config = "[executor]\nmax_in_flight = 20000\nmax_in_flight_per_agent = 20000\n";
+    let config = "[sessions]\nmax = 20000\nmax_per_caller = 20000\n";
     let empty = Daemon::start_with("normal", config);
     let full = Daemon::start_with("normal", config);
     let request: Bytes = PingRequest { payload: vec![7; 64].into() }.encode_to_vec().into();
     let mut parties: Vec<Party<'_>> =
-        [("empty server", empty.socket()), ("with all connections", full.socket())]
+        [("empty server", empty.socket()), ("with all sessions", full.socket())]
             .into_iter()
             .map(|(name, socket)| {
                 let mut client = Client::connect(&socket);
@@ -44,12 +44,12 @@ pub fn run(plan: &Plan) {
     }
     let before = full.resident_kib();
     let start = Instant::now();
-    let open = conversation();
-    let held: Vec<UnixStream> = (0..CONNECTIONS).map(|_| converse(&full.socket(), &open)).collect();
+    let open = opening();
+    let held: Vec<UnixStream> = (0..CONNECTIONS).map(|_| hold(&full.socket(), &open)).collect();
     let took = start.elapsed();
     let with = full.resident_kib();
 
-    heading(&format!("gRPC ping beside {CONNECTIONS} connections with an open stream, one core"));
+    heading(&format!("gRPC ping beside {CONNECTIONS} sessions with a connection each, one core"));
     let figures = in_turns(plan, &mut parties);
     rows(&parties, &figures);
     drop(held);
@@ -63,8 +63,8 @@ pub fn run(plan: &Plan) {
     parties::unpin();
 }
 
-/// Connects, says one thing and waits for the answer.
-fn converse(socket: &Path, open: &[u8]) -> UnixStream {
+/// Connects, starts a session and waits for the answer.
+fn hold(socket: &Path, open: &[u8]) -> UnixStream {
     let mut stream = UnixStream::connect(socket).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     stream.write_all(open).unwrap();
@@ -78,13 +78,13 @@ fn converse(socket: &Path, open: &[u8]) -> UnixStream {
     stream
 }
 
-/// The bytes of a connection that opens a conversation and says one thing.
-fn conversation() -> Vec<u8> {
+/// The bytes of a connection that starts a session and holds it.
+fn opening() -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in [
         (":method", "POST"),
         (":scheme", "http"),
-        (":path", "/opdbus.agent.probe.v1.ProbeService/Chat"),
+        (":path", "/opdbus.v1.SessionsService/Connect"),
         (":authority", "localhost"),
         ("content-type", "application/grpc"),
         ("te", "trailers"),
@@ -96,7 +96,8 @@ fn conversation() -> Vec<u8> {
             block.extend_from_slice(text.as_bytes());
         }
     }
-    let message = ChatRequest { text: "hello".to_owned() }.encode_to_vec();
+    let start = StartSessionRequest { client_name: "hello".to_owned(), ..Default::default() };
+    let message = ConnectRequest { message: Some(Message::Start(start)) }.encode_to_vec();
     let length = u32::try_from(message.len()).unwrap().to_be_bytes();
     let framed = [&[0_u8] as &[u8], &length, &message].concat();
     let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {

@@ -1,9 +1,9 @@
 //! The benchmark suite: each figure of op-dbus beside a peer's from the same run, as a table.
 //!
 //! `cargo bench` runs all of it; `cargo bench -- NAME` one part (`grpc`, `stream`, `connections`,
-//! `dbus`, `descriptor`, `store`, `start`, `record`); `--runs N` and `--millis N` change how often and
-//! how long each cell is measured. The
-//! parties of a cell take turns, and the table gives medians. Nothing is asserted.
+//! `sessions`, `watchers`, `dbus`, `descriptor`, `store`, `start`, `record`); `--runs N` and
+//! `--millis N` change how often and how long each cell is measured. The parties of a cell take turns,
+//! and the table gives medians. Nothing is asserted.
 
 #![expect(
     clippy::disallowed_methods,
@@ -21,9 +21,11 @@ mod grpc;
 mod measure;
 mod parties;
 mod record;
+mod sessions;
 mod start;
 mod store;
 mod stream;
+mod watchers;
 
 use measure::Plan;
 
@@ -43,10 +45,12 @@ fn main() {
         runs: number("--runs").map_or(5, |runs| runs as usize),
         millis: number("--millis").map_or(400, u64::from),
     };
-    let parts: [Part; 8] = [
+    let parts: [Part; 10] = [
         ("grpc", grpc::run),
         ("stream", stream::run),
         ("connections", connections::run),
+        ("sessions", sessions::run),
+        ("watchers", watchers::run),
         ("dbus", dbus::run),
         ("descriptor", descriptor::run),
         ("store", store::run),
