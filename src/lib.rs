@@ -6,7 +6,8 @@
 //! `/opdbus.agent.memory.v1.MemoryService/Recall` on gRPC. The transport ([`transport::dbus`] or
 //! [`transport::grpc`]) finds out who calls, turns the arguments into the encoded protobuf request and
 //! hands it to the [`executor`]: find the operation, take the earlier of two deadlines, authorize, wait
-//! for a place, run, observe. It runs on a [`host`], today always an agent in this process; the adapter
+//! for a place, run, observe. A call with a stream, and any other on request, becomes a [`task`], which
+//! runs apart from its connection and keeps its last messages for whoever reads on. It runs on a [`host`], today always an agent in this process; the adapter
 //! that `build.rs` generates decodes the request, calls the agent's method, encodes the response. The
 //! transport translates that back.
 //!
@@ -16,10 +17,10 @@
 //!
 //! * [`daemon`]: start, ready, reload, drain. The only place that knows everything. [`config`]: files to
 //!   typed settings, for the daemon alone.
-//! * [`transport`]: how calls arrive. [`ctl`] and [`client`]: the command and the library on the other
-//!   side of the wire.
-//! * [`executor`], [`session`], [`registry`], [`host`]: what happens to a call, for which client's
-//!   work, what is served, where it runs.
+//! * [`transport`]: how calls arrive. [`compat`]: contracts of other systems, served by calling agents.
+//!   [`ctl`] and [`client`]: the command and the library on the other side of the wire.
+//! * [`executor`], [`task`], [`session`], [`registry`], [`host`]: what happens to a call, what is left
+//!   of it, for which client's work it is, what is served, where it runs.
 //! * [`agents`]: what can be done. [`storage`]: SQLite, for agents that keep something.
 //! * [`contract`] and [`proto`]: the descriptors and everything that is derived from them.
 //! * [`metrics`], [`status`], [`events`], [`call`], [`error`]: the bottom.
