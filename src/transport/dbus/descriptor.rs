@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
 use rustix::net::{SocketType, sockopt};
+use rustix::pipe::{fcntl_getpipe_size, fcntl_setpipe_size};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
@@ -17,6 +18,9 @@ use crate::error::Error;
 /// How many regular files are read and written at once: each takes a thread while it is, which a slow
 /// file system may hold for long.
 const MAX_FILES: usize = 16;
+
+/// The room that a pipe gets which messages are written to, in bytes.
+const PIPE_BYTES: usize = 256 * 1024;
 
 /// A descriptor as a stream.
 pub(super) struct Stream<T: ?Sized> {
@@ -70,6 +74,7 @@ impl Descriptors {
         let broken = |error: std::io::Error| Error::invalid(option, error);
         Ok(match self.kind(option, &fd, OFlags::RDONLY)? {
             Kind::Pipe => {
+                widen(&fd);
                 let pipe = pipe::Sender::from_owned_fd(fd).map_err(broken)?;
                 Stream { bytes: Box::new(pipe), _place: None }
             }
@@ -107,6 +112,15 @@ impl Descriptors {
                 Err(Error::invalid(option, "must be a pipe, a stream socket or a regular file"))
             }
         }
+    }
+}
+
+/// Gives a pipe room for several messages: with the usual room for one, reader and writer wake each
+/// other for every part of it. A pipe that is larger stays as it is, and so does one that the system
+/// lets nobody enlarge.
+fn widen(pipe: &OwnedFd) {
+    if fcntl_getpipe_size(pipe).is_ok_and(|size| size < PIPE_BYTES) {
+        fcntl_setpipe_size(pipe, PIPE_BYTES).ok();
     }
 }
 
