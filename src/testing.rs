@@ -170,8 +170,9 @@ impl ProbeService for Probe {
         request: DripRequest,
         replies: Replies<DripResponse>,
     ) -> Result<(), Error> {
+        let filler = Bytes::from(vec![0; request.size_bytes as usize]);
         for number in 1..=request.count {
-            replies.send(DripResponse { number }).await?;
+            replies.send(DripResponse { number, filler: filler.clone() }).await?;
         }
         Ok(())
     }
