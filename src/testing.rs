@@ -12,9 +12,10 @@ use crate::contract::{Agent, Replies, Requests};
 use crate::error::{Error, ErrorKind};
 use crate::proto::opdbus::agent::probe::v1::{
     BlocksRequest, BlocksResponse, ChatRequest, ChatResponse, CountRequest, CountResponse,
-    EchoRequest, EchoResponse, FailRequest, FailResponse, FillRequest, FillResponse,
-    GenerateRequest, GenerateResponse, LingerRequest, LingerResponse, PaceRequest, PaceResponse,
-    ProbeService, ProbeServiceAgent, SleepRequest, SleepResponse, SumRequest, SumResponse,
+    DripRequest, DripResponse, EchoRequest, EchoResponse, FailRequest, FailResponse, FillRequest,
+    FillResponse, GenerateRequest, GenerateResponse, LingerRequest, LingerResponse, PaceRequest,
+    PaceResponse, ProbeService, ProbeServiceAgent, SleepRequest, SleepResponse, SumRequest,
+    SumResponse,
 };
 
 /// The agent's counters.
@@ -159,6 +160,19 @@ impl ProbeService for Probe {
         let block = Bytes::from(vec![b'x'; size]);
         for _ in 0..request.count {
             replies.send(BlocksResponse { block: block.clone() }).await?;
+        }
+        Ok(())
+    }
+
+    async fn drip(
+        &self,
+        _context: &Context,
+        request: DripRequest,
+        replies: Replies<DripResponse>,
+    ) -> Result<(), Error> {
+        let filler = Bytes::from(vec![0; request.size_bytes as usize]);
+        for number in 1..=request.count {
+            replies.send(DripResponse { number, filler: filler.clone() }).await?;
         }
         Ok(())
     }

@@ -11,6 +11,9 @@ pub const MANAGER_PATH: &str = "/org/opdbus/Agents1";
 /// The object below which tasks are.
 pub const TASKS_PATH: &str = "/org/opdbus/Agents1/task";
 
+/// The object path above all sessions.
+pub const SESSIONS_PATH: &str = "/org/opdbus/Agents1/session";
+
 /// The type of a stream of requests as an argument.
 pub const MESSAGES: &str = "aa{sv}";
 

@@ -18,8 +18,8 @@ pub use agent::{
     encode, wrong_shape,
 };
 pub use dbus::{
-    Argument, MANAGER_PATH, MESSAGES, MethodShape, TASKS_PATH, interface_name, object_path,
-    signature, task_path,
+    Argument, MANAGER_PATH, MESSAGES, MethodShape, SESSIONS_PATH, TASKS_PATH, interface_name,
+    object_path, signature, task_path,
 };
 pub use introspect::{interface_xml, method_xml};
 pub use json::{json_to_message, message_to_json};

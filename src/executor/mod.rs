@@ -17,10 +17,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
@@ -93,6 +93,7 @@ pub struct Executor {
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
     routes: ArcSwap<Routes>,
+    rerouted: watch::Sender<()>,
     repeats: Repeats,
     started: Started,
     tasks: Arc<Tasks>,
@@ -125,28 +126,11 @@ impl Executor {
             registry,
             metrics,
             routes: ArcSwap::from_pointee(routes),
+            rerouted: watch::Sender::new(()),
             draining: AtomicBool::new(false),
             next_call: AtomicU64::new(1),
             ended: Notify::new(),
         })
-    }
-
-    /// Puts a new configuration in force. Calls that run or wait keep the limits they came under.
-    pub fn reconfigure(&self, config: Config) {
-        self.routes.store(Arc::new(Routes::new(&self.registry.snapshot(), &config, &self.metrics)));
-        self.tasks.reconfigure(config.tasks.clone());
-        self.sessions.reconfigure(config.sessions.clone());
-        self.config.store(Arc::new(config));
-    }
-
-    /// Takes up what was registered since.
-    pub fn refresh(&self) {
-        self.reconfigure(Config::clone(&self.config.load()));
-    }
-
-    /// The operations as they are now.
-    pub fn routes(&self) -> Guard<Arc<Routes>> {
-        self.routes.load()
     }
 
     /// The registry that the executor serves.

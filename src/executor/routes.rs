@@ -4,8 +4,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::Config;
+use arc_swap::Guard;
+use tokio::sync::watch;
+
 use super::admit::{Gate, Gates};
+use super::{Config, Executor};
 use crate::contract::{Operation, Service};
 use crate::error::{Error, ErrorKind};
 use crate::host::Host;
@@ -14,6 +17,33 @@ use crate::registry::Snapshot;
 
 /// The operation that the executor itself answers, by calling another.
 const CALL_JSON: &str = "/opdbus.v1.AgentsService/CallJson";
+
+impl Executor {
+    /// Puts a new configuration in force. Calls that run or wait keep the limits they came under.
+    pub fn reconfigure(&self, config: Config) {
+        self.routes.store(Arc::new(Routes::new(&self.registry.snapshot(), &config, &self.metrics)));
+        self.rerouted.send_replace(());
+        self.tasks.reconfigure(config.tasks.clone());
+        self.sessions.reconfigure(config.sessions.clone());
+        self.config.store(Arc::new(config));
+    }
+
+    /// Takes up what was registered since.
+    pub fn refresh(&self) {
+        self.reconfigure(Config::clone(&self.config.load()));
+    }
+
+    /// Tells when there may be other operations than before.
+    #[must_use]
+    pub fn rerouted(&self) -> watch::Receiver<()> {
+        self.rerouted.subscribe()
+    }
+
+    /// The operations as they are now.
+    pub fn routes(&self) -> Guard<Arc<Routes>> {
+        self.routes.load()
+    }
+}
 
 /// One operation with all that it takes to run it.
 pub struct Route {

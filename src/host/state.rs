@@ -29,6 +29,12 @@ impl State {
     /// The names in metrics and logs, in the order of [`State::index`].
     pub const NAMES: [&str; 6] = ["stopped", "starting", "running", "busy", "failed", "stopping"];
 
+    /// The name, in lower case.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        Self::NAMES[self.index()]
+    }
+
     /// The position in [`State::NAMES`].
     #[must_use]
     pub const fn index(self) -> usize {
@@ -53,10 +59,18 @@ impl Condition {
     /// Why the agent has failed and when it is tried again, for people; empty if it has not.
     #[must_use]
     pub fn reason(&self) -> String {
-        match (self.state, &self.failure) {
-            (State::Failed, Some(failure)) => failure.to_string(),
-            _ => String::new(),
-        }
+        self.failed().map(ToString::to_string).unwrap_or_default()
+    }
+
+    /// Why the agent has failed, for as long as that is its state. Unlike [`Condition::reason`] it stays
+    /// the same all the while.
+    #[must_use]
+    pub fn problem(&self) -> String {
+        self.failed().map(|failure| failure.error.to_string()).unwrap_or_default()
+    }
+
+    fn failed(&self) -> Option<&StartFailure> {
+        self.failure.as_ref().filter(|_| self.state == State::Failed)
     }
 }
 

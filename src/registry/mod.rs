@@ -89,6 +89,17 @@ impl Registry {
         self.roster.conditions()
     }
 
+    /// What one agent does now. What does not start and stop is always running.
+    #[must_use]
+    pub fn condition(&self, agent: &str) -> Condition {
+        self.roster.condition(agent).unwrap_or_else(|| Condition {
+            agent: agent.into(),
+            state: State::Running,
+            failure: None,
+            took: None,
+        })
+    }
+
     /// What every agent does now, and then every change. Changes between running and busy are told at
     /// most ten times a second for each agent.
     #[must_use]

@@ -142,9 +142,7 @@ fn find(snapshot: &Snapshot, id: &str) -> Result<Arc<Service>, Error> {
 }
 
 fn summary(service: &Service, registry: &Registry) -> AgentSummary {
-    let condition = registry.roster().condition(&service.id);
-    // What does not start and stop is always there.
-    let state = condition.as_ref().map_or(State::Running, |condition| condition.state);
+    let condition = registry.condition(&service.id);
     AgentSummary {
         id: service.id.clone(),
         title: service.title.clone(),
@@ -155,8 +153,8 @@ fn summary(service: &Service, registry: &Registry) -> AgentSummary {
         activation: service.activation.into(),
         host: service.host.into(),
         operations: service.operations.iter().map(|operation| operation.name.clone()).collect(),
-        state: AgentState::from(state).into(),
-        state_reason: condition.map(|condition| condition.reason()).unwrap_or_default(),
+        state: AgentState::from(condition.state).into(),
+        state_reason: condition.reason(),
     }
 }
 

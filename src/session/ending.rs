@@ -64,9 +64,9 @@ impl Sessions {
         session: Session,
         reason: SessionEnd,
     ) {
-        let Session { scope, streams, agents, transport, running, .. } = session;
+        let Session { scope, streams, clients, agents, transport, running, .. } = session;
         let telling = self.telling(&mut table, scope.clone(), agents, running);
-        self.changes.send(Change::Ended(scope.clone(), reason)).ok();
+        self.changes.send(Change::Ended { scope: scope.clone(), reason, clients }).ok();
         self.want_agents(&mut table);
         drop(table);
         self.metrics.session_ended(transport, reason);

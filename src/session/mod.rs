@@ -13,6 +13,7 @@ mod start;
 mod table;
 mod token;
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -76,7 +77,14 @@ pub enum Change {
     /// What holds it, what its client says of itself or which agents it used is something else.
     Changed(SessionScope),
     /// It has ended.
-    Ended(SessionScope, SessionEnd),
+    Ended {
+        /// Which one it was.
+        scope: SessionScope,
+        /// Why.
+        reason: SessionEnd,
+        /// The bus connections that held it.
+        clients: Vec<Arc<str>>,
+    },
 }
 
 /// Hears of every session that ends.
@@ -189,6 +197,19 @@ impl Sessions {
         sessions.sort_unstable_by_key(|session| std::cmp::Reverse(session.order()));
         let page = sessions.iter().take(count).map(|session| session.describe(&config)).collect();
         (page, sessions.len() > count)
+    }
+
+    /// The bus connections that hold a session; none if it is not there.
+    #[must_use]
+    pub fn clients(&self, scope: &SessionScope) -> Vec<Arc<str>> {
+        let mut table = self.table();
+        table.find(scope.uid, &scope.id).map_or_else(Vec::new, |session| session.clients.clone())
+    }
+
+    /// The sessions that bus connections hold.
+    #[must_use]
+    pub fn held_by_clients(&self) -> HashSet<SessionScope> {
+        self.table().held_by_clients()
     }
 
     /// Notes that a session is still wanted, and gives it.

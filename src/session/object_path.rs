@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use crate::call::SessionScope;
-use crate::contract::MANAGER_PATH;
+use crate::contract::SESSIONS_PATH;
 
 /// The object of a session: two users may have sessions with the same id.
 #[must_use]
 pub fn of(scope: &SessionScope) -> String {
-    let mut path = format!("{MANAGER_PATH}/session/{}/", scope.uid);
+    let mut path = format!("{SESSIONS_PATH}/{}/", scope.uid);
     for byte in scope.id.bytes() {
         if byte.is_ascii_alphanumeric() {
             path.push(char::from(byte));
@@ -24,7 +24,7 @@ pub fn of(scope: &SessionScope) -> String {
 /// The session whose object `path` is, whether or not it is there.
 #[must_use]
 pub fn scope(path: &str) -> Option<SessionScope> {
-    let rest = path.strip_prefix(MANAGER_PATH)?.strip_prefix("/session/")?;
+    let rest = path.strip_prefix(SESSIONS_PATH)?.strip_prefix('/')?;
     let (uid, escaped) = rest.split_once('/')?;
     let mut pieces = escaped.split('_');
     let mut id = pieces.next()?.to_owned();

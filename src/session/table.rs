@@ -330,6 +330,11 @@ impl Table {
         self.clients.keys().cloned().collect()
     }
 
+    /// The sessions that bus connections hold.
+    pub(super) fn held_by_clients(&self) -> HashSet<SessionScope> {
+        self.clients.values().flatten().cloned().collect()
+    }
+
     /// Gives the sessions that a bus connection held and holds no longer.
     pub(super) fn release_client(&mut self, client: &str, grace: Duration) -> Vec<SessionScope> {
         let held = self.clients.remove(client).unwrap_or_default();

@@ -16,7 +16,7 @@ use super::objects::{Table, Typed};
 use super::options::Options;
 use super::plan::Method;
 use super::wire::{Payload, Reader};
-use super::{decode, encode, task, text};
+use super::{decode, encode, session, task, text};
 use crate::call::{Caller, Context, Transport};
 use crate::contract::{self, Service, json_to_message};
 use crate::error::{Error, ErrorKind};
@@ -40,6 +40,8 @@ pub(super) enum Operation {
     CallJson(Arc<Service>, Arc<Table>),
     /// The object of a task.
     Task(Arc<Table>),
+    /// The object of a session.
+    Session,
 }
 
 /// What comes of a call.
@@ -79,6 +81,10 @@ pub(super) async fn run(
         }
         Operation::Task(table) => {
             let answer = task::answer(&shared, &message, table).await;
+            answer.inspect_err(|failure| shared.count_unknown(failure)).map(Reply::from)
+        }
+        Operation::Session => {
+            let answer = session::answer(&shared, &message).await;
             answer.inspect_err(|failure| shared.count_unknown(failure)).map(Reply::from)
         }
     };

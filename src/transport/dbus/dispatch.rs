@@ -4,7 +4,7 @@
 //! This loop is the only writer of the connection, so replies leave in the order in which they were
 //! put into the batch. It writes before it reads on: while the bus takes nothing, nothing more is
 //! read, and what is held is one batch, the replies of the calls that are pending, and the queue of
-//! the stream. What tasks send to their clients comes through a queue into the same batches.
+//! the stream. What tasks, sessions and agents tell unasked goes into the same batches.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use futures_util::{FutureExt as _, StreamExt as _};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Duration, Instant, timeout};
 use zbus::message::{Message, Type};
 use zbus::{Connection, MessageStream};
@@ -21,13 +21,18 @@ use zbus::{Connection, MessageStream};
 use super::by_client::ByClient;
 use super::call::{self, Answer, Operation, Shared};
 use super::error::Failure;
-use super::objects::{Table, Target};
+use super::objects::{AGENT_INTERFACE, Table, Target};
 use super::outgoing::{Outgoing, Sending};
 use super::pings::Pings;
+use super::session_signals::SessionSignals;
+use super::signals::properties_changed;
 use super::standard::{InTable, Shown};
+use super::{managed, properties};
 use crate::call::Transport;
+use crate::contract::object_path;
 use crate::error::Error;
 use crate::metrics::Rejection;
+use crate::registry::{Changes, Condition};
 
 /// How many messages are taken before their replies are written.
 const BATCH: usize = 64;
@@ -72,6 +77,12 @@ pub(super) struct Dispatcher {
     /// What deliveries have to send.
     outgoing: (Outgoing, mpsc::Receiver<Sending>),
     pings: Pings,
+    /// What agents do, to be told.
+    states: Changes,
+    /// What sessions tell.
+    sessions: SessionSignals,
+    /// Tells when there may be other objects.
+    rerouted: watch::Receiver<()>,
 }
 
 impl Dispatcher {
@@ -81,7 +92,9 @@ impl Dispatcher {
         name: String,
         releasing: Arc<AtomicBool>,
     ) -> Self {
-        let routes = Arc::clone(&shared.executor.routes());
+        let executor = Arc::clone(&shared.executor);
+        let rerouted = executor.rerouted();
+        let routes = Arc::clone(&executor.routes());
         Self {
             shared: Arc::new(shared),
             connection,
@@ -94,6 +107,9 @@ impl Dispatcher {
             deliveries: ByClient::new(),
             outgoing: Outgoing::new(),
             pings: Pings::default(),
+            states: executor.registry().changes().to_come(),
+            sessions: SessionSignals::new(executor.sessions()),
+            rerouted,
         }
     }
 
@@ -116,6 +132,9 @@ impl Dispatcher {
                 answer = self.pending.next() => self.answer(answer),
                 Some(sending) = self.outgoing.1.recv() => self.send(sending),
                 _ = self.deliveries.next() => {}
+                Ok(()) = self.rerouted.changed() => self.refresh(),
+                condition = self.states.next() => self.tell_state(&condition),
+                signal = self.sessions.next() => self.add(Some(signal)),
             }
             self.take_done();
             if let Err(error) = self.flush().await {
@@ -174,9 +193,31 @@ impl Dispatcher {
 
     fn refresh(&mut self) {
         let routes = self.shared.executor.routes();
-        if !self.table.is_for(&routes) {
-            self.table = Arc::new(Table::new(Arc::clone(&routes), Some(&self.table)));
+        if self.table.is_for(&routes) {
+            return;
         }
+        let before = Arc::clone(&self.table);
+        self.table = Arc::new(Table::new(Arc::clone(&routes), Some(&before)));
+        let shared = Arc::clone(&self.shared);
+        for signal in managed::changes(&before, &self.table, shared.executor.registry()) {
+            self.tell(signal);
+        }
+    }
+
+    /// Tells everybody what an agent does.
+    fn tell_state(&mut self, condition: &Condition) {
+        let path = object_path(&condition.agent, false);
+        // One that is not there yet says it when it is added.
+        if self.table.object(&path).is_some() {
+            let state = properties::state(condition);
+            self.tell(properties_changed(path, None, AGENT_INTERFACE, state));
+        }
+    }
+
+    fn tell(&mut self, signal: zbus::Result<Message>) {
+        let signal =
+            signal.inspect_err(|error| tracing::error!("a signal cannot be sent: {error}"));
+        self.add(signal.ok());
     }
 
     fn take(&mut self, message: Message) -> Result<(), Ended> {
@@ -204,9 +245,11 @@ impl Dispatcher {
                 Ok(Operation::CallJson(service, Arc::clone(&self.table)))
             }
             Ok(Target::Task) => Ok(Operation::Task(Arc::clone(&self.table))),
+            Ok(Target::Session) => Ok(Operation::Session),
             Ok(Target::Standard(method)) => {
                 let table = &*self.table;
-                let object = table.object(path).map(|object| InTable { object, table });
+                let registry = self.shared.executor.registry();
+                let object = table.object(path).map(|object| InTable { object, table, registry });
                 let object = object.as_ref().map(|object| object as &dyn Shown);
                 Err(method.answer(&header, &message.body(), path, object))
             }

@@ -3,6 +3,7 @@
 
 use super::objects::{AGENT_INTERFACE, Object};
 use super::properties::{self, Property};
+use super::session::SESSION_INTERFACE;
 use super::task::TASK_INTERFACE;
 use super::text;
 use crate::contract::{Service, interface_xml};
@@ -39,28 +40,35 @@ const STANDARD: &str = r#"  <interface name="org.freedesktop.DBus.Peer">
       <arg name="property_name" type="s" direction="in"/>
       <arg name="value" type="v" direction="in"/>
     </method>
-  </interface>
-"#;
-
-/// The agents are there from the start of the service to its end, so no signals are declared.
-const OBJECT_MANAGER: &str = r#"  <interface name="org.freedesktop.DBus.ObjectManager">
-    <method name="GetManagedObjects">
-      <arg name="object_paths_interfaces_and_properties" type="a{oa{sa{sv}}}" direction="out"/>
-    </method>
-  </interface>
-"#;
-
-/// Only tasks have properties that change.
-const PROPERTIES_CHANGED: &str = r#"    <signal name="PropertiesChanged">
+    <signal name="PropertiesChanged">
       <arg name="interface_name" type="s"/>
       <arg name="changed_properties" type="a{sv}"/>
       <arg name="invalidated_properties" type="as"/>
     </signal>
+  </interface>
 "#;
+
+const OBJECT_MANAGER: &str = r#"  <interface name="org.freedesktop.DBus.ObjectManager">
+    <method name="GetManagedObjects">
+      <arg name="object_paths_interfaces_and_properties" type="a{oa{sa{sv}}}" direction="out"/>
+    </method>
+    <signal name="InterfacesAdded">
+      <arg name="object_path" type="o"/>
+      <arg name="interfaces_and_properties" type="a{sa{sv}}"/>
+    </signal>
+    <signal name="InterfacesRemoved">
+      <arg name="object_path" type="o"/>
+      <arg name="interfaces" type="as"/>
+    </signal>
+  </interface>
+"#;
+
+const SESSION_MEMBERS: &str = include_str!("session_members.xml");
 
 const TASK_MEMBERS: &str = include_str!("task_members.xml");
 
-const CALL_JSON: &str = r#"    <method name="CallJson">
+const AGENT_MEMBERS: &str = r#"    <annotation name="org.gtk.GDBus.DocString" value="What every agent has, whatever its operations are."/>
+    <method name="CallJson">
       <annotation name="org.gtk.GDBus.DocString" value="Calls an operation of the agent with its request as JSON and gives the response as JSON, both in protobuf's canonical mapping."/>
       <arg name="operation" type="s" direction="in">
         <annotation name="org.gtk.GDBus.DocString" value="The operation, as BulkRecall or bulk_recall."/>
@@ -96,16 +104,34 @@ pub fn task_interface_document() -> String {
     format!("{DOCTYPE}<node>\n{}</node>\n", task_interface())
 }
 
+/// The introspection document with `org.opdbus.Session1`, which every session has.
+#[must_use]
+pub fn session_interface_document() -> String {
+    format!("{DOCTYPE}<node>\n{}</node>\n", session_interface())
+}
+
 /// The introspection document of a task.
 pub(super) fn task_object() -> String {
-    let standard = STANDARD.strip_suffix(INTERFACE_END).unwrap_or(STANDARD);
-    let task = task_interface();
-    format!("{DOCTYPE}<node>\n{task}{standard}{PROPERTIES_CHANGED}{INTERFACE_END}</node>\n")
+    format!("{DOCTYPE}<node>\n{}{STANDARD}</node>\n", task_interface())
+}
+
+/// The introspection document of a session.
+pub(super) fn session_object() -> String {
+    format!("{DOCTYPE}<node>\n{}{STANDARD}</node>\n", session_interface())
 }
 
 fn task_interface() -> String {
-    let mut xml = format!("  <interface name=\"{TASK_INTERFACE}\">\n{TASK_MEMBERS}");
-    push_properties(&mut xml, properties::TASK);
+    own_interface(TASK_INTERFACE, TASK_MEMBERS, properties::TASK)
+}
+
+fn session_interface() -> String {
+    own_interface(SESSION_INTERFACE, SESSION_MEMBERS, properties::SESSION)
+}
+
+/// An interface that is not derived from a contract.
+fn own_interface(name: &str, members: &str, properties: &[Property]) -> String {
+    let mut xml = format!("  <interface name=\"{name}\">\n{members}");
+    push_properties(&mut xml, properties);
     xml.push_str(INTERFACE_END);
     xml
 }
@@ -142,12 +168,7 @@ fn typed_interface(service: &Service) -> String {
 }
 
 fn agent_interface() -> String {
-    let mut xml = format!(
-        "  <interface name=\"{AGENT_INTERFACE}\">\n    <annotation name=\"org.gtk.GDBus.DocString\" value=\"What every agent has, whatever its operations are.\"/>\n{CALL_JSON}"
-    );
-    push_properties(&mut xml, properties::AGENT);
-    xml.push_str(INTERFACE_END);
-    xml
+    own_interface(AGENT_INTERFACE, AGENT_MEMBERS, properties::AGENT)
 }
 
 fn push_properties(xml: &mut String, properties: &[Property]) {

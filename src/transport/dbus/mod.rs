@@ -23,6 +23,7 @@ mod fault;
 pub mod fuzzing;
 mod input;
 mod introspect;
+mod managed;
 mod objects;
 mod options;
 mod outgoing;
@@ -31,6 +32,8 @@ mod pings;
 mod plan;
 mod properties;
 mod scalar;
+mod session;
+mod session_signals;
 mod signals;
 mod slot;
 mod standard;
@@ -49,7 +52,10 @@ use crate::error::Error;
 use crate::executor::Executor;
 use crate::status::Status;
 
-pub use introspect::{agent_interface_document, interface_document, task_interface_document};
+pub use introspect::{
+    agent_interface_document, interface_document, session_interface_document,
+    task_interface_document,
+};
 
 use connection::Link;
 

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use super::error::{Failure, Standard};
 use super::plan::{self, Method};
-use super::standard::StandardMethod;
+use super::standard::{StandardMethod, no_interface, no_object};
 use super::task;
-use crate::contract::{MANAGER_PATH, Operation, Service, TASKS_PATH, object_path};
+use crate::contract::{MANAGER_PATH, Operation, SESSIONS_PATH, Service, TASKS_PATH, object_path};
 use crate::error::Error;
 use crate::executor::{Route, Routes};
+use crate::session;
 
 /// The interface that every agent has beside its own.
 pub(super) const AGENT_INTERFACE: &str = "org.opdbus.Agent1";
@@ -51,13 +52,15 @@ pub(super) enum Target {
     Standard(StandardMethod),
     /// Whatever the object of a task is asked, if it is there for the caller.
     Task,
+    /// The same of a session.
+    Session,
 }
 
 impl Table {
     /// The table for `routes`. What `previous` has compiled for the same services is used again.
     pub(super) fn new(routes: Arc<Routes>, previous: Option<&Self>) -> Self {
         let mut objects = HashMap::new();
-        for path in ["/", MANAGER_PATH, TASKS_PATH] {
+        for path in ["/", MANAGER_PATH, SESSIONS_PATH, TASKS_PATH] {
             insert(&mut objects, path);
         }
         for served in routes.services().filter(|served| !served.service.gateway) {
@@ -87,9 +90,10 @@ impl Table {
         self.objects.get(path)
     }
 
-    /// Every object with its path, in no order.
-    pub(super) fn objects(&self) -> impl Iterator<Item = (&str, &Object)> {
-        self.objects.iter().map(|(path, object)| (path.as_str(), object))
+    /// The object of every agent with its path, in no order.
+    pub(super) fn agents(&self) -> impl Iterator<Item = (&str, &Object)> {
+        let objects = self.objects.iter().filter(|(_, object)| object.agent().is_some());
+        objects.map(|(path, object)| (path.as_str(), object))
     }
 
     /// What a call is for.
@@ -107,10 +111,8 @@ impl Table {
             return match StandardMethod::of_peer(interface, member) {
                 Some(method) => Ok(Target::Standard(method)),
                 None if task::id_in(path).is_some() => Ok(Target::Task),
-                None => Err(Failure::Standard(
-                    Standard::UnknownObject,
-                    format!("there is no object {path}"),
-                )),
+                None if session::object_path::scope(path).is_some() => Ok(Target::Session),
+                None => Err(no_object(path)),
             };
         };
         object.resolve(path, interface, member)
@@ -172,10 +174,7 @@ impl Object {
             return Ok(Target::Standard(method));
         }
         Err(match interface {
-            Some(interface) if !self.has_interface(interface) => Failure::Standard(
-                Standard::UnknownInterface,
-                format!("{path} has no interface {interface}"),
-            ),
+            Some(interface) if !self.has_interface(interface) => no_interface(path, interface),
             _ => Failure::Standard(Standard::UnknownMethod, self.no_method(interface, member)),
         })
     }

@@ -125,7 +125,11 @@ impl Options {
                 self.traceparent = Some(text.into());
             }
             (Reserved::SessionId, Given::Text(text)) => {
-                self.session = Some(bounded(text, SESSION_ID_MAX_CHARS)?.into());
+                let id = bounded(text, SESSION_ID_MAX_CHARS)?;
+                if !id.bytes().all(|byte| byte.is_ascii_graphic()) {
+                    return Err("must have visible ASCII characters only".to_owned());
+                }
+                self.session = Some(id.into());
             }
             (Reserved::Detach, Given::Bool(detach)) => self.detach = detach,
             (Reserved::HandleToken, Given::Text(text)) => {

@@ -1,11 +1,15 @@
-//! The properties of the objects of the table, which are constant while an object exists, and how the
-//! properties of all objects are declared.
+//! The properties of the objects of the table, and how the properties of all objects are declared. It
+//! tells nobody of a change.
 
+use std::time::SystemTime;
+
+use prost_types::Timestamp;
 use zbus::Variant;
 
 use super::objects::{AGENT_INTERFACE, Object};
 use super::text;
 use crate::contract::Service;
+use crate::registry::{Condition, Registry};
 
 /// The interface with the manager's own properties.
 const MANAGER_INTERFACE: &str = "org.opdbus.Agents1";
@@ -36,6 +40,8 @@ pub(super) const AGENT: &[Property] = &[
         "s",
         "The full name of the agent's protobuf service, which is its name on gRPC.",
     ),
+    changing("State", "s", "stopped, starting, running, busy, failed or stopping."),
+    changing("StateReason", "s", "Why it has failed; empty if it has not."),
     constant("Summary", "s", "One sentence about the agent."),
     constant("Title", "s", "The agent's name for people."),
 ];
@@ -83,6 +89,25 @@ pub(super) const TASK: &[Property] = &[
     constant("Transport", "s", "What it was started on: dbus or grpc."),
 ];
 
+/// The properties of `org.opdbus.Session1`, sorted.
+pub(super) const SESSION: &[Property] = &[
+    changing("Agents", "as", "The ids of the agents that were called in it."),
+    counting("Calls", "t", "How many calls were made in it."),
+    changing("ClientName", "s", "What its client calls itself."),
+    counting(
+        "ExpiresTime",
+        "t",
+        "When it ends if it is not used before, in microseconds since the epoch; 0 while it is held.",
+    ),
+    changing("Held", "b", "True while a connection or a stream holds it."),
+    constant("Id", "s", "Its id."),
+    changing("Metadata", "a{ss}", "What its client says of itself."),
+    constant("StartTime", "t", "When it was started, in microseconds since the epoch."),
+    constant("Transport", "s", "What it was started on: dbus or grpc."),
+    constant("UID", "u", "The user whose session it is."),
+    counting("UsedTime", "t", "When it was last used, in microseconds since the epoch."),
+];
+
 /// A property whose changes are told.
 const fn changing(name: &'static str, signature: &'static str, docs: &'static str) -> Property {
     Property { name, signature, emits: "true", docs }
@@ -105,19 +130,26 @@ pub(super) fn interfaces(object: &Object) -> Vec<&str> {
 }
 
 /// Every property of an interface that the object has.
-pub(super) fn all(object: &Object, interface: &str) -> Vec<(&'static str, Variant<'static>)> {
+pub(super) fn all(
+    object: &Object,
+    interface: &str,
+    registry: &Registry,
+) -> Vec<(&'static str, Variant<'static>)> {
     if interface == MANAGER_INTERFACE && object.is_manager() {
         return vec![("Version", string(env!("CARGO_PKG_VERSION")))];
     }
     match object.agent() {
-        Some(service) if interface == AGENT_INTERFACE => agent(service),
+        Some(service) if interface == AGENT_INTERFACE => {
+            agent(service, &registry.condition(&service.id))
+        }
         _ => Vec::new(),
     }
 }
 
-fn agent(service: &Service) -> Vec<(&'static str, Variant<'static>)> {
+fn agent(service: &Service, condition: &Condition) -> Vec<(&'static str, Variant<'static>)> {
     let operations: Vec<String> =
         service.operations.iter().map(|operation| operation.name.clone()).collect();
+    let [state, reason] = state(condition);
     vec![
         ("Activation", short(service.activation.as_str_name(), "ACTIVATION_")),
         ("Documentation", string(&service.docs)),
@@ -126,9 +158,27 @@ fn agent(service: &Service) -> Vec<(&'static str, Variant<'static>)> {
         ("Interface", string(&service.interface)),
         ("Operations", Variant::from(operations)),
         ("Service", string(&service.full_name)),
+        state,
+        reason,
         ("Summary", string(&service.summary)),
         ("Title", string(&service.title)),
     ]
+}
+
+/// The properties of an agent that change.
+pub(super) fn state(condition: &Condition) -> [(&'static str, Variant<'static>); 2] {
+    [
+        ("State", condition.state.name().into()),
+        // Not the words for people, which count down until it is tried again.
+        ("StateReason", string(&condition.problem())),
+    ]
+}
+
+/// Since the epoch; 0 for no time.
+pub(super) fn microseconds(time: Option<Timestamp>) -> u64 {
+    let time = time.and_then(|time| SystemTime::try_from(time).ok());
+    let since = time.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+    since.map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }
 
 /// A text as the value of a property.

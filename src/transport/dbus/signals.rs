@@ -1,4 +1,4 @@
-//! The signals of tasks, and messages of tasks as D-Bus bodies. When they are sent, and to whom, is not
+//! The signals of tasks, changes of the properties of all objects, and messages of tasks as D-Bus bodies. When they are sent, and to whom, is not
 //! decided here.
 
 use std::cell::Cell;
@@ -12,6 +12,7 @@ use zbus::{DynamicType, Signature, Variant};
 
 use super::encode::{Encoder, Item};
 use super::plan::{Kind, Method};
+use super::standard::PROPERTIES;
 use super::task::TASK_INTERFACE;
 use super::wire::Payload;
 use super::{error, text};
@@ -40,8 +41,8 @@ impl Signals {
         &self.client
     }
 
-    fn signal(&self, interface: &'static str, name: &'static str) -> Builder<'_> {
-        let builder = Message::signal(task_path(self.task.id()), interface, name);
+    fn signal(&self, name: &'static str) -> Builder<'_> {
+        let builder = Message::signal(task_path(self.task.id()), TASK_INTERFACE, name);
         builder.destination(&*self.client)
     }
 
@@ -56,7 +57,7 @@ impl Signals {
         let encoder = Encoder::new(&self.method.arena);
         let kind = Kind::Message(self.method.output);
         let body = One(Entry { encoder: &encoder, kind: &kind, message });
-        let signal = self.signal(TASK_INTERFACE, "Message").build(&body);
+        let signal = self.signal("Message").build(&body);
         let signal = signal.map_err(|error| encoder.into_error(error))?;
         let size = signal.body().len();
         if size > MAX_INLINE_BYTES { Err(too_large(message.seq, size)) } else { Ok(signal) }
@@ -70,38 +71,48 @@ impl Signals {
     ) -> zbus::Result<Message> {
         let text = text::shown(problem.message());
         let body = (message.seq, message.offset, error::name(problem.kind()), text.as_ref());
-        self.signal(TASK_INTERFACE, "Undelivered").build(&body)
+        self.signal("Undelivered").build(&body)
     }
 
     /// `Gap`.
     pub(super) fn gap(&self, from: u64, to: u64) -> zbus::Result<Message> {
-        self.signal(TASK_INTERFACE, "Gap").build(&(from, to))
+        self.signal("Gap").build(&(from, to))
     }
 
     /// `PropertiesChanged`, with the properties of these names.
     pub(super) fn changed(&self, names: &[&str]) -> zbus::Result<Message> {
-        let mut changed: HashMap<&str, Variant<'static>> =
-            super::task::properties(&self.task).into_iter().collect();
-        changed.retain(|name, _| names.contains(name));
-        let none: [&str; 0] = [];
-        self.signal("org.freedesktop.DBus.Properties", "PropertiesChanged").build(&(
-            TASK_INTERFACE,
-            changed,
-            none.as_slice(),
-        ))
+        let mut changed = super::task::properties(&self.task);
+        changed.retain(|(name, _)| names.contains(name));
+        properties_changed(task_path(self.task.id()), Some(&self.client), TASK_INTERFACE, changed)
     }
 
     /// `Finished`.
     pub(super) fn finished(&self) -> zbus::Result<Message> {
         let record = self.task.record();
         let (name, message) = failure(record.failure.as_ref());
-        self.signal(TASK_INTERFACE, "Finished").build(&(
+        self.signal("Finished").build(&(
             state(self.task.state()),
             name,
             message.as_str(),
             record.last_seq,
         ))
     }
+}
+
+/// `PropertiesChanged` of an object, to one client or to everybody.
+pub(super) fn properties_changed(
+    path: String,
+    client: Option<&str>,
+    interface: &'static str,
+    changed: impl IntoIterator<Item = (&'static str, Variant<'static>)>,
+) -> zbus::Result<Message> {
+    let mut signal = Message::signal(path, PROPERTIES, "PropertiesChanged");
+    if let Some(client) = client {
+        signal = signal.destination(client);
+    }
+    let changed: HashMap<&str, Variant<'static>> = changed.into_iter().collect();
+    let none: [&str; 0] = [];
+    signal.build(&(interface, changed, none.as_slice()))
 }
 
 /// The name of a state.

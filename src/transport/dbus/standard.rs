@@ -1,21 +1,23 @@
 //! The standard interfaces: Peer, Introspectable, Properties and ObjectManager. They show the table
 //! of objects and touch no agent.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fs;
 
 use zbus::message::{Body, Header, Message};
-use zbus::{ObjectPath, Type, Variant};
+use zbus::{Type, Variant};
 
 use super::error::{Failure, Standard};
+use super::managed::{self, Managed, Properties};
 use super::objects::{Object, Table};
 use super::{encode, introspect, properties};
 use crate::error::{Error, ErrorKind};
+use crate::registry::Registry;
 
 const PEER: &str = "org.freedesktop.DBus.Peer";
 const INTROSPECTABLE: &str = "org.freedesktop.DBus.Introspectable";
-const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
-const OBJECT_MANAGER: &str = "org.freedesktop.DBus.ObjectManager";
+pub(super) const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+pub(super) const OBJECT_MANAGER: &str = "org.freedesktop.DBus.ObjectManager";
 
 /// A method of a standard interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,10 +40,6 @@ const METHODS: [(&str, &str, StandardMethod); 7] = [
     (PROPERTIES, "Set", StandardMethod::Set),
     (OBJECT_MANAGER, "GetManagedObjects", StandardMethod::GetManagedObjects),
 ];
-
-type Properties<'a> = BTreeMap<&'a str, Variant<'static>>;
-type Interfaces<'a> = BTreeMap<&'a str, Properties<'a>>;
-type Managed<'a> = BTreeMap<ObjectPath<'a>, Interfaces<'a>>;
 
 /// An object as the standard interfaces show it.
 pub(super) trait Shown {
@@ -120,18 +118,61 @@ impl StandardMethod {
                 ));
             }
             (Self::GetManagedObjects, Some(object)) => reply.build(&object.managed()),
-            (_, None) => {
-                return Err(Failure::Standard(
-                    Standard::UnknownObject,
-                    format!("there is no object {path}"),
-                ));
-            }
+            (_, None) => return Err(no_object(path)),
         };
         Ok(encode::built(message)?)
     }
 }
 
-/// The arguments of a standard method.
+/// Answers a call to an object outside the table that is for none of its own methods. `whose` and
+/// `methods` say for people what the object is and what it has.
+///
+/// # Errors
+/// Which of interface and method the object does not have.
+pub(super) fn answer(
+    object: &dyn Shown,
+    message: &Message,
+    whose: &str,
+    methods: &str,
+) -> Result<Message, Failure> {
+    let call = message.header();
+    let path = call.path().map_or("", |path| path.as_str());
+    let member = call.member().map_or("", |member| member.as_str());
+    let interface = call.interface().map(|interface| interface.as_str());
+    if let Some(method) = StandardMethod::find(interface, member, false) {
+        return method.answer(&call, &message.body(), path, Some(object));
+    }
+    Err(match interface {
+        Some(interface) if !object.has_interface(interface) => no_interface(path, interface),
+        _ => Failure::Standard(
+            Standard::UnknownMethod,
+            format!("{whose} has no method {member}; it has {methods}"),
+        ),
+    })
+}
+
+/// There is nothing at `path`, or nothing that the caller may know of.
+pub(super) fn no_object(path: &str) -> Failure {
+    Failure::Standard(Standard::UnknownObject, format!("there is no object {path}"))
+}
+
+/// The object at `path` lacks the interface.
+pub(super) fn no_interface(path: &str, interface: &str) -> Failure {
+    Failure::Standard(Standard::UnknownInterface, format!("{path} has no interface {interface}"))
+}
+
+/// The options of a method that is no operation.
+pub(super) type Options<'a> = HashMap<&'a str, Variant<'a>>;
+
+/// Checks that no option is given, for none is known.
+pub(super) fn no_options(options: &Options<'_>) -> Result<(), Error> {
+    match options.keys().next() {
+        Some(name) => Err(Error::invalid(*name, "is not known here; there are no options")),
+        None => Ok(()),
+    }
+}
+
+/// The arguments of a method that is no operation.
 pub(super) fn arguments<'a, T>(body: &'a Body, expected: &str) -> Result<T, Failure>
 where
     T: serde::Deserialize<'a> + Type,
@@ -151,8 +192,7 @@ fn all(
     if object.has_interface(interface) {
         return Ok(object.properties(interface));
     }
-    let text = format!("{path} has no interface {interface}");
-    Err(Failure::Standard(Standard::UnknownInterface, text))
+    Err(no_interface(path, interface))
 }
 
 fn get(
@@ -178,6 +218,7 @@ fn get(
 pub(super) struct InTable<'t> {
     pub(super) object: &'t Object,
     pub(super) table: &'t Table,
+    pub(super) registry: &'t Registry,
 }
 
 impl Shown for InTable<'_> {
@@ -190,7 +231,7 @@ impl Shown for InTable<'_> {
     }
 
     fn properties(&self, interface: &str) -> Vec<(&'static str, Variant<'static>)> {
-        properties::all(self.object, interface)
+        properties::all(self.object, interface, self.registry)
     }
 
     fn introspection(&self) -> String {
@@ -198,16 +239,7 @@ impl Shown for InTable<'_> {
     }
 
     fn managed(&self) -> Managed<'_> {
-        let agents = self.table.objects().filter(|(_, object)| object.agent().is_some());
-        agents
-            .map(|(path, object)| {
-                let interfaces = properties::interfaces(object).into_iter().map(|interface| {
-                    (interface, properties::all(object, interface).into_iter().collect())
-                });
-                // Paths of the table are made of agents' ids, which the contract has checked.
-                (ObjectPath::from_str_unchecked(path), interfaces.collect())
-            })
-            .collect()
+        managed::all(self.table, self.registry)
     }
 }
 

@@ -1,22 +1,20 @@
 //! The objects of tasks, with `org.opdbus.Task1`: found for their user alone, asked and answered. What
 //! tasks send unasked is in `delivery.rs`.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use prost_types::Timestamp;
 use tokio::time::timeout;
 use zbus::Variant;
 use zbus::message::{Header, Message};
 
 use super::call::Shared;
-use super::error::{Failure, Standard};
+use super::error::Failure;
 use super::objects::Table;
-use super::properties::string;
+use super::properties::{microseconds, string};
 use super::signals::{self, MAX_INLINE_BYTES};
-use super::standard::{Shown, StandardMethod, arguments};
+use super::standard::{self, Options, Shown, StandardMethod, arguments, no_options};
 use super::{encode, introspect};
 use crate::contract::TASKS_PATH;
 use crate::error::{Error, ErrorKind};
@@ -54,8 +52,7 @@ pub(super) async fn answer(
     let caller = shared.caller(&call).await?;
     let task = id_in(path).and_then(|id| shared.executor.tasks().find(id, caller.identity).ok());
     let Some(task) = task else {
-        let text = format!("there is no object {path}");
-        return Err(Failure::Standard(Standard::UnknownObject, text));
+        return Err(standard::no_object(path));
     };
     let member = call.member().map_or("", |member| member.as_str());
     let interface = call.interface().map(|interface| interface.as_str());
@@ -67,30 +64,7 @@ pub(super) async fn answer(
             _ => {}
         }
     }
-    let object = TaskObject(&task);
-    if let Some(method) = StandardMethod::find(interface, member, false) {
-        return method.answer(&call, &message.body(), path, Some(&object));
-    }
-    Err(match interface {
-        Some(interface) if !object.has_interface(interface) => Failure::Standard(
-            Standard::UnknownInterface,
-            format!("{path} has no interface {interface}"),
-        ),
-        _ => Failure::Standard(
-            Standard::UnknownMethod,
-            format!("a task has no method {member}; it has Cancel, ReadMessages, Wait"),
-        ),
-    })
-}
-
-type Options<'a> = HashMap<&'a str, Variant<'a>>;
-
-/// Checks that no option is given, for none is known.
-fn no_options(options: &Options<'_>) -> Result<(), Error> {
-    match options.keys().next() {
-        Some(name) => Err(Error::invalid(*name, "is not known here; there are no options")),
-        None => Ok(()),
-    }
+    standard::answer(&TaskObject(&task), message, "a task", "Cancel, ReadMessages, Wait")
 }
 
 async fn cancel(
@@ -224,11 +198,4 @@ pub(super) fn properties(task: &Task) -> Vec<(&'static str, Variant<'static>)> {
 #[expect(clippy::cast_precision_loss, reason = "for people")]
 fn fraction(progress: &TaskProgress) -> f64 {
     if progress.total == 0 { 1.0 } else { (progress.done as f64 / progress.total as f64).min(1.0) }
-}
-
-/// Since the epoch; 0 for no time.
-fn microseconds(time: Option<Timestamp>) -> u64 {
-    let time = time.and_then(|time| SystemTime::try_from(time).ok());
-    let since = time.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
-    since.map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }

@@ -194,6 +194,89 @@ async def tasks(client: Client) -> None:
     print("ok output-fd gives the message as a line of JSON and then ends")
 
 
+class Signals:
+    """What comes from one object, in order."""
+
+    def __init__(self, client: Client, path: str) -> None:
+        self.bus, self.path = client.bus, path
+        self.waiting: asyncio.Queue[Message] = asyncio.Queue()
+
+    def __enter__(self) -> "Signals":
+        self.bus.add_message_handler(self._seen)
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.bus.remove_message_handler(self._seen)
+
+    def _seen(self, message: Message) -> None:
+        if message.message_type is MessageType.SIGNAL and message.path == self.path:
+            self.waiting.put_nowait(message)
+
+    async def next(self) -> Message:
+        return await asyncio.wait_for(self.waiting.get(), 10)
+
+
+async def states(client: Client) -> None:
+    """The state of an agent as its property, and as the proxy's PropertiesChanged when it works."""
+    proxy = client.bus.get_proxy_object(NAME, MEMORY, await client.bus.introspect(NAME, MEMORY))
+    changes: asyncio.Queue[dict[str, Variant]] = asyncio.Queue()
+
+    def changed(interface: str, changed: dict[str, Variant], invalidated: list[str]) -> None:
+        assert interface == "org.opdbus.Agent1" and not invalidated, (interface, invalidated)
+        changes.put_nowait(changed)
+
+    properties = proxy.get_interface(PROPERTIES)
+    properties.on_properties_changed(changed)
+    agent, typed = proxy.get_interface("org.opdbus.Agent1"), proxy.get_interface("org.opdbus.Memory1")
+    # The handler is registered on the bus behind a call of dbus-fast's own.
+    await client.call(MEMORY, "org.freedesktop.DBus.Peer", "Ping")
+    seen: list[str] = []
+    while not {"running", "busy"} <= set(seen):
+        await typed.call_list({})
+        try:
+            told = await asyncio.wait_for(changes.get(), 0.1)
+        except TimeoutError:
+            continue
+        assert {name: value.signature for name, value in told.items()} == {
+            "State": "s",
+            "StateReason": "s",
+        }, told
+        assert told["StateReason"].value == "", told
+        seen.append(told["State"].value)
+    properties.off_properties_changed(changed)
+    assert await agent.get_state() in ("running", "busy")
+    print("ok PropertiesChanged tells that an agent is busy and then running")
+
+
+async def sessions(client: Client) -> None:
+    """A session started, seen as an object, used, and ended."""
+    name = f"dbus-python-{uuid.uuid4().hex}"
+    options = {"session_id": Variant("s", name), "metadata": Variant("a{ss}", {"colour": "blue"})}
+    manager = (ROOT, "org.opdbus.Sessions1")
+    reply = await client.call(*manager, "StartSession", "sa{sv}", "dbus-python", options)
+    path = reply.body[0]["object_path"].value
+    node = await client.bus.introspect(NAME, path)
+    proxy = client.bus.get_proxy_object(NAME, path, node).get_interface("org.opdbus.Session1")
+    assert await proxy.get_id() == name and await proxy.get_held() is True
+    assert await proxy.get_metadata() == {"colour": "blue"}
+    expires, _extra = await proxy.call_keep_alive({})
+    assert expires == 0, "what holds a session lets it not run out"
+    with Signals(client, path) as signals:
+        inside = {"session-id": Variant("s", name)}
+        await client.call(MEMORY, "org.opdbus.Memory1", "List", "a{sv}", inside)
+        told = await signals.next()
+        assert told.member == "PropertiesChanged", told
+        assert told.body[1]["Agents"].value == ["memory"], told.body
+        await proxy.call_end({})
+        told = await signals.next()
+        assert (told.member, told.body) == ("Ended", ["asked"]), told
+    get = (path, PROPERTIES, "Get", "ss", "org.opdbus.Session1")
+    await client.refused("org.freedesktop.DBus.Error.UnknownObject", path, *get, "Held")
+    list_in = (MEMORY, "org.opdbus.Memory1", "List", "a{sv}", inside)
+    await client.refused("org.opdbus.Error.NotFound", name, *list_in)
+    print("ok a session is an object until it is ended, and tells its changes and its end")
+
+
 async def what_is_not_there(client: Client) -> None:
     error = "org.freedesktop.DBus.Error"
     memory = "org.opdbus.Memory1"
@@ -267,6 +350,8 @@ async def main() -> None:
     await memory(client)
     await contexts_and_chains(client)
     await tasks(client)
+    await states(client)
+    await sessions(client)
     await what_is_not_there(client)
     bus.disconnect()
 

@@ -33,15 +33,16 @@ use crate::fixture::executor_of;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An executor with the probe, built as a test wants it, and with op-dbus's own service.
-struct World {
-    executor: Arc<Executor>,
+pub struct World {
+    pub executor: Arc<Executor>,
+    pub status: Arc<Status>,
     builds: Arc<AtomicU32>,
     _folder: TempDir,
 }
 
 impl World {
     /// `build` gets the number of the build, from 1.
-    fn new(
+    pub fn new(
         start: Start,
         idle_stop: Option<Duration>,
         build: impl Fn(u32) -> Result<Arc<dyn Agent>, Error> + Send + Sync + 'static,
@@ -66,7 +67,7 @@ impl World {
         registry.register(&contract, "opdbus.v1.AgentsService", Arc::new(own)).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let executor = executor_of(registry, metrics, &status, folder.path());
-        Self { executor, builds, _folder: folder }
+        Self { executor, status, builds, _folder: folder }
     }
 
     /// How often the agent was built.
@@ -82,13 +83,13 @@ impl World {
         self.registry().roster().condition("probe").unwrap().state
     }
 
-    async fn count(&self) -> Result<u64, Error> {
+    pub async fn count(&self) -> Result<u64, Error> {
         let response = call(&self.executor, "probe", "Count", CountRequest {}).await?;
         Ok(CountResponse::decode(response).unwrap().count)
     }
 
     /// Begins a call that takes `millis`.
-    fn sleep(&self, millis: i32) -> tokio::task::JoinHandle<Result<Bytes, Error>> {
+    pub fn sleep(&self, millis: i32) -> tokio::task::JoinHandle<Result<Bytes, Error>> {
         let executor = Arc::clone(&self.executor);
         let duration = prost_types::Duration { seconds: 0, nanos: millis * 1_000_000 };
         let request = SleepRequest { duration: Some(duration) };

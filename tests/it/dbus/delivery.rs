@@ -173,3 +173,35 @@ async fn progress_is_told_at_most_ten_times_a_second() {
     let most = start.elapsed().as_millis() / 100 + 2;
     assert!(told.len() as u128 <= most, "{} in the time of {most}", told.len());
 }
+
+#[tokio::test]
+async fn who_may_miss_messages_is_told_which() {
+    let world = World::new().await;
+    let mut watch = Watch::new(&world.client);
+    let count = 20_000_u32;
+    let path = watch.begin("Drip", &(count, none())).await;
+    let signals = watch.until_end(&path).await;
+    // Every number comes once, in a message or in a gap.
+    let (mut next, mut gaps) = (1, 0);
+    for (name, message) in &signals {
+        let body = message.body();
+        match name.as_str() {
+            "Message" => {
+                let (seq, _, fields): (u64, u64, Options<'_>) = body.deserialize().unwrap();
+                assert_eq!((seq, u32::try_from(&fields["number"]).unwrap().into()), (next, next));
+                next += 1;
+            }
+            "Gap" => {
+                let (from, to): (u64, u64) = body.deserialize().unwrap();
+                assert!(from == next && to >= from, "from {from} to {to} after {next}");
+                (next, gaps) = (to + 1, gaps + 1);
+            }
+            name => assert_eq!(name, "Finished"),
+        }
+    }
+    assert!(gaps > 0 && next == u64::from(count) + 1, "{gaps} gaps up to {next}");
+    assert_eq!(
+        finished(&signals),
+        ("completed".into(), String::new(), String::new(), count.into())
+    );
+}

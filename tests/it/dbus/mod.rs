@@ -5,6 +5,8 @@ mod delivery;
 mod descriptors;
 mod lifecycle;
 mod objects;
+mod sessions;
+mod states;
 mod tasks;
 mod watch;
 
@@ -13,7 +15,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use op_dbus::executor::Config;
+use op_dbus::executor::{Config, Executor};
+use op_dbus::status::Status;
 use op_dbus::transport::dbus::{self, Server};
 use zbus::message::Message;
 use zbus::{Connection, Variant};
@@ -40,7 +43,11 @@ impl World {
     }
 
     async fn on(bus: Bus) -> Self {
-        let service = Service::new(Config::default());
+        Self::with(bus, Config::default()).await
+    }
+
+    async fn with(bus: Bus, config: Config) -> Self {
+        let service = Service::new(config);
         let server = start(&bus, &service).await.unwrap();
         let client = connect(&bus).await;
         Self { bus, service, server: Some(server), client }
@@ -113,12 +120,20 @@ where
 }
 
 async fn start(bus: &Bus, service: &Service) -> Result<Server, op_dbus::error::Error> {
+    serve(bus, &service.executor, &service.status).await
+}
+
+async fn serve(
+    bus: &Bus,
+    executor: &Arc<Executor>,
+    status: &Arc<Status>,
+) -> Result<Server, op_dbus::error::Error> {
     let config = dbus::Config {
         bus: dbus::Bus::Address(bus.address.clone()),
         name: NAME.to_owned(),
         max_body_bytes: 1024 * 1024,
     };
-    dbus::start(config, Arc::clone(&service.executor), Arc::clone(&service.status)).await
+    dbus::start(config, Arc::clone(executor), Arc::clone(status)).await
 }
 
 async fn connect(bus: &Bus) -> Connection {
@@ -127,6 +142,16 @@ async fn connect(bus: &Bus) -> Connection {
         .build()
         .await
         .unwrap()
+}
+
+/// Has the bus pass on to a client what an object sends to everybody.
+async fn hear(client: &Connection, path: &str) {
+    let rule = format!("type='signal',sender='{NAME}',path='{path}'");
+    let bus = "org.freedesktop.DBus";
+    client
+        .call_method(Some(bus), "/org/freedesktop/DBus", Some(bus), "AddMatch", &rule)
+        .await
+        .unwrap();
 }
 
 /// Asserts that a call failed with this error, and gives its text.

@@ -174,7 +174,7 @@ async fn properties_answer_as_the_specification_says() {
     let all: Options<'_> = body.deserialize().unwrap();
     assert_eq!(all["Service"], Variant::from("opdbus.agent.probe.v1.ProbeService"));
     assert_eq!(all["Activation"], Variant::from("on_demand"));
-    assert_eq!(all.len(), 9);
+    assert_eq!(all.len(), 11);
     let reply = world.call(PROBE, standard, "GetAll", &"org.opdbus.Probe1").await.unwrap();
     assert!(reply.body().deserialize::<Options<'_>>().unwrap().is_empty());
 

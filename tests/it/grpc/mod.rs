@@ -3,7 +3,7 @@
 
 mod broken_streams;
 mod callers;
-mod calls;
+pub mod calls;
 mod client_library;
 mod deadlines;
 mod foreign;
@@ -160,6 +160,7 @@ pub const GENERATE: &str = "/opdbus.agent.probe.v1.ProbeService/Generate";
 pub const SUM: &str = "/opdbus.agent.probe.v1.ProbeService/Sum";
 pub const CHAT: &str = "/opdbus.agent.probe.v1.ProbeService/Chat";
 pub const BLOCKS: &str = "/opdbus.agent.probe.v1.ProbeService/Blocks";
+pub const DRIP: &str = "/opdbus.agent.probe.v1.ProbeService/Drip";
 pub const LINGER: &str = "/opdbus.agent.probe.v1.ProbeService/Linger";
 pub const COUNT: &str = "/opdbus.agent.probe.v1.ProbeService/Count";
 

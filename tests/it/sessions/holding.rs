@@ -94,7 +94,11 @@ async fn a_bus_connection_holds_what_it_started_until_it_goes() {
         told.push(change);
     }
     assert_eq!(told[0], Change::Started(scope(ALICE, "chat")));
-    let ended = Change::Ended(scope(ALICE, "chat"), op_dbus::metrics::SessionEnd::Disconnected);
+    let ended = Change::Ended {
+        scope: scope(ALICE, "chat"),
+        reason: op_dbus::metrics::SessionEnd::Disconnected,
+        clients: Vec::new(),
+    };
     assert_eq!(told.last(), Some(&ended));
     assert!(told.contains(&Change::Changed(scope(ALICE, "chat"))));
 }

@@ -12,6 +12,7 @@ fn the_interface_files_are_up_to_date() {
     let contract = Contract::built_in().unwrap();
     let mut files = vec![
         ("org.opdbus.Agent1".to_owned(), introspect::agent_interface_document()),
+        ("org.opdbus.Session1".to_owned(), introspect::session_interface_document()),
         ("org.opdbus.Task1".to_owned(), introspect::task_interface_document()),
     ];
     for service in &contract.services {

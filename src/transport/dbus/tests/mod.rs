@@ -3,6 +3,7 @@
 
 mod bodies;
 mod files;
+mod managed;
 mod messages;
 
 use std::sync::{Arc, LazyLock};
