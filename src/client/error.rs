@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::error::ErrorKind;
+use crate::proto::opdbus::v1;
 
 /// Why there is no answer.
 #[derive(Clone, Debug)]
@@ -82,6 +83,19 @@ impl Error {
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)
+    }
+}
+
+impl From<&v1::Failure> for Failure {
+    /// A reason that this build does not know comes from a newer service and counts as internal.
+    fn from(failure: &v1::Failure) -> Self {
+        let kind = ErrorKind::ALL.into_iter().find(|kind| kind.reason() == failure.reason);
+        Self {
+            kind: kind.unwrap_or(ErrorKind::Internal),
+            message: failure.message.clone(),
+            facts: failure.facts.clone().into_iter().collect(),
+            retry_after: failure.retry_after.and_then(|delay| Duration::try_from(delay).ok()),
+        }
     }
 }
 

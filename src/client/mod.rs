@@ -7,6 +7,8 @@ mod dbus;
 mod error;
 mod grpc;
 mod stream;
+mod tasks;
+mod watch;
 
 use std::time::Duration;
 
@@ -24,6 +26,8 @@ pub use address::{Bus, GrpcAddress, Target};
 pub use answer::Answer;
 pub use error::{Attempt, Error, Failure};
 pub use stream::{Messages, StreamOptions};
+pub use tasks::{NewTask, Page, TaskFilter, outcome};
+pub use watch::TaskEvents;
 
 /// The agent id of op-dbus's own operations.
 pub const MANAGER: &str = "agents";

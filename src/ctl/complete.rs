@@ -13,9 +13,11 @@ use super::Outcome;
 use super::args::{Args, Global};
 use super::arguments::{Kind, Schema, short_names};
 use super::connect::Places;
+use super::describe::plain;
 use super::output::{Output, clean};
 use super::problem::Problem;
-use crate::client::{CallOptions, Client};
+use crate::client::{CallOptions, Client, Page, TaskFilter};
+use crate::proto::opdbus::v1::Task;
 
 /// The shells that are served.
 pub(super) const SHELLS: [&str; 5] = ["bash", "elvish", "fish", "powershell", "zsh"];
@@ -78,6 +80,30 @@ pub(super) fn operations(current: &OsStr) -> Vec<CompletionCandidate> {
         let answer = client.describe_agent(agent, None, options).await.ok()?;
         let operations = answer.message.operations.into_iter();
         Some(operations.map(|operation| (operation.name, operation.documentation)).collect())
+    });
+    candidates(current, found)
+}
+
+/// The tasks, the newest first.
+pub(super) fn tasks(current: &OsStr) -> Vec<CompletionCandidate> {
+    let found = ask(async |client, options, _words| {
+        let page = Page::default();
+        let answer = client.list_tasks(&TaskFilter::default(), page, options).await.ok()?;
+        let shown = |task: &Task| {
+            let state = plain(task.state().as_str_name(), "TASK_STATE_");
+            format!("{}.{}, {state}", task.agent, task.operation)
+        };
+        Some(answer.message.tasks.into_iter().map(|task| (task.id.clone(), shown(&task))).collect())
+    });
+    candidates(current, found)
+}
+
+/// The sessions, the newest first.
+pub(super) fn sessions(current: &OsStr) -> Vec<CompletionCandidate> {
+    let found = ask(async |client, options, _words| {
+        let answer = client.list_sessions(Page::default(), options).await.ok()?;
+        let sessions = answer.message.sessions.into_iter();
+        Some(sessions.map(|session| (session.id, session.client_name)).collect())
     });
     candidates(current, found)
 }

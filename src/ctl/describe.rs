@@ -46,15 +46,15 @@ fn write_agent(
     ))?;
     write_text(&description.documentation, output)?;
     output.line("")?;
-    write_fact("starts", &activation(agent.activation()), output)?;
+    output.fact("starts", &activation(agent.activation()))?;
     let mut now = state(agent.state());
     if !agent.state_reason.is_empty() {
         now = format!("{now}: {}", agent.state_reason);
     }
-    write_fact("state", &now, output)?;
-    write_fact("runs in", &host(agent.host()), output)?;
-    write_fact("gRPC", &agent.service, output)?;
-    write_fact("D-Bus", &format!("{} on {}", agent.interface, agent.object_path), output)?;
+    output.fact("state", &now)?;
+    output.fact("runs in", &host(agent.host()))?;
+    output.fact("gRPC", &agent.service)?;
+    output.fact("D-Bus", &format!("{} on {}", agent.interface, agent.object_path))?;
     output.line("")?;
     let mut table = Table::new(&["OPERATION", "RISK", "D-BUS IN", "D-BUS OUT", "SUMMARY"]);
     for operation in &description.operations {
@@ -84,21 +84,21 @@ fn write_operation(
     output.line(&paint.bold(&name))?;
     write_text(&operation.documentation, output)?;
     output.line("")?;
-    write_fact("risk", &risk(operation.risk()), output)?;
+    output.fact("risk", &risk(operation.risk()))?;
     let repeat = if operation.idempotent { "has no further effect" } else { "may act again" };
-    write_fact("calling again", repeat, output)?;
-    write_fact("gRPC", &operation.grpc_path, output)?;
+    output.fact("calling again", repeat)?;
+    output.fact("gRPC", &operation.grpc_path)?;
     if !operation.dbus_in.is_empty() {
         let OperationDescription { name, dbus_in, dbus_out, .. } = operation;
         let AgentSummary { interface, object_path, .. } = agent;
         let method = format!("{interface}.{name}({dbus_in}) → ({dbus_out}) on {object_path}");
-        write_fact("D-Bus", &method, output)?;
+        output.fact("D-Bus", &method)?;
     }
     if !operation.backends.is_empty() {
-        write_fact("needs", &operation.backends.join(", "), output)?;
+        output.fact("needs", &operation.backends.join(", "))?;
     }
     if !operation.sandbox.is_empty() {
-        write_fact("sandbox", &operation.sandbox, output)?;
+        output.fact("sandbox", &operation.sandbox)?;
     }
     let request = parsed(&operation.request_schema);
     let response = parsed(&operation.response_schema);
@@ -123,10 +123,6 @@ fn write_operation(
     }
     output.line("")?;
     output.line(&paint.bold("Calls"))?;
-    if operation.client_streaming || operation.server_streaming {
-        output.line("  It is a stream, which this release does not serve.")?;
-        return Ok(());
-    }
     for call in examples::calls(agent, operation, &request, places) {
         output.line(&format!("  {}", clean(&call)))?;
     }
@@ -174,11 +170,6 @@ fn write_fields(
     Ok(())
 }
 
-fn write_fact(name: &str, value: &str, output: &mut Output) -> Result<(), Problem> {
-    let name = format!("{name:<14}");
-    Ok(output.line(&format!("{} {}", output.paint().dim(&name), clean(value)))?)
-}
-
 /// A text in paragraphs, wrapped to the terminal.
 fn write_text(text: &str, output: &mut Output) -> Result<(), Problem> {
     for paragraph in clean(text).split("\n\n").filter(|paragraph| !paragraph.is_empty()) {
@@ -217,6 +208,7 @@ fn risk(risk: Risk) -> String {
     plain(risk.as_str_name(), "RISK_")
 }
 
-fn plain(name: &str, prefix: &str) -> String {
+/// The name of a value of an enum, for people.
+pub(super) fn plain(name: &str, prefix: &str) -> String {
     name.strip_prefix(prefix).unwrap_or(name).to_lowercase().replace('_', " ")
 }

@@ -26,6 +26,7 @@ pub(super) fn calls(
         .filter(|field| field.required)
         .map(|field| (field.name, field.schema.kind()))
         .collect();
+    let own = if operation.client_streaming { own_stream } else { own };
     let mut calls = vec![own(agent, operation, &fields)];
     if !operation.dbus_in.is_empty() {
         calls.push(busctl(agent, operation, &fields, places));
@@ -46,6 +47,22 @@ fn own(
         write!(call, " {}", quoted(&format!("{name}={value}"))).expect("a String takes any text");
     }
     call
+}
+
+/// A call with a stream of requests, of which there is one.
+fn own_stream(
+    agent: &AgentSummary,
+    operation: &OperationDescription,
+    fields: &[(&str, Kind<'_>)],
+) -> String {
+    let request = quoted(&request(fields));
+    format!("echo {request} | op-dbusctl call {} {} --data -", agent.id, operation.name)
+}
+
+fn request(fields: &[(&str, Kind<'_>)]) -> String {
+    let request: Map<String, Value> =
+        fields.iter().map(|(name, kind)| ((*name).to_owned(), sample(kind))).collect();
+    Value::Object(request).to_string()
 }
 
 fn busctl(
@@ -86,9 +103,7 @@ fn grpcurl(
     fields: &[(&str, Kind<'_>)],
     places: &Places,
 ) -> String {
-    let request: Map<String, Value> =
-        fields.iter().map(|(name, kind)| ((*name).to_owned(), sample(kind))).collect();
-    let request = quoted(&Value::Object(request).to_string());
+    let request = quoted(&request(fields));
     let method = operation.grpc_path.trim_start_matches('/');
     match places.addresses.first() {
         Some(GrpcAddress::Http(uri)) => {

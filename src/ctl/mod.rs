@@ -12,13 +12,22 @@ mod connect;
 mod describe;
 mod examples;
 mod exposition;
+mod follow;
+mod lines;
 mod man;
+mod messages;
 mod metrics;
+mod notes;
 mod output;
 mod ping;
 mod problem;
+mod rows;
+mod sessions;
 mod status;
+mod stream;
 mod table;
+mod tasks;
+mod times;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -36,6 +45,8 @@ enum Outcome {
     Done,
     /// The service runs, but something is wrong with it.
     Degraded,
+    /// The task that was watched or awaited goes on.
+    Unfinished,
     /// What was checked is wrong, or some calls of several failed; it has been said on the output.
     Refused,
 }
@@ -75,6 +86,7 @@ pub fn main(others: &[OtherPage]) -> ExitCode {
     match outcome {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Degraded) => ExitCode::from(problem::DEGRADED),
+        Ok(Outcome::Unfinished) => ExitCode::from(problem::UNFINISHED),
         Ok(Outcome::Refused) => ExitCode::from(problem::FAILED),
         Err(problem) => problem.report(&mut output),
     }
@@ -92,8 +104,12 @@ fn run(args: &Args, others: &[OtherPage], output: &mut Output) -> Result<Outcome
                 let wanted = (agent.as_str(), operation.as_deref());
                 describe::run(&client().await?, wanted, &places, &options, output).await
             }
-            Command::Call(call) => call::run(&client().await?, call, options, output).await,
+            Command::Call(call) => call::run(&client().await?, call, global, output).await,
             Command::Batch(batch) => batch::run(&client().await?, batch, options, output).await,
+            Command::Tasks(tasks) => tasks::run(&client().await?, tasks, global, output).await,
+            Command::Sessions(sessions) => {
+                sessions::run(&client().await?, sessions, &options, output).await
+            }
             Command::Ping { count } => ping::run(&client().await?, *count, &options, output).await,
             Command::Metrics { raw } => {
                 metrics::run(&client().await?, *raw, &options, output).await

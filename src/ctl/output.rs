@@ -14,6 +14,7 @@ pub(super) struct Output {
     json: bool,
     paint: Paint,
     error_paint: Paint,
+    terminal: bool,
     width: Option<usize>,
 }
 
@@ -40,6 +41,7 @@ impl Output {
             error_paint: Paint(wanted(io::stderr().is_terminal())),
             out: BufWriter::new(stdout),
             json,
+            terminal,
             width,
         }
     }
@@ -59,6 +61,11 @@ impl Output {
         self.error_paint
     }
 
+    /// True if standard output is a terminal.
+    pub(super) fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
     /// The width of the terminal in characters; `None` if the output goes elsewhere.
     pub(super) fn width(&self) -> Option<usize> {
         self.width
@@ -68,6 +75,12 @@ impl Output {
     pub(super) fn line(&mut self, text: &str) -> io::Result<()> {
         self.out.write_all(text.as_bytes())?;
         self.out.write_all(b"\n")
+    }
+
+    /// Writes a value after its name; the values of all facts line up.
+    pub(super) fn fact(&mut self, name: &str, value: &str) -> io::Result<()> {
+        let name = format!("{:<14}", clean(name));
+        self.line(&format!("{} {}", self.paint.dim(&name), clean(value)))
     }
 
     /// Writes JSON as it is, on one line.

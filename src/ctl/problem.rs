@@ -16,6 +16,8 @@ pub(super) const FAILED: u8 = 1;
 pub(super) const USAGE: u8 = 2;
 /// The service runs, but something is wrong with it.
 pub(super) const DEGRADED: u8 = 3;
+/// The task goes on.
+pub(super) const UNFINISHED: u8 = 3;
 /// The service cannot be reached.
 pub(super) const UNREACHABLE: u8 = 4;
 

@@ -5,6 +5,7 @@ use super::Outcome;
 use super::output::{Output, clean};
 use super::problem::Problem;
 use super::table::Table;
+use super::times::span;
 use crate::client::{CallOptions, Client};
 use crate::proto::opdbus::v1::GetStatusResponse;
 
@@ -59,7 +60,7 @@ fn write(
         clean(&status.version),
         clean(&status.state),
         status.pid,
-        shown(uptime)
+        span(uptime)
     ))?;
     output.line("")?;
     let mut table = Table::new(&["TRANSPORT", "SERVING", ">RECONNECTS", "ADDRESSES"]);
@@ -91,20 +92,6 @@ fn write(
     Ok(())
 }
 
-/// A time in seconds by its two largest units.
-fn shown(seconds: i64) -> String {
-    let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
-    if days > 0 {
-        format!("{days} d {} h", hours % 24)
-    } else if hours > 0 {
-        format!("{hours} h {} min", minutes % 60)
-    } else if minutes > 0 {
-        format!("{minutes} min {} s", seconds % 60)
-    } else {
-        format!("{seconds} s")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,12 +112,5 @@ mod tests {
         assert_eq!(problems[0], "the service is draining");
         assert_eq!(problems[1], "dbus: the bus is away");
         assert!(problems[2].ends_with("line 3"));
-    }
-
-    #[test]
-    fn times_are_short() {
-        assert_eq!(shown(59), "59 s");
-        assert_eq!(shown(3_700), "1 h 1 min");
-        assert_eq!(shown(90_000), "1 d 1 h");
     }
 }

@@ -18,19 +18,19 @@ use tokio::sync::oneshot;
 use crate::ctl::{command, offered, stderr, stdout};
 use crate::fixture::{Bus, Service};
 
-const TRANSPORTS: [&str; 2] = ["grpc", "dbus"];
+pub const TRANSPORTS: [&str; 2] = ["grpc", "dbus"];
 
 /// A service on both transports, which ends with this value.
-struct Live {
+pub struct Live {
     bus: Bus,
-    socket: PathBuf,
+    pub socket: PathBuf,
     status: Arc<Status>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Live {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let bus = Bus::start();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let service = {
@@ -75,24 +75,24 @@ impl Live {
     }
 
     /// The options that lead to this service.
-    fn places(&self) -> [String; 4] {
+    pub fn places(&self) -> [String; 4] {
         let socket = self.socket.display().to_string();
         ["--address".to_owned(), socket, "--bus".to_owned(), self.bus.address.clone()]
     }
 
-    fn run(&self, via: &str, words: &[&str]) -> Output {
+    pub fn run(&self, via: &str, words: &[&str]) -> Output {
         command().args(self.places()).args(["--via", via]).args(words).output().unwrap()
     }
 
     /// Runs a command that must succeed, and reads the JSON that it writes.
-    fn json(&self, via: &str, words: &[&str]) -> Value {
+    pub fn json(&self, via: &str, words: &[&str]) -> Value {
         let output = self.run(via, &[&["--json"], words].concat());
         assert_eq!(output.status.code(), Some(0), "{via} {words:?}: {}", stdout(&output));
         serde_json::from_str(&stdout(&output)).unwrap()
     }
 
     /// Runs a command that must fail, and gives its exit code and the error.
-    fn error(&self, via: &str, words: &[&str]) -> (Option<i32>, Value) {
+    pub fn error(&self, via: &str, words: &[&str]) -> (Option<i32>, Value) {
         let output = self.run(via, &[&["--json"], words].concat());
         let mut error: Value = serde_json::from_str(&stdout(&output)).unwrap();
         (output.status.code(), error["error"].take())

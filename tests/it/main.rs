@@ -14,6 +14,7 @@ mod context_manager;
 mod crash;
 mod ctl;
 mod ctl_live;
+mod ctl_tasks;
 mod daemon;
 mod dbus;
 mod executor;

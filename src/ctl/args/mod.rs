@@ -1,5 +1,7 @@
 //! The command line: what may be written on it, and its help. Nothing is carried out here.
 
+mod work;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,12 +13,21 @@ use super::arguments::parse_timeout;
 use super::complete;
 use crate::client::{Bus, CallOptions, GrpcAddress};
 
+pub(super) use work::{
+    ListSessions, ListTasks, Rows, Sessions, SessionsCommand, Tasks, TasksCommand,
+};
+
+/// How long a call may take unless it is said.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done; for `status`: healthy
-  1  the call or one of several failed, or the checked configuration is wrong
+  1  the call, the task or one of several failed or was cancelled, or the checked configuration is
+     wrong
   2  the command line is wrong
-  3  `status`: the service runs, but a transport or the configuration has a problem
+  3  `status`: the service runs, but a transport or the configuration has a problem;
+     `tasks wait` and `tasks watch`: the task has not ended yet
   4  the service cannot be reached
 
 Errors go to standard error as `error: …` and `hint: …`; with --json to standard output as
@@ -39,7 +50,18 @@ Arguments are typed by what the operation takes (`op-dbusctl describe AGENT OPER
   nested fields      filter.name=x  compare.0.key=x  labels.colour=red
 
 The whole request as JSON: --data '{…}', --data - for standard input, or '{…}' in place of the
-arguments. The response is shown as indented JSON, with --json on one line as the service gave it.";
+arguments. The response is shown as indented JSON, with --json on one line as the service gave it.
+
+A stream of responses is a task: each message is shown as it comes, with --json on a line of its own.
+Ctrl-C cancels the task, a second one leaves it. Messages that were missed are told on standard error,
+and so is the progress if that is a terminal. With --detach the call goes on by itself:
+  op-dbusctl call --raw context_manager Export > contexts.jsonl
+  op-dbusctl tasks watch \"$(op-dbusctl call --detach context_manager Export)\"
+
+A stream of requests is read from standard input with --data -, one JSON object on each line, and goes
+over gRPC only. A line that is wrong breaks the stream off; what has come of it by then, the operation
+says (`op-dbusctl describe AGENT OPERATION`):
+  jq -c '.[] | {key, value}' values.json | op-dbusctl call memory BulkRemember --data -";
 
 const BATCH_HELP: &str = "\
 The calls, as a JSON list or as objects one after the other:
@@ -86,9 +108,9 @@ pub(super) struct Global {
     /// /etc/op-dbus/grpc.toml]
     #[arg(long, global = true, value_name = "FILE", env = "OP_DBUS_CONFIG", value_hint = ValueHint::FilePath)]
     pub(super) config: Option<PathBuf>,
-    /// How long a call may take, as 30s or 5m
-    #[arg(long, global = true, value_name = "TIME", default_value = "30s", value_parser = parse_timeout)]
-    pub(super) timeout: Duration,
+    /// How long a call may take, as 30s or 5m [default: 30s; for a task as long as the service lets it]
+    #[arg(long, global = true, value_name = "TIME", value_parser = parse_timeout)]
+    pub(super) timeout: Option<Duration>,
     /// Write JSON, on one line
     #[arg(long, global = true)]
     pub(super) json: bool,
@@ -102,7 +124,13 @@ pub(super) struct Global {
 
 impl Global {
     pub(super) fn call_options(&self) -> CallOptions {
-        CallOptions { timeout: Some(self.timeout), request_id: None }
+        let default = Self::default_options();
+        CallOptions { timeout: self.timeout.or(default.timeout), ..default }
+    }
+
+    /// The options of a call for which the command line says nothing.
+    pub(super) fn default_options() -> CallOptions {
+        CallOptions { timeout: Some(DEFAULT_TIMEOUT), request_id: None }
     }
 }
 
@@ -139,6 +167,10 @@ pub(super) enum Command {
     Call(Call),
     /// Make several calls in one round trip
     Batch(Batch),
+    /// List, watch, await and cancel tasks: the calls that may outlive their client
+    Tasks(Tasks),
+    /// List, show and end sessions
+    Sessions(Sessions),
     /// Measure how long a call that does nothing takes
     Ping {
         /// How many calls, one after the other
@@ -195,9 +227,16 @@ pub(super) struct Call {
     /// The arguments as key=value, or the whole request as a JSON object
     #[arg(value_name = "KEY=VALUE", add = ArgValueCompleter::new(complete::keys))]
     pub(super) arguments: Vec<String>,
-    /// The whole request as a JSON object; `-` reads it from standard input
+    /// The whole request as a JSON object; `-` reads it from standard input, for a stream of requests
+    /// one on each line
     #[arg(long, value_name = "JSON", conflicts_with = "arguments")]
     pub(super) data: Option<String>,
+    /// Start the call as a task, print the task's id and do not wait
+    #[arg(short, long, conflicts_with = "raw")]
+    pub(super) detach: bool,
+    /// Write the bytes that the first bytes field of each message holds, and nothing else
+    #[arg(long, conflicts_with = "json")]
+    pub(super) raw: bool,
     /// A name for this request: repeated with the same name, it gives the first one's result
     #[arg(long, value_name = "ID")]
     pub(super) request_id: Option<String>,

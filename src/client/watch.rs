@@ -1,0 +1,140 @@
+//! A task message by message: over gRPC by the stream `WatchTask`, over D-Bus, where that does not
+//! exist, by asking again in growing pauses. What is done with the messages is the user's matter.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use prost::Message as _;
+use serde_json::json;
+
+use super::tasks::{TASKS, outcome};
+use super::{Answer, CallOptions, Client, Error, Failure, Messages, StreamOptions};
+use crate::call::Transport;
+use crate::proto::opdbus::v1::watch_task_response::Event;
+use crate::proto::opdbus::v1::{ReadTaskResponse, WatchTaskRequest, WatchTaskResponse};
+
+/// The first pause before a task that had nothing is asked again; each further one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+
+/// What happens to a task: its messages as JSON, what is missing of them, and the task whenever it
+/// has changed, last as it ended.
+#[derive(Debug)]
+pub struct TaskEvents<'a>(Source<'a>);
+
+#[derive(Debug)]
+enum Source<'a> {
+    Told(Box<Messages>),
+    Asked(Asked<'a>),
+}
+
+/// Reading by questions.
+#[derive(Debug)]
+struct Asked<'a> {
+    client: &'a Client,
+    options: CallOptions,
+    id: String,
+    /// The number of the next message.
+    next: u64,
+    pause: Option<Duration>,
+    events: VecDeque<Event>,
+    ended: bool,
+}
+
+impl Client {
+    /// What happens to a task, from the message with the number `from` on; 0: the oldest that is kept.
+    ///
+    /// # Errors
+    /// As [`Client::task`].
+    ///
+    /// # Cancel safety
+    /// The call is given up; the task goes on.
+    pub async fn watch_task(
+        &self,
+        id: &str,
+        from: u64,
+        options: &CallOptions,
+    ) -> Result<TaskEvents<'_>, Error> {
+        Ok(TaskEvents(match self.transport() {
+            Transport::Grpc => {
+                let request = WatchTaskRequest { id: id.to_owned(), from_seq: from, json: true };
+                let request = futures_util::stream::iter([request.encode_to_vec().into()]);
+                let path = "/opdbus.v1.TasksService/WatchTask";
+                let messages = self.stream(path, request, &StreamOptions::default()).await?;
+                Source::Told(Box::new(messages))
+            }
+            Transport::Dbus => Source::Asked(Asked {
+                client: self,
+                options: options.clone(),
+                id: id.to_owned(),
+                next: from,
+                pause: None,
+                events: VecDeque::new(),
+                ended: false,
+            }),
+        }))
+    }
+}
+
+impl TaskEvents<'_> {
+    /// What happens next; `None` after the end.
+    ///
+    /// # Errors
+    /// As [`Client::call_json`].
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn next(&mut self) -> Result<Option<Event>, Error> {
+        match &mut self.0 {
+            Source::Told(messages) => loop {
+                let Some(message) = messages.next().await else { return Ok(None) };
+                let event = WatchTaskResponse::decode(message?).map_err(|error| {
+                    Failure::internal(format!("the service's answer cannot be read: {error}"))
+                })?;
+                // An event that this build does not know comes from a newer service.
+                if event.event.is_some() {
+                    return Ok(event.event);
+                }
+            },
+            Source::Asked(asked) => asked.next().await,
+        }
+    }
+}
+
+impl Asked<'_> {
+    async fn next(&mut self) -> Result<Option<Event>, Error> {
+        while self.events.is_empty() && !self.ended {
+            if let Some(pause) = self.pause {
+                tokio::time::sleep(pause).await;
+            }
+            self.read().await?;
+        }
+        Ok(self.events.pop_front())
+    }
+
+    /// Asks once.
+    async fn read(&mut self) -> Result<(), Error> {
+        let request = json!({ "id": self.id, "from_seq": self.next.to_string(), "json": true });
+        let json =
+            self.client.call_json(TASKS, "ReadTask", &request.to_string(), &self.options).await?;
+        let answer: ReadTaskResponse = Answer::new("ReadTaskResponse", json)?.message;
+        let is_empty = answer.messages.is_empty();
+        let longer = |pause: Duration| pause.saturating_mul(2).min(LONGEST_PAUSE);
+        self.pause = is_empty.then(|| self.pause.map_or(FIRST_PAUSE, longer));
+        if let Some(gap) = answer.gap {
+            self.next = gap.to.saturating_add(1);
+            self.events.push_back(Event::Gap(gap));
+        }
+        for message in answer.messages {
+            self.next = message.seq.saturating_add(1);
+            self.events.push_back(Event::Message(message));
+        }
+        if let Some(task) = answer.task {
+            self.ended = outcome(&task).is_some() && (is_empty || task.last_seq < self.next);
+            self.events.push_back(Event::Task(task));
+        }
+        Ok(())
+    }
+}
