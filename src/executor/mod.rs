@@ -8,11 +8,11 @@ mod calls;
 mod observe;
 mod repeats;
 mod routes;
+mod run;
 mod start;
 mod started;
 
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -21,15 +21,13 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use tokio::sync::{Notify, watch};
-use tokio::time::error::Elapsed;
-use tokio::time::{Instant, timeout_at};
 
-use crate::call::{Context, OnDisconnect, Transport};
-use crate::contract::{Running, json_to_message, message_to_json};
+use crate::call::{Context, Transport};
+use crate::contract::{json_to_message, message_to_json};
 use crate::error::{Error, ErrorKind};
-use crate::metrics::{Metrics, Rejection, Stage};
+use crate::metrics::{Metrics, Rejection};
 use crate::registry::Registry;
-use crate::session::{self, InSession, Sessions};
+use crate::session::{self, Sessions};
 use crate::task::{self, Tasks};
 
 pub use access::Policy;
@@ -205,7 +203,8 @@ impl Executor {
         request: Bytes,
     ) -> Result<Bytes, Error> {
         if route.is_call_json() {
-            return self.call_json_encoded(route, context, request).await;
+            // Boxed here and below, so that every other call does not carry the size of the rare ones.
+            return Box::pin(self.call_json_encoded(route, context, request)).await;
         }
         let observation = Observation::start(self, route, &context);
         let outcome = self.run(route, context, request).await;
@@ -281,204 +280,10 @@ impl Executor {
         crate::contract::encode(&CallJsonResponse { result })
     }
 
-    async fn run(
-        self: &Arc<Self>,
-        route: &Arc<Route>,
-        mut context: Context,
-        request: Bytes,
-    ) -> Result<Bytes, Error> {
-        if route.operation.is_streaming() {
-            return Err(needs_stream(route));
-        }
-        if context.on_disconnect == Some(OnDisconnect::Continue) {
-            return Err(ends_with_client("calls.StartCall gives a task that does not"));
-        }
-        let config = self.config.load_full();
-        let in_session = self.let_in(&config, route, &context)?;
-        context.deadline = deadline(route, &context, config.default_timeout, config.max_timeout);
-        match context.request_id.take() {
-            None => {
-                let work = self.unary(route, &context, request);
-                let outcome = self.run_in_time(route, &context, work).await;
-                drop(in_session);
-                outcome
-            }
-            Some(id) => self.run_once(id, &config, route, context, request, in_session).await,
-        }
-    }
-
-    /// What every call must pass before anything is done for it. What it gives is kept for as long as
-    /// the call runs.
-    fn let_in(
-        &self,
-        config: &Config,
-        route: &Route,
-        context: &Context,
-    ) -> Result<Option<InSession>, Error> {
-        if self.draining.load(Ordering::Acquire) {
-            self.reject(Rejection::Draining);
-            return Err(Error::new(ErrorKind::Unavailable, "the service is stopping"));
-        }
-        let start = Instant::now();
-        self.metrics.stage(Stage::Lookup, start - context.received);
-        self.authorize(config, route, context)?;
-        let in_session = match &context.session {
-            None => None,
-            Some(id) => Some(
-                self.sessions
-                    .enter(context, id, &route.operation)
-                    .inspect_err(|_| self.reject(Rejection::UnknownSession))?,
-            ),
-        };
-        self.metrics.stage(Stage::Authorize, start.elapsed());
-        Ok(in_session)
-    }
-
-    /// The work of a call with one request and one response.
-    fn unary<'a>(
-        &self,
-        route: &'a Route,
-        context: &'a Context,
-        request: Bytes,
-    ) -> Running<'a, Bytes> {
-        route.host.call(&route.operation, context, request)
-    }
-
-    fn authorize(&self, config: &Config, route: &Route, context: &Context) -> Result<(), Error> {
-        config.policy.authorize(&context.caller, &route.operation).inspect_err(|error| {
-            self.reject(match error.kind() == ErrorKind::Unauthenticated {
-                true => Rejection::Unauthenticated,
-                false => Rejection::Denied,
-            });
-        })
-    }
-
-    /// Runs a call with a request id: the first with this id runs, the others get its result.
-    async fn run_once(
-        self: &Arc<Self>,
-        id: Box<str>,
-        config: &Config,
-        route: &Arc<Route>,
-        context: Context,
-        request: Bytes,
-        in_session: Option<InSession>,
-    ) -> Result<Bytes, Error> {
-        let deadline = context.deadline;
-        let key = repeats::Key::new(id, &context.caller, route);
-        let executor = Arc::clone(self);
-        let called = Arc::clone(route);
-        let payload = request.clone();
-        let mut work = context;
-        work.deadline = Some(work.received + config.max_timeout);
-        let work = async move {
-            let running = executor.unary(&called, &work, payload);
-            let outcome = executor.run_in_time(&called, &work, running).await;
-            drop(in_session);
-            outcome
-        };
-        let result = self.repeats.run(key, config, route, request, work);
-        match deadline {
-            Some(deadline) => timeout_at(deadline, result).await.unwrap_or_else(|_| {
-                Err(Error::new(
-                    ErrorKind::DeadlineExceeded,
-                    "the time for the call was over; sent again with its request id it gives its result",
-                ))
-            }),
-            None => result.await,
-        }
-    }
-
-    /// Admits a call and runs it, both before the deadline.
-    async fn run_in_time<T>(
-        &self,
-        route: &Route,
-        context: &Context,
-        work: Running<'_, T>,
-    ) -> Result<T, Error> {
-        let start = Instant::now();
-        let deadline = context.deadline;
-        let Ok(admitted) = before(deadline, self.admit(route)).await else {
-            self.reject(Rejection::Deadline);
-            return Err(Error::new(
-                ErrorKind::DeadlineExceeded,
-                "the time for the call was over while it waited for a place",
-            ));
-        };
-        let _place = admitted?;
-        let admitted_at = Instant::now();
-        self.metrics.stage(Stage::Admit, admitted_at - start);
-        let outcome = before(deadline, AssertUnwindSafe(work).catch_unwind()).await;
-        self.metrics.stage(Stage::Run, admitted_at.elapsed());
-        match outcome {
-            Ok(Ok(result)) => result,
-            Ok(Err(_panic)) => {
-                Err(Error::internal("the agent panicked; the service's log says where"))
-            }
-            Err(_) => Err(Error::new(
-                ErrorKind::DeadlineExceeded,
-                format!(
-                    "the time for the call was over after {} ms",
-                    context.received.elapsed().as_millis()
-                ),
-            )),
-        }
-    }
-
-    /// Waits for a place in the agent and then in the service, so that calls that wait for a busy
-    /// agent hold no place that others could use.
-    async fn admit<'a>(&'a self, route: &'a Route) -> Result<Option<admit::Places<'a>>, Error> {
-        if route.operation.waits {
-            return Ok(None);
-        }
-        admit::enter(&route.gates, &self.metrics).await.map(Some)
-    }
-
     fn count_unknown(&self, error: &Error) {
         self.reject(match error.kind() == ErrorKind::UnknownAgent {
             true => Rejection::UnknownAgent,
             false => Rejection::UnknownOperation,
         });
     }
-}
-
-/// When a call is to be over: at the client's time or `default`, but no later than `longest`. One that
-/// only waits has no end but its client's.
-fn deadline(
-    route: &Route,
-    context: &Context,
-    default: Duration,
-    longest: Duration,
-) -> Option<Instant> {
-    let timeout = match context.timeout {
-        None if route.operation.waits => return None,
-        None => default.min(longest),
-        Some(timeout) if route.operation.waits => timeout,
-        Some(timeout) => timeout.min(longest),
-    };
-    context.received.checked_add(timeout)
-}
-
-/// Waits for `work`, but not beyond `deadline`.
-async fn before<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> Result<T, Elapsed> {
-    match deadline {
-        Some(deadline) => timeout_at(deadline, work).await,
-        None => Ok(work.await),
-    }
-}
-
-/// The answer to a client that wants a call to go on without it which does not.
-fn ends_with_client(instead: &str) -> Error {
-    let problem = format!("this call ends when its client goes away; {instead}");
-    Error::invalid("on-disconnect", problem)
-}
-
-fn needs_stream(route: &Route) -> Error {
-    let operation = &route.operation;
-    Error::new(
-        ErrorKind::InvalidArgument,
-        format!(
-            "{}.{} is a stream: call it as one, or start it as a task with calls.StartCall",
-            operation.agent, operation.name
-        ),
-    )
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::observe::Observation;
-use super::{Config, Executor, Route, deadline, repeats};
+use super::run::{deadline, ends_with_client};
+use super::{Config, Executor, Route, repeats};
 use crate::call::{Context, OnDisconnect};
 use crate::contract::{RawReplies, RawRequests};
 use crate::error::Error;
@@ -120,9 +121,9 @@ impl Executor {
             let problem = format!("{agent}.{name} is no agent's, so it cannot become a task");
             return Err(Error::invalid("operation", problem));
         }
-        let ends_with_client = operation.waits || !operation.is_agents;
-        if ends_with_client && context.on_disconnect == Some(OnDisconnect::Continue) {
-            return Err(super::ends_with_client("it does nothing but wait"));
+        let only_waits = operation.waits || !operation.is_agents;
+        if only_waits && context.on_disconnect == Some(OnDisconnect::Continue) {
+            return Err(ends_with_client("it does nothing but wait"));
         }
         let longest = config.tasks.max_runtime;
         context.deadline = deadline(route, context, longest, longest);

@@ -6,11 +6,12 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{StreamExt as _, poll};
 use tokio::task::consume_budget;
 use tokio::time::Instant;
 
@@ -44,7 +45,7 @@ pub(super) struct Run<'a> {
     lost: Vec<Option<usize>>,
     /// Calls that wait for nothing any more.
     ready: BinaryHeap<Reverse<usize>>,
-    running: FuturesUnordered<Pin<Box<dyn Future<Output = Ended> + Send + 'a>>>,
+    running: FuturesUnordered<Running<'a>>,
     results: Vec<Option<BatchResult>>,
     /// The results in the order in which they came.
     ended: VecDeque<usize>,
@@ -53,6 +54,9 @@ pub(super) struct Run<'a> {
     /// The first call that failed, if that stops the batch.
     stopped_by: Option<usize>,
 }
+
+/// A call that runs.
+type Running<'a> = Pin<Box<dyn Future<Output = Ended> + Send + 'a>>;
 
 /// A call that has ended.
 struct Ended {
@@ -97,14 +101,16 @@ impl<'a> Run<'a> {
     /// The next result; `None` after the last one.
     ///
     /// # Cancel safety
-    /// Nothing is lost.
+    /// A call that runs alone, with no other beside it, is cancelled.
     pub(super) async fn next(&mut self) -> Option<BatchResult> {
         loop {
-            self.start();
+            let has_ended = self.start().await;
             if let Some(result) = self.due() {
                 return Some(result);
             }
-            self.end_one().await?;
+            if !has_ended {
+                self.end_one().await?;
+            }
         }
     }
 
@@ -133,22 +139,46 @@ impl<'a> Run<'a> {
         Some(result)
     }
 
-    /// Starts what can be started.
-    fn start(&mut self) {
+    /// Starts calls, until so many run as may, or one has ended: then true. Where they run one after
+    /// the other that is the end of each.
+    ///
+    /// # Cancel safety
+    /// As [`Run::next`].
+    async fn start(&mut self) -> bool {
+        // Calls that never wait must still let others run.
+        consume_budget().await;
         while self.running.len() < self.plan.width {
-            let Some(Reverse(index)) = self.ready.pop() else { return };
+            let Some(Reverse(index)) = self.ready.pop() else { return false };
             self.budget.release(std::mem::take(&mut self.inputs[index]));
             let work = self.plan.items[index].work.take();
             if let Some(reason) = self.reason_to_skip(index) {
                 self.finish(index, BatchStatus::Skipped, Err(reason), None);
-                continue;
+                return true;
             }
             match work.unwrap_or_else(|| Err(made_twice())).and_then(|work| self.prepare(work)) {
-                Ok((route, context, request)) => self.call(index, route, context, request),
+                Ok((route, context, request)) => {
+                    let call = call(self.executor, index, route, context, request);
+                    if self.plan.width == 1 {
+                        let ended = call.await;
+                        self.note(ended);
+                        return true;
+                    }
+                    let mut call: Running<'a> = Box::pin(call);
+                    // Many calls never wait; those need no place among the ones that do.
+                    match poll!(call.as_mut()) {
+                        Poll::Ready(ended) => self.note(ended),
+                        Poll::Pending => {
+                            self.running.push(call);
+                            continue;
+                        }
+                    }
+                }
                 // One whose turn has come only to be told that it cannot be made.
                 Err(error) => self.finish(index, BatchStatus::Failed, Err(error), None),
             }
+            return true;
         }
+        false
     }
 
     fn reason_to_skip(&self, index: usize) -> Option<Error> {
@@ -185,27 +215,21 @@ impl<'a> Run<'a> {
         Ok((route, context, request))
     }
 
-    fn call(&self, index: usize, route: Arc<Route>, context: Context, request: Bytes) {
-        let executor = self.executor;
-        self.running.push(Box::pin(async move {
-            let start = context.received;
-            let outcome = executor.call(&route, context, request).await;
-            Ended { index, route, outcome, took: start.elapsed() }
-        }));
-    }
-
     /// Waits until one of the calls that run has ended; `None` if none runs.
     ///
     /// # Cancel safety
     /// Nothing is lost.
     async fn end_one(&mut self) -> Option<()> {
-        // Calls that never wait must still let others run.
-        consume_budget().await;
-        let Ended { index, route, outcome, took } = self.running.next().await?;
+        let ended = self.running.next().await?;
+        self.note(ended);
+        Some(())
+    }
+
+    fn note(&mut self, ended: Ended) {
+        let Ended { index, route, outcome, took } = ended;
         let status = if outcome.is_ok() { BatchStatus::Ok } else { BatchStatus::Failed };
         let outcome = outcome.map(|response| (route, response));
         self.finish(index, status, outcome, Some(took));
-        Some(())
     }
 
     /// Notes what came of a call, and lets those go on that wait for it.
@@ -298,6 +322,18 @@ impl<'a> Run<'a> {
             }
         }
     }
+}
+
+async fn call(
+    executor: &Arc<Executor>,
+    index: usize,
+    route: Arc<Route>,
+    context: Context,
+    request: Bytes,
+) -> Ended {
+    let start = context.received;
+    let outcome = executor.call(&route, context, request).await;
+    Ended { index, route, outcome, took: start.elapsed() }
 }
 
 /// The bytes of a result that count.
