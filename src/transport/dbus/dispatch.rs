@@ -123,6 +123,9 @@ impl Dispatcher {
             tokio::select! {
                 biased;
                 _ = &mut stop => return self.finish(stream).await,
+                // These two are rare, and must not wait until nothing else happens.
+                Ok(()) = self.rerouted.changed() => self.refresh(),
+                condition = self.states.next() => self.tell_state(&condition),
                 message = stream.next() => {
                     self.refresh();
                     if let Err(ended) = self.take_ready(message, &mut stream).await {
@@ -132,8 +135,6 @@ impl Dispatcher {
                 answer = self.pending.next() => self.answer(answer),
                 Some(sending) = self.outgoing.1.recv() => self.send(sending),
                 _ = self.deliveries.next() => {}
-                Ok(()) = self.rerouted.changed() => self.refresh(),
-                condition = self.states.next() => self.tell_state(&condition),
                 signal = self.sessions.next() => self.add(Some(signal)),
             }
             self.take_done();
@@ -317,6 +318,11 @@ impl Dispatcher {
             && let Ok(sending) = self.outgoing.1.try_recv()
         {
             self.send(sending);
+        }
+        while self.batch_bytes < BATCH_BYTES
+            && let Some(signal) = self.sessions.next().now_or_never()
+        {
+            self.add(Some(signal));
         }
     }
 
