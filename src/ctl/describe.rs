@@ -87,6 +87,12 @@ fn write_operation(
     output.fact("risk", &risk(operation.risk()))?;
     let repeat = if operation.idempotent { "has no further effect" } else { "may act again" };
     output.fact("calling again", repeat)?;
+    match (operation.client_streaming, operation.server_streaming) {
+        (false, false) => {}
+        (true, false) => output.fact("stream", "of requests")?,
+        (false, true) => output.fact("stream", "of responses")?,
+        (true, true) => output.fact("stream", "of requests and of responses")?,
+    }
     output.fact("gRPC", &operation.grpc_path)?;
     if !operation.dbus_in.is_empty() {
         let OperationDescription { name, dbus_in, dbus_out, .. } = operation;

@@ -198,9 +198,14 @@ fn several_calls_are_made_in_one() {
         assert!(lines[3].contains("failed") && lines[3].contains("NOT_FOUND: "), "{shown}");
         assert!(lines[5].contains("1 of 3 calls"), "{shown}");
 
-        let output =
-            live.run(via, &["--json", "batch", "--stop-on-error", "--max-parallel=2", &file]);
-        let response: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        let stopped = folder.path().join("stopped.json").display().to_string();
+        let calls = json!([
+            {"agent": "memory", "operation": "recall", "id": "m", "arguments": {"key": "missing"}},
+            {"agent": "probe", "operation": "nothing", "after": ["m"]},
+        ]);
+        fs::write(&stopped, calls.to_string()).unwrap();
+        let words = ["--json", "batch", "--stop-on-error", "--max-parallel=2", &stopped];
+        let response: Value = serde_json::from_str(&stdout(&live.run(via, &words))).unwrap();
         assert_eq!(response["failed"], 2, "{response}");
         assert_eq!(response["results"][1]["status"], "BATCH_STATUS_SKIPPED");
 

@@ -168,7 +168,7 @@ fn a_call_without_a_stream_can_be_detached() {
         assert_eq!(output.status.code(), Some(0), "{via}");
         assert!(stdout(&output).starts_with("{\n  \"text\": "), "{via}");
 
-        let (code, _) = live.error(via, &["call", "--detach", "agents", "Ping"]);
+        let (code, _) = live.error(via, &["call", "--detach", "agents", "Ping", "{}"]);
         assert_eq!(code, Some(1), "{via}");
     }
 }
@@ -206,13 +206,14 @@ fn ctrl_c_cancels_what_the_command_started() {
 fn requests_are_lines_of_standard_input() {
     let live = Live::start();
     let words = ["call", "memory", "BulkRemember", "--data", "-"];
-    let requests = "{\"key\": \"a\", \"value\": 1}\n\n{\"key\": \"b\", \"value\": [true]}";
+    let requests = "{\"remember\": {\"key\": \"a\", \"value\": 1}}\n\n\
+                    {\"remember\": {\"key\": \"b\", \"value\": [true]}}";
     let (answers, output) = with_input(&live, "grpc", &words, requests);
     assert_eq!(output.status.code(), Some(0), "{answers:?} {}", stderr(&output));
     assert_eq!(answers.len(), 1);
     assert_eq!(live.json("grpc", &["call", "memory", "Recall", "key=b"])["value"], json!([true]));
 
-    let requests = "{\"key\":\"c\",\"value\":1,\"atomic\":true}\n{\"keys\":5}\n";
+    let requests = "{\"remember\":{\"key\":\"c\",\"value\":1},\"atomic\":true}\n{\"keys\":5}\n";
     let (answers, output) = with_input(&live, "grpc", &words, requests);
     assert_eq!(output.status.code(), Some(2), "{answers:?}");
     let message = answers[0]["error"]["message"].as_str().unwrap();
@@ -266,7 +267,7 @@ fn raw_bytes_are_written_as_they_are() {
             "call",
             "context_manager",
             "Save",
-            r#"{"name":"n","items":[{"role":"user","text":"grüße"}]}"#,
+            r#"{"name":"n","items":[{"role":"ROLE_USER","text":"grüße"}]}"#,
         ],
     );
     for via in TRANSPORTS {
@@ -348,9 +349,10 @@ fn sessions_are_listed_shown_and_ended() {
     for via in TRANSPORTS {
         assert_eq!(stdout(&live.run(via, &["sessions"])), "no sessions\n");
         let id = format!("session-{via}");
-        let start = ["call", "sessions", "StartSession", "client_name=tester"];
-        let start = [&start[..], &[&format!("session_id={id}"), "metadata.editor=ed"]].concat();
-        live.json("grpc", &start);
+        let request = json!({
+            "client_name": "tester", "session_id": id, "metadata": {"editor": "ed"},
+        });
+        live.json("grpc", &["call", "sessions", "StartSession", &request.to_string()]);
         let table = stdout(&live.run(via, &["sessions"]));
         assert!(table.starts_with("ID ") && table.contains(&format!("\n{id}")), "{table}");
         let listed = live.json(via, &["sessions", "list"]);

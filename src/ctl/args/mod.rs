@@ -61,7 +61,7 @@ and so is the progress if that is a terminal. With --detach the call goes on by 
 A stream of requests is read from standard input with --data -, one JSON object on each line, and goes
 over gRPC only. A line that is wrong breaks the stream off; what has come of it by then, the operation
 says (`op-dbusctl describe AGENT OPERATION`):
-  jq -c '.[] | {key, value}' values.json | op-dbusctl call memory BulkRemember --data -";
+  jq -c '.[] | {remember: {key, value}}' values.json | op-dbusctl call memory BulkRemember --data -";
 
 const BATCH_HELP: &str = "\
 The calls, as a JSON list or as objects one after the other:
