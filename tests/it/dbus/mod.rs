@@ -6,7 +6,7 @@ mod descriptors;
 mod lifecycle;
 mod objects;
 mod tasks;
-mod watch;
+pub mod watch;
 
 use std::collections::HashMap;
 use std::process::Command;
@@ -20,7 +20,7 @@ use zbus::{Connection, Variant};
 
 use crate::fixture::{Bus, Service};
 
-const NAME: &str = "org.opdbus.Agents1";
+pub const NAME: &str = "org.opdbus.Agents1";
 pub const MANAGER: &str = "/org/opdbus/Agents1";
 const PROBE: &str = "/org/opdbus/Agents1/agent/probe";
 
@@ -91,7 +91,7 @@ impl World {
 /// The reply, or name and text of the error.
 pub type Reply = Result<Message, (String, String)>;
 
-async fn call<B>(
+pub async fn call<B>(
     client: &Connection,
     path: &str,
     interface: Option<&str>,
@@ -121,7 +121,7 @@ async fn start(bus: &Bus, service: &Service) -> Result<Server, op_dbus::error::E
     dbus::start(config, Arc::clone(&service.executor), Arc::clone(&service.status)).await
 }
 
-async fn connect(bus: &Bus) -> Connection {
+pub async fn connect(bus: &Bus) -> Connection {
     zbus::connection::Builder::address(bus.address.as_str())
         .method_timeout(Duration::from_secs(20))
         .build()
@@ -137,7 +137,7 @@ pub fn failed(reply: Reply, name: &str) -> String {
     text
 }
 
-fn none() -> Options<'static> {
+pub fn none() -> Options<'static> {
     HashMap::new()
 }
 
