@@ -112,9 +112,16 @@ async fn a_token_names_the_task_before_it_is_called() {
     let signals = watch.until_end(&path).await;
     let seqs: Vec<u64> = numbers(&signals).into_iter().map(|(seq, ..)| seq).collect();
     assert_eq!(seqs, (1..=200).collect::<Vec<_>>());
+
+    // The name is taken while the task runs, and free once it has ended.
+    let mut detached = with("detach", true);
+    detached.insert("handle-token", "my_Token1".into());
+    assert_eq!(watch.begin("Sleep", &(MINUTE, detached)).await, path);
     drop(watch);
     let reply = world.probe("Generate", &(1_u32, &options)).await;
     failed(reply, "org.opdbus.Error.AlreadyExists");
+    world.call(&path, TASK, "Cancel", &none()).await.unwrap();
+    world.probe("Generate", &(1_u32, &options)).await.unwrap();
 }
 
 #[tokio::test]

@@ -95,22 +95,32 @@ impl Watch {
         }
     }
 
+    /// Calls a method of an object and gives the reply, or the name of the error. What comes before it
+    /// is kept for later.
+    pub async fn call<B>(&mut self, path: &str, method: &str, body: &B) -> Result<Message, String>
+    where
+        B: serde::Serialize + zbus::DynamicType,
+    {
+        let call = Message::method_call(path, method).destination(NAME).build(body).unwrap();
+        self.client.send(&call).await.unwrap();
+        loop {
+            let message = self.receive().await;
+            match message.message_type() {
+                Type::MethodReturn => return Ok(message),
+                Type::Signal => self.before.push_back(message),
+                Type::Error => return Err(message.header().error_name().unwrap().to_string()),
+                Type::MethodCall => panic!("{message:?}"),
+            }
+        }
+    }
+
     /// Calls a method of the probe that becomes a task, and gives the task's path. A signal of the task
     /// before the reply is an error.
     pub async fn begin<B>(&mut self, method: &str, body: &B) -> String
     where
         B: serde::Serialize + zbus::DynamicType,
     {
-        let call = Message::method_call(PROBE, method).destination(NAME).build(body).unwrap();
-        self.client.send(&call).await.unwrap();
-        let reply = loop {
-            let message = self.receive().await;
-            match message.message_type() {
-                Type::MethodReturn => break message,
-                Type::Signal => self.before.push_back(message),
-                Type::Error | Type::MethodCall => panic!("{message:?}"),
-            }
-        };
+        let reply = self.call(PROBE, method, body).await.unwrap();
         let body = reply.body();
         let path = if body.signature().to_string() == "o" {
             body.deserialize::<zbus::ObjectPath<'_>>().unwrap().to_string()
