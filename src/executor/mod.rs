@@ -164,6 +164,7 @@ impl Executor {
     /// Notes that every client of a transport is gone, as when the bus was lost.
     pub fn clients_gone(&self, transport: Transport) {
         self.sessions.clients_gone(transport);
+        self.tasks.clients_gone(transport);
     }
 
     /// The operation at a gRPC path.

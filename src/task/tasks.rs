@@ -342,6 +342,12 @@ impl Tasks {
         });
     }
 
+    /// Cancels what the clients of a transport want to end with them, when all of them are gone.
+    pub fn clients_gone(&self, transport: Transport) {
+        let cause = Error::new(ErrorKind::Cancelled, "the client went away");
+        self.cancel_those(&cause, |task| task.transport() == transport);
+    }
+
     /// Cancels the tasks of a session that has ended, but for those that go on without their client.
     pub fn session_ended(&self, session: &SessionScope) {
         let cause = Error::new(ErrorKind::Cancelled, "the session of the task ended");

@@ -86,9 +86,18 @@ async fn unknown_names_say_what_there_is() {
     let error = service.executor.find("probe", "Cuont").map(drop).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnknownOperation);
     assert!(error.message().contains("Count"), "{error}");
-    let error =
-        service.executor.call_json("probe", "generate", "{}", context(1)).await.unwrap_err();
-    assert!(error.message().contains("stream"), "{error}");
+}
+
+#[tokio::test]
+async fn a_stream_has_no_single_answer_and_the_error_says_what_has() {
+    let service = Service::new(Config::default());
+    for operation in ["generate", "sum", "chat"] {
+        let outcome = service.executor.call_json("probe", operation, "{}", context(1)).await;
+        let error = outcome.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        assert!(error.message().contains("is a stream"), "{error}");
+        assert!(error.message().contains("calls.StartCall"), "{error}");
+    }
 }
 
 #[tokio::test]

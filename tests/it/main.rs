@@ -7,6 +7,7 @@
     reason = "tests start a bus, daemons and clients, and are clients themselves"
 )]
 
+mod across;
 mod activation;
 mod architecture;
 mod calls;

@@ -36,7 +36,7 @@ use crate::storage::{Failure, Store, time};
 pub use config::Config;
 
 use gauges::Gauges;
-use space::{Run, Space};
+use space::Space;
 use sweep::Sweep;
 use tables::{Change, Gained};
 
@@ -44,7 +44,6 @@ use tables::{Change, Gained};
 pub struct ContextManager {
     store: Store,
     config: Arc<Config>,
-    run: Run,
     gauges: Gauges,
     /// Lets one long query in at a time, so that the store always has a place for short ones.
     long_queries: Arc<Semaphore>,
@@ -68,8 +67,7 @@ impl ContextManager {
     pub fn open(setup: &Setup) -> Result<Self, Error> {
         let config = Arc::new(setup.settings.context_manager.clone());
         let gauges = Gauges::new(&setup.metrics);
-        let run = Run::begin();
-        let sweep = Sweep { config: Arc::clone(&config), gauges: gauges.clone(), run: run.clone() };
+        let sweep = Sweep { config: Arc::clone(&config), gauges: gauges.clone() };
         let store = Store::open(&setup.storage, &tables::SCHEMA, &setup.status, sweep)?;
         gauges.begin(store.read(tables::total)?);
         let intake = Intake::new(
@@ -78,7 +76,7 @@ impl ContextManager {
             "context_manager.max_imports",
         );
         let long_queries = Arc::new(Semaphore::new(1));
-        Ok(Self { store, config, run, gauges, long_queries, intake })
+        Ok(Self { store, config, gauges, long_queries, intake })
     }
 
     /// Makes one change, all of it or nothing.

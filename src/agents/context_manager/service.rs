@@ -12,6 +12,7 @@ use super::load::{Diff, Load};
 use super::save::{Append, Save, saved};
 use super::search;
 use super::session_end::end_one;
+use super::space::Space;
 use super::tables;
 use super::transfer::Export;
 use crate::call::{Context, SessionScope};
@@ -32,13 +33,13 @@ const COMPACT_ATTEMPTS: u32 = 3;
 
 impl ContextManagerService for ContextManager {
     async fn save(&self, context: &Context, request: SaveRequest) -> Result<SaveResponse, Error> {
-        let space = self.run.space(context, request.scope)?;
+        let space = Space::of(context, request.scope)?;
         let save = Save::check(request)?;
         self.change(space, move |change| save.apply(change).map(saved)).await
     }
 
     async fn load(&self, context: &Context, request: LoadRequest) -> Result<LoadResponse, Error> {
-        let space = self.run.space(context, request.scope)?;
+        let space = Space::of(context, request.scope)?;
         let load = Load::check(request)?;
         self.query(space, move |database, space, now| load.apply(database, space, now)).await
     }
@@ -48,13 +49,13 @@ impl ContextManagerService for ContextManager {
         context: &Context,
         request: AppendRequest,
     ) -> Result<AppendResponse, Error> {
-        let space = self.run.space(context, request.scope)?;
+        let space = Space::of(context, request.scope)?;
         let append = Append::check(request)?;
         self.change(space, move |change| append.apply(change)).await
     }
 
     async fn list(&self, context: &Context, request: ListRequest) -> Result<ListResponse, Error> {
-        let space = self.run.space(context, request.scope)?;
+        let space = Space::of(context, request.scope)?;
         let list = List::check(request)?;
         self.query(space, move |database, space, now| list.apply(database, space, now)).await
     }
@@ -64,7 +65,7 @@ impl ContextManagerService for ContextManager {
         context: &Context,
         request: DeleteRequest,
     ) -> Result<DeleteResponse, Error> {
-        let space = self.run.space(context, request.scope)?;
+        let space = Space::of(context, request.scope)?;
         let delete = Delete::check(request)?;
         self.change(space, move |change| delete.apply(change)).await
     }
@@ -74,7 +75,7 @@ impl ContextManagerService for ContextManager {
         context: &Context,
         request: UndeleteRequest,
     ) -> Result<UndeleteResponse, Error> {
-        let space = self.run.space(context, request.scope)?;
+        let space = Space::of(context, request.scope)?;
         let undelete = Undelete::check(request)?;
         self.change(space, move |change| undelete.apply(change)).await
     }
@@ -84,7 +85,7 @@ impl ContextManagerService for ContextManager {
         context: &Context,
         request: VersionsRequest,
     ) -> Result<VersionsResponse, Error> {
-        let space = self.run.space(context, request.scope)?;
+        let space = Space::of(context, request.scope)?;
         fields::name("name", &request.name)?;
         self.query(space, move |database, space, now| {
             let head = tables::require(database, space, &request.name, now)?;
@@ -95,17 +96,17 @@ impl ContextManagerService for ContextManager {
     }
 
     async fn diff(&self, context: &Context, request: DiffRequest) -> Result<DiffResponse, Error> {
-        let space = self.run.space(context, request.scope)?;
+        let space = Space::of(context, request.scope)?;
         let diff = Diff::check(request)?;
         self.long_query(space, move |database, space, now| diff.apply(database, space, now)).await
     }
 
     async fn fork(&self, context: &Context, request: ForkRequest) -> Result<ForkResponse, Error> {
-        let space = self.run.space(context, request.scope)?;
+        let space = Space::of(context, request.scope)?;
         let new_space = if request.new_scope == i32::from(Scope::Unspecified) {
             space.clone()
         } else {
-            self.run.space(context, request.new_scope)?
+            Space::of(context, request.new_scope)?
         };
         let fork = Fork::check(request, new_space)?;
         self.change(space, move |change| fork.apply(change)).await
@@ -116,7 +117,7 @@ impl ContextManagerService for ContextManager {
         context: &Context,
         request: SetPinnedRequest,
     ) -> Result<SetPinnedResponse, Error> {
-        let space = self.run.space(context, request.scope)?;
+        let space = Space::of(context, request.scope)?;
         let set_pinned = SetPinned::check(request)?;
         self.change(space, move |change| set_pinned.apply(change)).await
     }
@@ -126,7 +127,7 @@ impl ContextManagerService for ContextManager {
         context: &Context,
         request: SearchRequest,
     ) -> Result<SearchResponse, Error> {
-        let space = self.run.space(context, request.scope)?;
+        let space = Space::of(context, request.scope)?;
         let wanted = search::check(request)?;
         self.query(space, move |database, space, now| {
             if let Some(name) = &wanted.name {
@@ -143,8 +144,8 @@ impl ContextManagerService for ContextManager {
         context: &Context,
         request: AssembleRequest,
     ) -> Result<AssembleResponse, Error> {
-        let user = self.run.space(context, Scope::User.into())?;
-        let assemble = Assemble::check(request, |scope| self.run.space(context, scope))?;
+        let user = Space::of(context, Scope::User.into())?;
+        let assemble = Assemble::check(request, |scope| Space::of(context, scope))?;
         self.long_query(user, move |database, _, now| assemble.apply(database, now)).await
     }
 
@@ -153,7 +154,7 @@ impl ContextManagerService for ContextManager {
         context: &Context,
         request: CompactRequest,
     ) -> Result<CompactResponse, Error> {
-        let space = self.run.space(context, request.scope)?;
+        let space = Space::of(context, request.scope)?;
         let compact = Arc::new(Compact::check(request)?);
         let mut attempt = 1;
         loop {
@@ -185,7 +186,7 @@ impl ContextManagerService for ContextManager {
         context: &Context,
         request: UncompactRequest,
     ) -> Result<UncompactResponse, Error> {
-        let space = self.run.space(context, request.scope)?;
+        let space = Space::of(context, request.scope)?;
         let uncompact = Uncompact::check(request)?;
         self.change(space, move |change| uncompact.apply(change)).await
     }
@@ -195,7 +196,7 @@ impl ContextManagerService for ContextManager {
         context: &Context,
         request: DroppedRequest,
     ) -> Result<DroppedResponse, Error> {
-        let space = self.run.space(context, request.scope)?;
+        let space = Space::of(context, request.scope)?;
         let dropped = Dropped::check(request)?;
         self.query(space, move |database, space, now| dropped.apply(database, space, now)).await
     }
@@ -206,7 +207,7 @@ impl ContextManagerService for ContextManager {
         request: ExportRequest,
         replies: Replies<ExportResponse>,
     ) -> Result<(), Error> {
-        let space = self.run.space(context, request.scope)?;
+        let space = Space::of(context, request.scope)?;
         self.send(context, space, Export::check(request)?, replies).await
     }
 
@@ -223,13 +224,13 @@ impl ContextManagerService for ContextManager {
         context: &Context,
         request: BudgetRequest,
     ) -> Result<BudgetResponse, Error> {
-        let space = self.run.space(context, request.scope)?;
+        let space = Space::of(context, request.scope)?;
         let budget = Budget::check(request)?;
         self.query(space, move |database, space, now| budget.apply(database, space, now)).await
     }
 
     async fn session_ended(&self, session: &SessionScope) -> Result<(), Error> {
-        let space = Arc::new(self.run.session(session));
+        let space = Arc::new(Space::session(session));
         loop {
             let (config, space) = (Arc::clone(&self.config), Arc::clone(&space));
             let end = move |database: &_| end_one(database, &config, &space);

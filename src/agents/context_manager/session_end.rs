@@ -7,11 +7,15 @@ use rusqlite::Connection;
 
 use super::config::Config;
 use super::item::Item;
-use super::space::{Run, Space};
+use super::space::Space;
 use super::tables::{self, Change, Content, Gained, Head, Kept, Placed};
 use super::time;
 use crate::proto::opdbus::agent::context_manager::v1::{Cause, Role};
 use crate::storage::Failure;
+
+/// After so long without a change of its contexts a session has been forgotten by everybody, in
+/// microseconds: seven days.
+const IDLE: i64 = 7 * 24 * 3600 * 1_000_000;
 
 /// Sees to one context of a session that has ended; true if there may be more.
 pub(super) fn end_one(
@@ -23,14 +27,14 @@ pub(super) fn end_one(
     see_to(database, config, kept)
 }
 
-/// Sees to one context that an earlier run left: of a session that never ended, because the service
-/// did.
-pub(super) fn end_one_left(
+/// Sees to one context of a session in which none was changed for [`IDLE`]: its end was never told, as
+/// when the service was killed before it was recorded that the session has contexts.
+pub(super) fn end_one_idle(
     database: &Connection,
     config: &Config,
-    run: &Run,
+    now: i64,
 ) -> Result<(Gained, bool), Failure> {
-    let kept = tables::kept_before(database, run)?;
+    let kept = tables::kept_idle(database, now.saturating_sub(IDLE))?;
     see_to(database, config, kept)
 }
 

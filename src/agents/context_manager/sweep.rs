@@ -1,6 +1,6 @@
-//! What is done from time to time: contexts whose time or whose undo is over go for good, and those that
-//! sessions of an earlier run left come to their end. Nobody sees a difference, because reads look at
-//! times and runs themselves.
+//! What is done from time to time: contexts whose time or whose undo is over go for good, which nobody
+//! sees, because reads look at times themselves; and those that a session left whose end never came come
+//! to theirs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +9,7 @@ use rusqlite::Connection;
 
 use super::config::Config;
 use super::gauges::Gauges;
-use super::session_end::end_one_left;
-use super::space::Run;
+use super::session_end::end_one_idle;
 use super::tables::{self, Gained};
 use super::time;
 use crate::storage::{Chore, Failure};
@@ -19,7 +18,6 @@ use crate::storage::{Chore, Failure};
 pub(super) struct Sweep {
     pub(super) config: Arc<Config>,
     pub(super) gauges: Gauges,
-    pub(super) run: Run,
 }
 
 impl Chore for Sweep {
@@ -28,11 +26,12 @@ impl Chore for Sweep {
     const EVERY: Duration = Duration::from_secs(5);
 
     fn run(&self, database: &Connection) -> Result<(Gained, bool), Failure> {
-        let (gained, more) = tables::tidy(database, &self.config, time::now())?;
+        let now = time::now();
+        let (gained, more) = tables::tidy(database, &self.config, now)?;
         if more {
             return Ok((gained, more));
         }
-        end_one_left(database, &self.config, &self.run)
+        end_one_idle(database, &self.config, now)
     }
 
     fn committed(&self, done: &Gained) {

@@ -131,7 +131,7 @@ impl ContextManager {
         let Some(first) = requests.next().await? else {
             return Err(Error::invalid("data", "must hold 1 context or more"));
         };
-        let space = self.run.space(context, first.scope)?;
+        let space = Space::of(context, first.scope)?;
         let format = format(first.format)?;
         formats::check_name(format, &first.name)?;
         let mut incoming = self.intake.begin(space.uid, first.size_bytes)?;

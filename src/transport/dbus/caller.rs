@@ -42,15 +42,8 @@ impl Callers {
         caller.cloned().inspect_err(|_| self.forget(name))
     }
 
-    /// True if the client called `name` is still on the bus. If its connection was closed before this
-    /// is asked, it is not.
+    /// True if the client called `name` is still on the bus, as far as the bus has seen.
     pub(super) async fn is_here(&self, name: &str) -> bool {
-        // The bus may take the first question before it sees that the client has gone, but not the
-        // second.
-        self.has_owner(name).await && self.has_owner(name).await
-    }
-
-    async fn has_owner(&self, name: &str) -> bool {
         let reply = ask(&self.connection, "NameHasOwner", &name).await;
         reply.and_then(|reply| reply.body().deserialize()).unwrap_or(false)
     }

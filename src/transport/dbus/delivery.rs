@@ -62,7 +62,7 @@ impl Delivery {
         let feed = self.feed.take();
         let feed = async {
             if let Some(feed) = feed {
-                feed.run().await;
+                feed.run(&outgoing).await;
             }
         };
         tokio::join!(self.pump(&outgoing), feed);

@@ -12,6 +12,7 @@ use tokio::sync::mpsc::{Sender, error::SendError};
 use super::call::Shared;
 use super::descriptor::Reader;
 use super::options::Format;
+use super::outgoing::Outgoing;
 use crate::contract::{RawRequests, json_to_message};
 use crate::error::{Error, ErrorKind};
 
@@ -65,7 +66,7 @@ impl Feed {
     }
 
     /// Feeds the stream until its end, or until the agent wants no more. Dropped before, it breaks it.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(mut self, outgoing: &Outgoing) {
         let unwanted = self.requests.clone();
         let read = async {
             loop {
@@ -75,7 +76,9 @@ impl Feed {
                             return Ok(());
                         }
                     }
-                    Ok(None) if self.shared.callers.is_here(&self.client).await => return Ok(()),
+                    Ok(None) if is_meant(&self.shared, &self.client, outgoing).await => {
+                        return Ok(());
+                    }
                     Ok(None) => return Err(gone()),
                     Err(error) => return Err(error),
                 }
@@ -88,6 +91,13 @@ impl Feed {
         };
         self.end.come(outcome);
     }
+}
+
+/// True if the end of a descriptor is one that the client meant. When a client is killed, its
+/// descriptor may close before the bus sees it go, so it is asked for a sign of life first.
+async fn is_meant(shared: &Shared, client: &str, outgoing: &Outgoing) -> bool {
+    outgoing.until_settled(client).await;
+    shared.callers.is_here(client).await
 }
 
 fn gone() -> Error {

@@ -50,6 +50,15 @@ impl Outgoing {
         self.0.send(Sending::Signal(signal)).await.ok()
     }
 
+    /// Waits until a client has shown that it lives, or that it has gone. One that does neither, or must
+    /// not be asked, is given so long that the bus has seen it go if it was going.
+    pub(super) async fn until_settled(&self, client: &str) {
+        let Some(pong) = self.ping(client).await else { return };
+        if let Ok(Ok(Pong::Refused)) = timeout(PATIENCE, pong).await {
+            sleep(PAUSE).await;
+        }
+    }
+
     async fn ping(&self, client: &str) -> Option<oneshot::Receiver<Pong>> {
         let (taken, pong) = oneshot::channel();
         self.0.send(Sending::Ping { client: client.into(), taken }).await.ok()?;

@@ -9,7 +9,7 @@ mod transfer;
 
 use std::sync::Arc;
 
-use op_dbus::call::{Caller, Context, Identity, SessionScope, Transport};
+use op_dbus::call::{Caller, Context, Identity, Transport};
 use op_dbus::error::{Error, ErrorKind};
 use op_dbus::executor::Config;
 use op_dbus::proto::opdbus::agent::context_manager::v1::{
@@ -17,6 +17,8 @@ use op_dbus::proto::opdbus::agent::context_manager::v1::{
     Item, LoadRequest, LoadResponse, NewItem, Role, SaveRequest, SaveResponse, VersionsRequest,
     VersionsResponse,
 };
+use op_dbus::proto::opdbus::v1::StartSessionRequest;
+use op_dbus::session::{self, Holder, Start};
 use prost::Message;
 
 use crate::fixture::Service;
@@ -39,18 +41,27 @@ impl Client {
         Self { service: Arc::clone(&self.service), uid: self.uid + 1, session: None }
     }
 
-    /// The same user's client in a session.
-    pub fn in_session(&self, id: &str) -> Self {
-        let session = Some(id.into());
-        Self { service: Arc::clone(&self.service), uid: self.uid, session }
+    /// The same user's client in a session, which is started if it is not there.
+    pub async fn in_session(&self, id: &str) -> Self {
+        let sessions = self.service.executor.sessions();
+        if sessions.get(self.uid, id).is_err() {
+            let request = StartSessionRequest {
+                client_name: "test".into(),
+                session_id: id.into(),
+                ..StartSessionRequest::default()
+            };
+            let start = Start::check(request, &session::Config::default()).unwrap();
+            let begun = sessions.begin(self.uid, Transport::Grpc, start, Holder::Nothing).await;
+            begun.unwrap().told();
+        }
+        Self { service: Arc::clone(&self.service), uid: self.uid, session: Some(id.into()) }
     }
 
-    /// Ends a session of the user, as the service does.
+    /// Ends a session of the user, and starts another with the same id, which waits until the agents
+    /// have forgotten the first.
     pub async fn end_session(&self, id: &str) {
-        let registry = self.service.executor.registry().snapshot();
-        let agent = registry.registrations().find(|agent| agent.service.id == "context_manager");
-        let session = SessionScope { uid: self.uid, id: id.into() };
-        agent.unwrap().host.session_ended(&session).await.unwrap();
+        self.service.executor.sessions().end(self.uid, id).unwrap();
+        self.in_session(id).await;
     }
 
     fn context(&self) -> Context {

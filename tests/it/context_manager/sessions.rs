@@ -1,6 +1,11 @@
 //! Contexts of sessions: seen from theirs only, and gone or saved with its end.
 
+use std::path::Path;
+use std::time::{Duration, Instant};
+
 use op_dbus::agents::Setup;
+use op_dbus::agents::context_manager::ContextManager;
+use op_dbus::call::{Context, SessionScope};
 use op_dbus::error::ErrorKind;
 use op_dbus::proto::opdbus::agent::context_manager::v1::*;
 
@@ -31,7 +36,7 @@ async fn is_gone(client: &Client, name: &str) {
 #[tokio::test]
 async fn a_context_of_a_session_is_seen_from_there_only() {
     let client = Client::new();
-    let (one, two) = (client.in_session("one"), client.in_session("two"));
+    let (one, two) = (client.in_session("one").await, client.in_session("two").await);
     client.save("talk", user(&["mine"])).await;
     one.call::<SaveResponse>("Save", save("talk", &["of one"])).await.unwrap();
     two.call::<SaveResponse>("Save", save("talk", &["of two"])).await.unwrap();
@@ -52,7 +57,7 @@ async fn a_context_of_a_session_is_seen_from_there_only() {
         assert_eq!(response.contexts.len(), found);
     }
     // Another user's session may have the same id.
-    is_gone(&client.other().in_session("one"), "talk").await;
+    is_gone(&client.other().in_session("one").await, "talk").await;
 
     let delete = DeleteRequest { name: "secret".into(), scope: SESSION, ..Default::default() };
     let deleted: DeleteResponse = two.call("Delete", delete).await.unwrap();
@@ -78,7 +83,7 @@ async fn the_scope_of_a_session_needs_one() {
     let unknown = LoadRequest { scope: 9, ..load("a") };
     client.refused("Load", unknown, invalid, "scope").await;
     let user = SaveRequest { scope: 0, ..kept("a", &["x"]) };
-    client.in_session("one").refused("Save", user, invalid, "auto_save").await;
+    client.in_session("one").await.refused("Save", user, invalid, "auto_save").await;
     let append = AppendRequest {
         name: "a".into(),
         items: user_items(),
@@ -86,7 +91,7 @@ async fn the_scope_of_a_session_needs_one() {
         auto_save: true,
         ..AppendRequest::default()
     };
-    client.in_session("one").refused("Append", append, invalid, "auto_save").await;
+    client.in_session("one").await.refused("Append", append, invalid, "auto_save").await;
 }
 
 fn user_items() -> Vec<NewItem> {
@@ -96,7 +101,7 @@ fn user_items() -> Vec<NewItem> {
 #[tokio::test]
 async fn the_end_of_a_session_takes_its_contexts_and_saves_those_that_ask_for_it() {
     let client = Client::new();
-    let (one, two) = (client.in_session("one"), client.in_session("two"));
+    let (one, two) = (client.in_session("one").await, client.in_session("two").await);
     client.save("known", user(&["a", "b"])).await;
     let before = client.load("known").await;
     for number in 0..5 {
@@ -131,7 +136,7 @@ async fn the_end_of_a_session_takes_its_contexts_and_saves_those_that_ask_for_it
 
     // Once more, and for a session without contexts, nothing happens.
     one.end_session("one").await;
-    client.end_session("never").await;
+    client.in_session("never").await.end_session("never").await;
     assert_eq!(client.gauge("contexts"), 3);
     two.end_session("two").await;
     for name in ["known", "fresh"] {
@@ -145,7 +150,7 @@ async fn the_end_of_a_session_takes_its_contexts_and_saves_those_that_ask_for_it
 #[tokio::test]
 async fn a_fork_crosses_the_scope_if_asked_to() {
     let client = Client::new();
-    let one = client.in_session("one");
+    let one = client.in_session("one").await;
     one.call::<SaveResponse>("Save", save("draft", &["x"])).await.unwrap();
     let fork = ForkRequest {
         name: "draft".into(),
@@ -168,42 +173,91 @@ async fn a_fork_crosses_the_scope_if_asked_to() {
 async fn a_full_user_loses_nothing_with_the_end_of_a_session() {
     let folder = tempfile::tempdir().unwrap();
     let setup: Setup = super::bounds::setup(folder.path(), super::bounds::narrow());
-    let manager = op_dbus::agents::context_manager::ContextManager::open(&setup).unwrap();
+    let manager = ContextManager::open(&setup).unwrap();
     let alone = super::caller(1);
-    let inside = op_dbus::call::Context { session: Some("s".into()), ..super::caller(1) };
+    let inside = inside("s");
     manager.save(&alone, SaveRequest { scope: 0, ..save("a", &["1"]) }).await.unwrap();
     manager.save(&inside, kept("b", &["1", "2", "3"])).await.unwrap();
     let full = manager.save(&alone, SaveRequest { scope: 0, ..save("c", &["1"]) }).await;
     assert_eq!(full.unwrap_err().fact("limit"), Some("context_manager.max_contexts"));
-    let session = op_dbus::call::SessionScope { uid: 1, id: "s".into() };
+    let session = SessionScope { uid: 1, id: "s".into() };
     manager.session_ended(&session).await.unwrap();
     assert_eq!(texts(&manager.load(&alone, load("b")).await.unwrap().items), ["1", "2", "3"]);
 }
 
+/// An agent of its own on what `folder` holds.
+fn open(folder: &Path) -> ContextManager {
+    let config = op_dbus::agents::context_manager::Config::default();
+    ContextManager::open(&super::bounds::setup(folder, config)).unwrap()
+}
+
+fn inside(session: &str) -> Context {
+    Context { session: Some(session.into()), ..super::caller(1) }
+}
+
 /// The service was ended, or killed, while a session was open.
 #[tokio::test]
-async fn what_an_earlier_run_left_is_saved_or_gone_and_never_seen() {
+async fn contexts_of_a_session_outlive_a_restart_and_not_the_session() {
     let folder = tempfile::tempdir().unwrap();
-    let setup =
-        super::bounds::setup(folder.path(), op_dbus::agents::context_manager::Config::default());
-    let inside = op_dbus::call::Context { session: Some("s".into()), ..super::caller(1) };
-    let open = || op_dbus::agents::context_manager::ContextManager::open(&setup).unwrap();
-    let manager = open();
-    manager.save(&inside, kept("kept", &["x"])).await.unwrap();
-    manager.save(&inside, save("scratch", &["y"])).await.unwrap();
+    let manager = open(folder.path());
+    manager.save(&inside("s"), kept("kept", &["x"])).await.unwrap();
+    manager.save(&inside("s"), save("scratch", &["y"])).await.unwrap();
     drop(manager);
-    let manager = open();
-    let request = LoadRequest { scope: SESSION, ..load("scratch") };
-    let error = manager.load(&inside, request).await.unwrap_err();
+    let manager = open(folder.path());
+    let scratch = LoadRequest { scope: SESSION, ..load("scratch") };
+    let found = manager.load(&inside("s"), scratch.clone()).await.unwrap();
+    assert_eq!(texts(&found.items), ["y"]);
+    manager.session_ended(&SessionScope { uid: 1, id: "s".into() }).await.unwrap();
+    let error = manager.load(&inside("s"), scratch).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "a session of the same id is another one");
-    let alone = super::caller(1);
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let saved = manager.load(&super::caller(1), load("kept")).await.unwrap();
+    assert_eq!(texts(&saved.items), ["x"]);
+}
+
+/// Nobody told of the session's end, as when the service was killed before it knew of the contexts.
+#[tokio::test]
+async fn contexts_that_a_session_left_are_saved_or_gone_after_seven_days() {
+    let folder = tempfile::tempdir().unwrap();
+    let manager = open(folder.path());
+    for session in ["left", "used"] {
+        manager.save(&inside(session), kept(&format!("kept of {session}"), &["x"])).await.unwrap();
+        manager.save(&inside(session), save("scratch", &["y"])).await.unwrap();
+    }
+    drop(manager);
+    let days = |days: i64| days * 24 * 3600 * 1_000_000;
+    let database = rusqlite::Connection::open(folder.path().join("context_manager.db")).unwrap();
+    let mut age = database
+        .prepare("UPDATE context SET updated_at = updated_at - ?3 WHERE session = ?1 AND name = ?2")
+        .unwrap();
+    for (session, name, old) in [
+        ("left", "kept of left", days(8)),
+        ("left", "scratch", days(9)),
+        ("used", "kept of used", days(6)),
+        ("used", "scratch", days(9)),
+    ] {
+        assert_eq!(age.execute(rusqlite::params![session, name, old]).unwrap(), 1);
+    }
+    drop(age);
+    drop(database);
+
+    let manager = open(folder.path());
+    let deadline = Instant::now() + Duration::from_secs(20);
     let saved = loop {
-        match manager.load(&alone, load("kept")).await {
+        match manager.load(&super::caller(1), load("kept of left")).await {
             Ok(saved) => break saved,
-            Err(error) => assert!(std::time::Instant::now() < deadline, "{error}"),
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
         }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     };
     assert_eq!(texts(&saved.items), ["x"]);
+    let scratch = LoadRequest { scope: SESSION, ..load("scratch") };
+    while manager.load(&inside("left"), scratch.clone()).await.is_ok() {
+        assert!(Instant::now() < deadline, "what nobody wants stays");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // One in which anything was changed since has all of its contexts.
+    let used = manager.load(&inside("used"), scratch).await.unwrap();
+    assert_eq!(texts(&used.items), ["y"]);
+    let error = manager.load(&super::caller(1), load("kept of used")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
 }

@@ -54,9 +54,11 @@ async fn errors_of_operations_have_their_names() {
     assert!(text.contains("Echo"), "{text}");
     let reply = world.call(PROBE, None, "CallJson", &("Count", "{\"x\": 1}", none())).await;
     failed(reply, "org.opdbus.Error.InvalidArgument");
-    let reply = world.call(PROBE, None, "CallJson", &("Generate", "", none())).await;
-    let text = failed(reply, "org.opdbus.Error.InvalidArgument");
-    assert!(text.contains("is a stream"), "{text}");
+    for operation in ["Generate", "Sum", "Chat"] {
+        let reply = world.call(PROBE, None, "CallJson", &(operation, "", none())).await;
+        let text = failed(reply, "org.opdbus.Error.InvalidArgument");
+        assert!(text.contains("is a stream") && text.contains("calls.StartCall"), "{text}");
+    }
 }
 
 #[tokio::test]

@@ -209,23 +209,55 @@ async fn requests_that_break_off_are_an_error_to_the_agent() {
 #[tokio::test]
 async fn a_client_that_is_gone_has_not_ended_its_requests() {
     let world = World::new().await;
-    let other = connect(&world.bus).await;
-    let mut watch = Watch::new(&other);
-    let none: [Options<'_>; 0] = [];
-    let (reader, writer) = nix::unistd::pipe().unwrap();
-    let path = watch.begin("Sum", &(none.as_slice(), fd("input-fd", &reader, "proto"))).await;
-    drop(reader);
-    let mut writer = File::from(writer);
-    writer.write_all(&SumRequest { number: 1 }.encode_length_delimited_to_vec()).unwrap();
-    let task = super::tasks::task(&world, &path);
-    until("it waits for more", || task.state() == State::InputRequired).await;
-    drop(watch);
-    // As when a process is killed: the bus sees it go first, and then its descriptors close.
-    other.close().await.unwrap();
-    drop(writer);
-    until("it has ended", || task.state().is_final()).await;
-    assert_eq!(task.record().last_seq, 0, "there is no sum of half a stream");
-    assert!(task.record().failure.unwrap().message.contains("went away"));
+    // As when a process is killed: its descriptor and its connection close one right after the other.
+    for bus_first in [true, false] {
+        for _ in 0..10 {
+            let other = connect(&world.bus).await;
+            let mut watch = Watch::new(&other);
+            let none: [Options<'_>; 0] = [];
+            let (reader, writer) = nix::unistd::pipe().unwrap();
+            let options = fd("input-fd", &reader, "proto");
+            let path = watch.begin("Sum", &(none.as_slice(), options)).await;
+            drop(reader);
+            let mut writer = File::from(writer);
+            writer.write_all(&SumRequest { number: 1 }.encode_length_delimited_to_vec()).unwrap();
+            let task = super::tasks::task(&world, &path);
+            until("it waits for more", || task.state() == State::InputRequired).await;
+            drop(watch);
+            if bus_first {
+                other.close().await.unwrap();
+                drop(writer);
+            } else {
+                drop(writer);
+                other.close().await.unwrap();
+            }
+            until("it has ended", || task.state().is_final()).await;
+            assert_eq!(task.record().last_seq, 0, "there is no sum of half a stream");
+            assert!(task.record().failure.unwrap().message.contains("went away"));
+        }
+    }
+}
+
+/// Whether or not its library answers the question whether it is still there.
+#[tokio::test]
+async fn a_client_that_closes_its_descriptor_and_stays_has_ended_its_requests() {
+    let world = World::new().await;
+    for is_mute in [false, true] {
+        let other = connect(&world.bus).await;
+        let mut watch = Watch::new(&other);
+        if is_mute {
+            watch = watch.mute();
+        }
+        let none: [Options<'_>; 0] = [];
+        let (reader, writer) = nix::unistd::pipe().unwrap();
+        let path = watch.begin("Sum", &(none.as_slice(), fd("input-fd", &reader, "proto"))).await;
+        drop(reader);
+        let mut writer = File::from(writer);
+        writer.write_all(&SumRequest { number: 1 }.encode_length_delimited_to_vec()).unwrap();
+        drop(writer);
+        assert_eq!(finished(&watch.until_end(&path).await).0, "completed");
+        assert_eq!(watch.pings, 1);
+    }
 }
 
 #[tokio::test]

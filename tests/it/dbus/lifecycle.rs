@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use op_dbus::executor::Config;
+use op_dbus::task::State;
 use zbus::message::Message;
 
-use super::{NAME, PROBE, World, call, connect, failed, none, start, until};
+use super::{
+    MANAGER, NAME, Options, PROBE, World, call, connect, failed, none, start, until, with,
+};
 use crate::fixture::{Bus, Service};
 
 #[tokio::test]
@@ -58,6 +61,26 @@ async fn a_lost_bus_is_found_again() {
     assert_eq!(world.service.status.report().transports[0].reconnects, 1);
     let client = connect(&world.bus).await;
     call(&client, PROBE, None, "Count", &none()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lost_bus_ends_what_its_clients_want_to_end_with_them() {
+    let mut world = World::new().await;
+    let start = async |choice: &'static str| {
+        let mut options = with("on_disconnect", choice);
+        options.insert("arguments", r#"{"duration": "60s"}"#.into());
+        let body = ("probe", "sleep", options);
+        let reply = world.call(MANAGER, Some("org.opdbus.Calls1"), "StartCall", &body).await;
+        let reply = reply.unwrap();
+        let body = reply.body();
+        let (task, _): (Options<'_>, Options<'_>) = body.deserialize().unwrap();
+        let id = String::try_from(task["id"].try_clone().unwrap()).unwrap();
+        world.service.executor.tasks().find(&id, super::tasks::me()).unwrap()
+    };
+    let (going, ending) = (start("continue").await, start("cancel").await);
+    world.bus.kill();
+    until("one is cancelled", || ending.state() == State::Cancelled).await;
+    assert_eq!(going.state(), State::Working);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ mod objects;
 mod sessions;
 mod states;
 mod tasks;
-mod watch;
+pub mod watch;
 
 use std::collections::HashMap;
 use std::process::Command;
@@ -23,7 +23,7 @@ use zbus::{Connection, Variant};
 
 use crate::fixture::{Bus, Service};
 
-const NAME: &str = "org.opdbus.Agents1";
+pub const NAME: &str = "org.opdbus.Agents1";
 pub const MANAGER: &str = "/org/opdbus/Agents1";
 const PROBE: &str = "/org/opdbus/Agents1/agent/probe";
 
@@ -98,7 +98,7 @@ impl World {
 /// The reply, or name and text of the error.
 pub type Reply = Result<Message, (String, String)>;
 
-async fn call<B>(
+pub async fn call<B>(
     client: &Connection,
     path: &str,
     interface: Option<&str>,
@@ -136,7 +136,7 @@ async fn serve(
     dbus::start(config, Arc::clone(executor), Arc::clone(status)).await
 }
 
-async fn connect(bus: &Bus) -> Connection {
+pub async fn connect(bus: &Bus) -> Connection {
     zbus::connection::Builder::address(bus.address.as_str())
         .method_timeout(Duration::from_secs(20))
         .build()
@@ -162,7 +162,7 @@ pub fn failed(reply: Reply, name: &str) -> String {
     text
 }
 
-fn none() -> Options<'static> {
+pub fn none() -> Options<'static> {
     HashMap::new()
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use op_dbus::contract::Contract;
 use zbus::Variant;
 
 use super::{MANAGER, NAME, Options, PROBE, World, failed, none};
@@ -18,6 +19,11 @@ async fn foreign_programs_read_every_object() {
             .await;
     }
     let probe = world.run("busctl", &["--system", "introspect", NAME, PROBE]).await;
+    let contract = Contract::built_in().unwrap();
+    let service = contract.service("opdbus.agent.probe.v1.ProbeService").unwrap();
+    let names: Vec<_> =
+        service.operations.iter().map(|operation| format!("\"{}\"", operation.name)).collect();
+    let operations = format!(".Operations property as {} {}", names.len(), names.join(" "));
     for line in [
         "org.opdbus.Probe1 interface",
         ".Echo method saya{sv}a{sv} saya{sv}a{sv}",
@@ -27,7 +33,7 @@ async fn foreign_programs_read_every_object() {
         ".Chat method aa{sv}a{sv} oa{sv}",
         "org.opdbus.Agent1 interface",
         ".CallJson method ssa{sv} s",
-        ".Operations property as",
+        &operations,
         ".Id property s \"probe\"",
         "org.freedesktop.DBus.Properties interface",
     ] {

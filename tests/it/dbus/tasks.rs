@@ -112,15 +112,16 @@ async fn a_token_names_the_task_before_it_is_called() {
     let signals = watch.until_end(&path).await;
     let seqs: Vec<u64> = numbers(&signals).into_iter().map(|(seq, ..)| seq).collect();
     assert_eq!(seqs, (1..=200).collect::<Vec<_>>());
-    // One that has ended makes room for the next of its name, one that runs does not.
-    assert_eq!(watch.begin("Generate", &(1_u32, &options)).await, path);
-    watch.until_end(&path).await;
+
+    // The name is taken while the task runs, and free once it has ended.
+    let mut detached = with("detach", true);
+    detached.insert("handle-token", "my_Token1".into());
+    assert_eq!(watch.begin("Sleep", &(MINUTE, detached)).await, path);
     drop(watch);
-    let mut options = with("handle-token", "another");
-    options.insert("detach", true.into());
-    world.probe("Sleep", &(60_000_000_i64, &options)).await.unwrap();
-    let reply = world.probe("Sleep", &(1_i64, &options)).await;
+    let reply = world.probe("Generate", &(1_u32, &options)).await;
     failed(reply, "org.opdbus.Error.AlreadyExists");
+    world.call(&path, TASK, "Cancel", &none()).await.unwrap();
+    world.probe("Generate", &(1_u32, &options)).await.unwrap();
 }
 
 #[tokio::test]

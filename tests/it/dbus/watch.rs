@@ -12,18 +12,18 @@ use zbus::{Connection, MessageStream};
 use super::{NAME, Options, PROBE};
 
 /// Everything that comes to one client.
-pub(super) struct Watch {
+pub struct Watch {
     client: Connection,
     stream: MessageStream,
     /// What came while a reply was awaited.
     before: VecDeque<Message>,
     is_mute: bool,
     /// How often it was asked whether it has taken what came.
-    pub(super) pings: usize,
+    pub pings: usize,
 }
 
 impl Watch {
-    pub(super) fn new(client: &Connection) -> Self {
+    pub fn new(client: &Connection) -> Self {
         Self {
             client: client.clone(),
             stream: MessageStream::from(client),
@@ -34,13 +34,13 @@ impl Watch {
     }
 
     /// The same client, which does not answer Ping.
-    pub(super) fn mute(mut self) -> Self {
+    pub fn mute(mut self) -> Self {
         self.is_mute = true;
         self
     }
 
     /// The next message.
-    pub(super) async fn next(&mut self) -> Message {
+    pub async fn next(&mut self) -> Message {
         match self.before.pop_front() {
             Some(message) => message,
             None => self.receive().await,
@@ -70,7 +70,7 @@ impl Watch {
     }
 
     /// The next message that a task has sent: its signal's name and the message.
-    pub(super) async fn signal(&mut self, path: &str) -> (String, Message) {
+    pub async fn signal(&mut self, path: &str) -> (String, Message) {
         loop {
             let message = self.next().await;
             let header = message.header();
@@ -81,7 +81,7 @@ impl Watch {
     }
 
     /// All signals of a task up to its end, but for those about changes.
-    pub(super) async fn until_end(&mut self, path: &str) -> Vec<(String, Message)> {
+    pub async fn until_end(&mut self, path: &str) -> Vec<(String, Message)> {
         let mut signals = Vec::new();
         loop {
             let (name, message) = self.signal(path).await;
@@ -95,22 +95,32 @@ impl Watch {
         }
     }
 
-    /// Calls a method of the probe that becomes a task, and gives the task's path. A signal of the task
-    /// before the reply is an error.
-    pub(super) async fn begin<B>(&mut self, method: &str, body: &B) -> String
+    /// Calls a method of an object and gives the reply, or the name of the error. What comes before it
+    /// is kept for later.
+    pub async fn call<B>(&mut self, path: &str, method: &str, body: &B) -> Result<Message, String>
     where
         B: serde::Serialize + zbus::DynamicType,
     {
-        let call = Message::method_call(PROBE, method).destination(NAME).build(body).unwrap();
+        let call = Message::method_call(path, method).destination(NAME).build(body).unwrap();
         self.client.send(&call).await.unwrap();
-        let reply = loop {
+        loop {
             let message = self.receive().await;
             match message.message_type() {
-                Type::MethodReturn => break message,
+                Type::MethodReturn => return Ok(message),
                 Type::Signal => self.before.push_back(message),
-                Type::Error | Type::MethodCall => panic!("{message:?}"),
+                Type::Error => return Err(message.header().error_name().unwrap().to_string()),
+                Type::MethodCall => panic!("{message:?}"),
             }
-        };
+        }
+    }
+
+    /// Calls a method of the probe that becomes a task, and gives the task's path. A signal of the task
+    /// before the reply is an error.
+    pub async fn begin<B>(&mut self, method: &str, body: &B) -> String
+    where
+        B: serde::Serialize + zbus::DynamicType,
+    {
+        let reply = self.call(PROBE, method, body).await.unwrap();
         let body = reply.body();
         let path = if body.signature().to_string() == "o" {
             body.deserialize::<zbus::ObjectPath<'_>>().unwrap().to_string()
@@ -126,21 +136,21 @@ impl Watch {
     }
 
     /// The path of the task that this client names by `token`.
-    pub(super) fn path(&self, token: &str) -> String {
+    pub fn path(&self, token: &str) -> String {
         let name = self.client.unique_name().unwrap().as_str();
         task_path(&format!("{}_{token}", name.trim_start_matches(':').replace('.', "_")))
     }
 }
 
 /// State, error name, error text and last number in a `Finished`.
-pub(super) fn finished(signals: &[(String, Message)]) -> (String, String, String, u64) {
+pub fn finished(signals: &[(String, Message)]) -> (String, String, String, u64) {
     let (name, message) = signals.last().unwrap();
     assert_eq!(name, "Finished");
     message.body().deserialize().unwrap()
 }
 
 /// Number, offset and one field of each `Message`.
-pub(super) fn numbers(signals: &[(String, Message)]) -> Vec<(u64, u64, u32)> {
+pub fn numbers(signals: &[(String, Message)]) -> Vec<(u64, u64, u32)> {
     let messages = signals.iter().filter(|(name, _)| name == "Message");
     messages
         .map(|(_, message)| {

@@ -159,8 +159,13 @@ async fn unknown_paths_are_unimplemented() {
         let outcome = client.call::<_, PingResponse>(path, PingRequest::default()).await;
         assert!(outcome.as_ref().unwrap_err().message().contains(path));
         check_error(outcome, Code::Unimplemented, "UNKNOWN_OPERATION");
+        // As a stream, too.
+        let requests = tokio_stream::iter([PingRequest::default()]);
+        let outcome = client.stream::<_, PingResponse>(path, requests).await.map(|_| ());
+        assert!(outcome.as_ref().unwrap_err().message().contains(path));
+        check_error(outcome, Code::Unimplemented, "UNKNOWN_OPERATION");
     }
-    assert_eq!(running.metric("opdbus_rejected_total", "unknown_operation"), 5.0);
+    assert_eq!(running.metric("opdbus_rejected_total", "unknown_operation"), 10.0);
 }
 
 #[tokio::test]

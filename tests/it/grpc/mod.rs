@@ -9,7 +9,7 @@ mod deadlines;
 mod foreign;
 mod hostile;
 mod limits;
-mod raw;
+pub mod raw;
 mod sockets;
 mod standard;
 mod streams;

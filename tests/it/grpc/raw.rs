@@ -155,6 +155,16 @@ pub fn reset_bytes(path: &str, message: &impl Message, code: u8) -> Vec<u8> {
     [PREFACE.to_vec(), settings, head(path, "localhost"), message, reset].concat()
 }
 
+/// The bytes of a connection that begins a call and sends encoded messages, without an end.
+pub fn begun_bytes(path: &str, messages: &[Vec<u8>]) -> Vec<u8> {
+    let mut bytes = [PREFACE.to_vec(), frame(4, 0, 0, &[]), head(path, "localhost")].concat();
+    for message in messages {
+        let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+        bytes.extend(frame(0, 0, 1, &[&[0], &length[..], message].concat()));
+    }
+    bytes
+}
+
 /// The bytes of a connection that makes one call and lets the server send nothing.
 pub fn closed_window_bytes(path: &str, message: &impl Message) -> Vec<u8> {
     let settings = frame(4, 0, 0, &[0, 4, 0, 0, 0, 0]);

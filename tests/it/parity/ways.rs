@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::{Buf as _, BufMut as _, Bytes};
 use http::uri::PathAndQuery;
 use op_dbus::call::Transport;
-use op_dbus::contract::{Argument, Contract, Operation, json_to_message, message_to_json};
+use op_dbus::contract::{Contract, Operation, json_to_message, message_to_json};
 use op_dbus::executor::Config;
 use op_dbus::transport::{dbus, grpc};
 use serde_json::{Map, Value, json};
@@ -21,6 +21,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 use zbus::{Connection, Structure, Variant};
 
+use super::values::{self, json_of};
 use crate::fixture::{Bus, Service};
 
 /// One way to make a call.
@@ -49,10 +50,10 @@ pub type Outcome = Result<Value, String>;
 
 /// The service on both transports, and a client of each.
 pub struct World {
-    service: Service,
-    contract: Contract,
-    bus: Connection,
-    channel: Channel,
+    pub(super) service: Service,
+    pub(super) contract: Contract,
+    pub(super) bus: Connection,
+    pub(super) channel: Channel,
     _servers: (dbus::Server, grpc::Server),
     _bus: Bus,
 }
@@ -119,12 +120,9 @@ impl World {
         let mut body = Structure::builder();
         for argument in &operation.shape.inputs {
             let value = fields.remove(argument.field.name()).unwrap_or_default();
-            body.push_value(argument_of(argument, &value));
+            body.push_value(values::argument_of(&argument.field, &value));
         }
-        let options: HashMap<String, Variant<'static>> = fields
-            .into_iter()
-            .map(|(name, value)| (name.clone(), option_of(&name, &value)))
-            .collect();
+        let options = values::message_of(&operation.input, &fields);
         let body = body.append_field(Variant::from(options)).build().unwrap();
         let (path, interface) = (service.object_path.as_str(), service.interface.as_str());
         let reply = self.over_bus(path, interface, &operation.name, &body).await?;
@@ -209,7 +207,7 @@ impl World {
         })
     }
 
-    fn operation(&self, agent: &str, operation: &str) -> Arc<Operation> {
+    pub(super) fn operation(&self, agent: &str, operation: &str) -> Arc<Operation> {
         let service = self.contract.services.iter().find(|service| service.id == agent).unwrap();
         Arc::clone(service.operation(operation).unwrap())
     }
@@ -247,147 +245,7 @@ impl World {
     }
 }
 
-/// A positional argument from its JSON form.
-fn argument_of(argument: &Argument, value: &Value) -> Variant<'static> {
-    match argument.signature.as_str() {
-        "s" => Variant::from(value.as_str().unwrap_or_default().to_owned()),
-        // A variant as an argument is a variant in a variant here.
-        "v" => Variant::Variant(Box::new(variant_of(value))),
-        "as" => Variant::from(texts(value)),
-        "ay" => Variant::from(vec![0_u8, 1, 2]),
-        "b" => Variant::from(value.as_bool().unwrap_or_default()),
-        "t" => Variant::from(integer(value).unsigned_abs()),
-        "u" => Variant::from(u32::try_from(integer(value)).unwrap()),
-        "x" => Variant::from(micros(value)),
-        other => panic!("{other} is not in any case"),
-    }
-}
-
-/// An option from its JSON form. The names say which texts are not texts.
-fn option_of(name: &str, value: &Value) -> Variant<'static> {
-    match (name, value) {
-        ("ttl", value) => Variant::from(micros(value)),
-        ("by" | "if_version" | "version" | "budget_tokens", value) => Variant::from(integer(value)),
-        ("tags" | "keys", value) => Variant::from(texts(value)),
-        ("compare" | "success" | "failure" | "items", Value::Array(items)) => {
-            let items: Vec<HashMap<String, Variant<'static>>> =
-                items.iter().map(message_of).collect();
-            Variant::from(items)
-        }
-        ("remember" | "recall", value) => Variant::from(message_of(value)),
-        (_, Value::Number(number)) if number.is_i64() => Variant::from(number.as_i64().unwrap()),
-        (_, value) => variant_of(value),
-    }
-}
-
-fn message_of(value: &Value) -> HashMap<String, Variant<'static>> {
-    let fields = value.as_object().unwrap();
-    fields.iter().map(|(name, value)| (name.clone(), option_of(name, value))).collect()
-}
-
-/// A `google.protobuf.Value`.
-fn variant_of(value: &Value) -> Variant<'static> {
-    match value {
-        Value::Null => Variant::Signature(zbus::Signature::Unit),
-        Value::Bool(value) => Variant::from(*value),
-        Value::Number(number) => Variant::from(number.as_f64().unwrap()),
-        Value::String(text) => Variant::from(text.clone()),
-        Value::Array(items) => Variant::from(items.iter().map(variant_of).collect::<Vec<_>>()),
-        Value::Object(fields) => Variant::from(
-            fields
-                .iter()
-                .map(|(name, value)| (name.clone(), variant_of(value)))
-                .collect::<HashMap<_, _>>(),
-        ),
-    }
-}
-
-fn texts(value: &Value) -> Vec<String> {
-    value.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
-}
-
-/// An integer of the canonical mapping, where those of 64 bits are texts.
-fn integer(value: &Value) -> i64 {
-    value.as_i64().unwrap_or_else(|| value.as_str().unwrap().parse().unwrap())
-}
-
-/// A duration of the canonical mapping in microseconds.
-fn micros(value: &Value) -> i64 {
-    let seconds: f64 = value.as_str().unwrap().strip_suffix('s').unwrap().parse().unwrap();
-    (seconds * 1e6).round() as i64
-}
-
-/// A value from the bus as JSON.
-fn json_of(value: &Variant<'_>) -> Value {
-    match value {
-        Variant::Variant(inner) => json_of(inner),
-        Variant::Bool(value) => json!(value),
-        Variant::I32(value) => json!(value),
-        Variant::U32(value) => json!(value),
-        Variant::I64(value) => json!(value),
-        Variant::U64(value) => json!(value),
-        Variant::F64(value) => json!(value),
-        Variant::Str(text) => json!(text.as_str()),
-        Variant::Signature(_) => Value::Null,
-        Variant::Array(items) if *items.element_signature() == zbus::Signature::U8 => json!("AAEC"),
-        Variant::Array(items) => items.iter().map(json_of).collect(),
-        Variant::Dict(entries) => {
-            let entries = entries.iter().map(|(key, value)| {
-                let Variant::Str(key) = key else { panic!("{key:?} is no text") };
-                (key.as_str().to_owned(), json_of(value))
-            });
-            Value::Object(entries.collect())
-        }
-        other => panic!("{other:?} is not in any case"),
-    }
-}
-
-/// Takes out what differs between ways by nature: the key, times and versions, numbers as texts, and
-/// what is left out when it is empty.
-pub fn plain(value: &Value, key: &str) -> Value {
-    const VOLATILE: [&str; 13] = [
-        "version",
-        "created_at",
-        "updated_at",
-        "expires_at",
-        "undo_token",
-        "chain_id",
-        "started",
-        "finished",
-        // Of a session: a bus connection holds what is started on it, and says where it was started.
-        "started_at",
-        "used_at",
-        "transport",
-        "held",
-        "object_path",
-    ];
-    match value {
-        Value::Object(fields) => {
-            let kept = fields.iter().filter(|(name, _)| !VOLATILE.contains(&name.as_str()));
-            let plain = kept.map(|(name, value)| match (name.as_str(), value) {
-                // JSON has the whole name of an enum's value, the bus the part that tells.
-                ("level" | "role" | "status", Value::String(text)) => {
-                    let part = text.rsplit('_').next().unwrap_or_default();
-                    (name.clone(), json!(part.to_ascii_lowercase()))
-                }
-                _ => (name.clone(), plain(value, key)),
-            });
-            let mut plain: Vec<_> = plain.filter(|(_, value)| !is_empty(value)).collect();
-            plain.sort_by(|a, b| a.0.cmp(&b.0));
-            Value::Object(plain.into_iter().collect())
-        }
-        Value::Array(items) => items.iter().map(|item| plain(item, key)).collect(),
-        Value::Number(number) => json!(number.as_f64().unwrap().to_string()),
-        Value::String(text) => json!(text.replace(key, "KEY")),
-        Value::Null | Value::Bool(_) => value.clone(),
-    }
-}
-
-fn is_empty(value: &Value) -> bool {
-    [json!(null), json!(""), json!("0"), json!([]), json!({}), json!(false)].contains(value)
-}
-
-fn upper_snake(name: &str) -> String {
+pub(super) fn upper_snake(name: &str) -> String {
     let mut snake = String::new();
     for character in name.chars() {
         if character.is_ascii_uppercase() && !snake.is_empty() {
@@ -400,7 +258,7 @@ fn upper_snake(name: &str) -> String {
 
 /// Messages as they are.
 #[derive(Clone, Copy)]
-struct Raw;
+pub(super) struct Raw;
 
 impl Codec for Raw {
     type Encode = Bytes;

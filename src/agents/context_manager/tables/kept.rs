@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _, Row, ToSql};
 
 use super::read::{Head, head_columns};
-use crate::agents::context_manager::space::{Run, Space};
+use crate::agents::context_manager::space::Space;
 use crate::storage::Failure;
 
 /// A context that was kept for a session.
@@ -22,15 +22,18 @@ pub(in super::super) fn kept_for(
     first(database, "session = ?1 AND uid = ?2", &[&space.session, &space.uid])
 }
 
-/// One context of a session that belonged to another run.
-pub(in super::super) fn kept_before(
+/// One context of a session none of whose contexts was changed since `oldest`.
+pub(in super::super) fn kept_idle(
     database: &Connection,
-    run: &Run,
+    oldest: i64,
 ) -> Result<Option<Kept>, Failure> {
-    let (from, to) = run.bounds();
-    let earlier = first(database, "session < ?1", &[&from])?;
-    // A clock that was set back makes an earlier run look like a later one.
-    if earlier.is_some() { Ok(earlier) } else { first(database, "session >= ?1", &[&to]) }
+    first(
+        database,
+        "updated_at < ?1 AND NOT EXISTS (
+             SELECT 1 FROM context AS later WHERE later.session > '' AND later.session = context.session
+             AND later.uid = context.uid AND later.updated_at >= ?1)",
+        &[&oldest],
+    )
 }
 
 fn first(

@@ -15,7 +15,7 @@ mod versions;
 pub(super) use change::{Change, Gained, Placed, check_version, taken};
 pub(super) use content::Content;
 pub(super) use items::{fixed_tokens, items, outlines, places, text};
-pub(super) use kept::{Kept, kept_before, kept_for};
+pub(super) use kept::{Kept, kept_for, kept_idle};
 pub(super) use left_out::{Wanted, left_out};
 pub(super) use read::{Head, compacted, find, list, require, total, version, versions};
 pub(super) use room::tidy;

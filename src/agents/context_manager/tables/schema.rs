@@ -8,8 +8,11 @@ use crate::storage::Schema;
 /// not even after a context was deleted and begun anew, and a user cannot tell from his numbers how
 /// much others store. For the same reason the words of each user are in an index of their own, a table
 /// `words_<uid>` that is made when it is first needed.
-pub(in super::super) const SCHEMA: Schema =
-    Schema { name: "context_manager", application_id: 0x6f70_6463, migrations: &[FIRST, SESSIONS] };
+pub(in super::super) const SCHEMA: Schema = Schema {
+    name: "context_manager",
+    application_id: 0x6f70_6463,
+    migrations: &[FIRST, SESSIONS, IDLE],
+};
 
 /// The `until` of what the current version has.
 pub(super) const FOREVER: i64 = i64::MAX;
@@ -102,4 +105,11 @@ ALTER TABLE context ADD COLUMN auto_save INTEGER NOT NULL DEFAULT 0;
 DROP INDEX context_name;
 CREATE UNIQUE INDEX context_name ON context (uid, session, name) WHERE undo IS NULL;
 CREATE INDEX context_session ON context (session) WHERE session > '';
+";
+
+/// Finds the sessions in which nothing was changed for long.
+const IDLE: &str = "
+DROP INDEX context_session;
+CREATE INDEX context_session ON context (session, uid, updated_at) WHERE session > '';
+CREATE INDEX context_idle ON context (updated_at) WHERE session > '';
 ";

@@ -1,0 +1,273 @@
+//! The calls that are compared.
+
+use op_dbus::error::ErrorKind;
+use serde_json::{Value, json};
+
+/// One call. `KEY` in a text of the arguments becomes a key that only this way uses; `GIVEN` the id or
+/// token that a call before gave.
+pub struct Case {
+    pub agent: &'static str,
+    pub operation: &'static str,
+    pub arguments: Value,
+    /// Calls that come before, on the same way, and must end well.
+    pub before: Vec<(&'static str, &'static str, Value)>,
+}
+
+fn case(agent: &'static str, operation: &'static str, arguments: Value) -> Case {
+    Case { agent, operation, arguments, before: Vec::new() }
+}
+
+fn memory(operation: &'static str, arguments: Value) -> Case {
+    case("memory", operation, arguments)
+}
+
+fn session(operation: &'static str, arguments: Value) -> Case {
+    case("sessions", operation, arguments)
+}
+
+impl Case {
+    fn after(self, operation: &'static str, arguments: Value) -> Self {
+        let agent = self.agent;
+        self.after_of(agent, operation, arguments)
+    }
+
+    fn after_of(mut self, agent: &'static str, operation: &'static str, arguments: Value) -> Self {
+        self.before.push((agent, operation, arguments));
+        self
+    }
+}
+
+pub fn cases() -> Vec<Case> {
+    let stored = || json!({"key": "KEY", "value": {"a": [1, 2.5, "x", null, true]}, "tags": ["t"]});
+    let started = || json!({"client_name": "test", "session_id": "KEY"});
+    let mut cases = vec![
+        memory("Remember", stored()),
+        memory("Remember", json!({"key": "KEY", "value": 1, "ttl": "60s"})),
+        memory("Remember", json!({"key": "KEY", "value": 2, "if_absent": true}))
+            .after("Remember", stored()),
+        memory("Remember", json!({"key": "KEY", "value": 2, "if_version": "999999"}))
+            .after("Remember", stored()),
+        memory("Remember", json!({"key": "", "value": 1})),
+        memory("Remember", json!({"key": "KEY", "value": 1, "namespace": "x".repeat(65)})),
+        memory("Remember", json!({"key": "KEY", "value": 1, "ttl": "-5s"})),
+        memory("Recall", json!({"key": "KEY"})).after("Remember", stored()),
+        memory("Recall", json!({"key": "KEY"})),
+        memory("Recall", json!({"key": "KEY", "default": "nothing"})),
+        memory("Forget", json!({"key": "KEY"})).after("Remember", stored()),
+        memory("Forget", json!({"key": "KEY", "dry_run": true})).after("Remember", stored()),
+        memory("List", json!({"pattern": "KEY"})).after("Remember", stored()),
+        memory("List", json!({"page_size": 5000})),
+        memory("Increment", json!({"key": "KEY", "by": "5"}))
+            .after("Increment", json!({"key": "KEY"})),
+        memory("Increment", json!({"key": "KEY"})).after("Remember", stored()),
+        memory("Search", json!({"query": "("})),
+        memory("Remember", json!({"key": "KEY", "value": 1, "scope": "SCOPE_SESSION"})),
+        memory("History", json!({"key": "KEY"}))
+            .after("Remember", stored())
+            .after("Remember", json!({"key": "KEY", "value": 2})),
+        memory("Restore", json!({"undo_token": "no such token"})),
+        memory("Restore", json!({"undo_token": "GIVEN"}))
+            .after("Remember", stored())
+            .after("Forget", json!({"key": "KEY"})),
+        memory("Search", json!({"query": "KEY"})).after("Remember", stored()),
+        memory("Stats", json!({"scope": "SCOPE_SESSION"})),
+        memory(
+            "Transact",
+            json!({"compare": [{"key": "KEY", "version": "0"}], "success": [{"remember": {"key": "KEY", "value": 7}}, {"recall": {"key": "KEY"}}]}),
+        ),
+        case("probe", "Nothing", json!({})),
+        case("probe", "Sleep", json!({"duration": "0.001s"})),
+        case("probe", "Fail", json!({"reason": "no such reason"})),
+        case("probe", "Fail", json!({"reason": "PANIC"})),
+        case(
+            "probe",
+            "Echo",
+            json!({"text": "KEY", "data": "AAEC", "everything": {"a_bool": true}}),
+        ),
+        case("probe", "Fill", json!({"size_bytes": "3", "filler": "é"})),
+        case("agents", "Ping", json!({"payload": "AAEC"})),
+        case("agents", "ListAgents", json!({})),
+        case("agents", "DescribeAgent", json!({"agent": "nobody"})),
+        case("agents", "DescribeAgent", json!({"agent": "memory", "operation": "nothing"})),
+        session("EndSession", json!({"session_id": "KEY"})).after("StartSession", started()),
+        session("EndSession", json!({"session_id": "KEY"})),
+        session("KeepAlive", json!({"session_id": "KEY"})),
+        session("KeepAlive", json!({"session_id": "KEY"})).after("StartSession", started()),
+        session("GetSession", json!({"session_id": "KEY"})).after("StartSession", started()),
+        session("StartSession", started()),
+        session("GetSession", json!({"session_id": ""})),
+        session("ListSessions", json!({"page_size": 1001})),
+        session("StartSession", started()).after("StartSession", started()),
+        session("StartSession", json!({"client_name": "test", "session_id": "KEY", "token": "x"})),
+        session("StartSession", json!({"client_name": ""})),
+    ];
+    cases.extend(contexts_and_chains());
+    cases.extend(contexts());
+    cases.extend(chains());
+    cases.extend(tasks_and_batches());
+    for kind in ErrorKind::ALL {
+        cases.push(case("probe", "Fail", json!({"reason": kind.reason(), "message": "as asked"})));
+    }
+    cases
+}
+
+fn contexts_and_chains() -> Vec<Case> {
+    let items =
+        json!([{"role": "ROLE_USER", "text": "hello"}, {"role": "ROLE_TOOL", "text": "there"}]);
+    let talk = || json!({"name": "KEY", "items": items});
+    vec![
+        case("context_manager", "Save", talk()),
+        case("context_manager", "Save", json!({"name": "KEY", "items": []})),
+        case(
+            "context_manager",
+            "Save",
+            json!({"name": "KEY", "content": "x", "scope": "SCOPE_SESSION"}),
+        ),
+        case(
+            "context_manager",
+            "Load",
+            json!({"name": "KEY", "budget_tokens": "6", "strategy": "STRATEGY_TAIL"}),
+        )
+        .after("Save", talk()),
+        case("context_manager", "Load", json!({"name": "KEY"})),
+        case(
+            "context_manager",
+            "Budget",
+            json!({"names": ["KEY"], "context_window_tokens": "100"}),
+        )
+        .after("Save", talk()),
+        case("sequential_thinking", "StartChain", json!({"problem": ""})),
+        case("sequential_thinking", "ListChains", json!({"query": "KEY"}))
+            .after("StartChain", json!({"problem": "KEY", "tags": ["t"]})),
+        case("sequential_thinking", "GetChain", json!({"chain_id": "KEY"})),
+        case(
+            "sequential_thinking",
+            "SequentialThinking",
+            json!({"thought": "x", "thought_number": 1, "total_thoughts": 0, "next_thought_needed": true}),
+        ),
+    ]
+}
+
+fn contexts() -> Vec<Case> {
+    let items =
+        json!([{"role": "ROLE_USER", "text": "hello"}, {"role": "ROLE_TOOL", "text": "there"}]);
+    let long = "One sentence that says something. ".repeat(20);
+    let chat: Vec<Value> = (0..8)
+        .map(|number| json!({"role": "ROLE_USER", "text": format!("{number} {long}")}))
+        .collect();
+    let of = |operation, arguments| {
+        case("context_manager", operation, arguments)
+            .after("Save", json!({"name": "KEY", "items": items}))
+    };
+    let compacted = |operation, arguments| {
+        case("context_manager", operation, arguments)
+            .after("Save", json!({"name": "KEY", "items": chat}))
+            .after("Compact", json!({"name": "KEY", "target_tokens": "300", "keep_last": 2}))
+    };
+    vec![
+        of("Append", json!({"name": "KEY", "items": items})),
+        of("Append", json!({"name": "KEY", "items": items, "if_version": "1"})),
+        of("List", json!({"query": "KEY"})),
+        of("Delete", json!({"name": "KEY"})),
+        of("Undelete", json!({"undo_token": "GIVEN"})).after("Delete", json!({"name": "KEY"})),
+        case("context_manager", "Undelete", json!({"undo_token": "no such"})),
+        of("Versions", json!({"name": "KEY"}))
+            .after("Append", json!({"name": "KEY", "items": items})),
+        case("context_manager", "Diff", json!({"name": "KEY"})),
+        of("Fork", json!({"name": "KEY", "new_name": "KEY-2"})),
+        of("SetPinned", json!({"name": "KEY", "ids": ["1"], "pinned": true})),
+        of("SetPinned", json!({"name": "KEY", "ids": ["77"], "pinned": true})),
+        of("Search", json!({"query": "hello", "name": "KEY"})),
+        of(
+            "Assemble",
+            json!({"budget_tokens": "100", "sections": [{"title": "talk", "context": "KEY"}]}),
+        ),
+        case("context_manager", "Assemble", json!({"budget_tokens": "0", "sections": []})),
+        compacted("Dropped", json!({"name": "KEY", "limit": 3})),
+        compacted("Uncompact", json!({"name": "KEY"})),
+        case(
+            "context_manager",
+            "Compact",
+            json!({"name": "KEY", "target_tokens": "300", "keep_last": 2}),
+        )
+        .after("Save", json!({"name": "KEY", "items": chat})),
+    ]
+}
+
+fn chains() -> Vec<Case> {
+    let of = |operation, arguments| {
+        case("sequential_thinking", operation, arguments)
+            .after("StartChain", json!({"problem": "KEY"}))
+            .after("Think", think("a first thought", "STEP_KIND_HYPOTHESIS"))
+    };
+    let branch = || json!({"chain_id": "GIVEN", "from_step": 1, "name": "other"});
+    let resolve = || json!({"chain_id": "GIVEN", "step": 1, "resolution": "RESOLUTION_DROPPED", "note": "no"});
+    vec![
+        of("Think", think("another one", "STEP_KIND_QUESTION")),
+        of("Think", json!({"chain_id": "GIVEN", "thought": "x", "parent": 99})),
+        of("Revise", json!({"chain_id": "GIVEN", "step": 1, "thought": "a better one"})),
+        of("Branch", branch()),
+        of("Merge", json!({"chain_id": "GIVEN", "branches": ["main", "other"], "note": "both"}))
+            .after("Branch", branch())
+            .after("Think", json!({"chain_id": "GIVEN", "thought": "aside", "branch": "other"})),
+        of("Merge", json!({"chain_id": "GIVEN", "branches": ["nobody"], "note": "both"})),
+        of("Resolve", resolve()),
+        of(
+            "Score",
+            json!({"chain_id": "GIVEN", "step": 1, "criteria": {"cost": 0.25, "use": 0.75}}),
+        ),
+        of("GetChain", json!({"chain_id": "GIVEN", "view": "CHAIN_VIEW_FULL"})),
+        of("Search", json!({"query": "first", "chain_id": "GIVEN"})),
+        of("Check", json!({"chain_id": "GIVEN"})),
+        of("Conclude", json!({"chain_id": "GIVEN", "conclusion": "done"})),
+        of("Conclude", json!({"chain_id": "GIVEN", "conclusion": "done"}))
+            .after("Resolve", resolve()),
+        of("DeleteChain", json!({"chain_id": "GIVEN"})),
+        case("sequential_thinking", "DeleteChain", json!({"chain_id": "KEY"})),
+    ]
+}
+
+fn think(thought: &str, kind: &str) -> Value {
+    json!({"chain_id": "GIVEN", "thought": thought, "kind": kind, "confidence": 0.5})
+}
+
+fn tasks_and_batches() -> Vec<Case> {
+    let begun = |operation, arguments| {
+        let call = json!({"agent": "probe", "operation": "generate", "arguments": "{\"count\":3}"});
+        case("tasks", operation, arguments).after_of("calls", "StartCall", call)
+    };
+    let waited = |operation, arguments| {
+        begun(operation, arguments).after("WaitTask", json!({"id": "GIVEN", "timeout": "9s"}))
+    };
+    let circle = json!([
+        {"id": "a", "agent": "probe", "operation": "nothing", "after": ["b"]},
+        {"id": "b", "agent": "probe", "operation": "nothing", "after": ["a"]},
+    ]);
+    let items = json!([
+        {"id": "n", "agent": "probe", "operation": "nothing"},
+        {"agent": "memory", "operation": "recall", "arguments": "{\"key\":\"KEY\"}"},
+        {"agent": "nobody", "operation": "recall"},
+    ]);
+    vec![
+        begun("WaitTask", json!({"id": "GIVEN", "timeout": "9s"})),
+        waited("GetTask", json!({"id": "GIVEN"})),
+        waited("ReadTask", json!({"id": "GIVEN", "json": true, "from_seq": "2"})),
+        waited("ReadTask", json!({"id": "GIVEN", "from_seq": "5"})),
+        waited("CancelTask", json!({"id": "GIVEN"})),
+        case("tasks", "GetTask", json!({"id": "KEY"})),
+        case("tasks", "WaitTask", json!({"id": "KEY"})),
+        case("tasks", "CancelTask", json!({"id": "KEY"})),
+        case("tasks", "ReadTask", json!({"id": "KEY"})),
+        case("tasks", "ListTasks", json!({"page_size": 5000})),
+        case("tasks", "ListTasks", json!({"session": "KEY", "states": ["TASK_STATE_WORKING"]})),
+        case("calls", "BatchCall", json!({"items": items})),
+        case(
+            "calls",
+            "BatchCall",
+            json!({"items": items, "parallel": true, "stop_on_error": true, "max_parallel": 1}),
+        ),
+        case("calls", "BatchCall", json!({"items": circle})),
+        case("calls", "StartCall", json!({"agent": "probe", "operation": "sum"})),
+        case("calls", "StartCall", json!({"agent": "nobody", "operation": "sum"})),
+    ]
+}

@@ -1,0 +1,219 @@
+//! Values of requests and answers in the forms that they have on the bus and as JSON.
+
+#![expect(clippy::wildcard_enum_match_arm, reason = "a case that has another type fails the test")]
+
+use std::collections::HashMap;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as BASE64;
+use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
+use serde_json::{Map, Value, json};
+use zbus::Variant;
+
+use super::ways::upper_snake;
+
+/// A positional argument from its JSON form.
+pub fn argument_of(field: &FieldDescriptor, value: &Value) -> Variant<'static> {
+    match field.kind() {
+        // A variant as an argument is a variant in a variant here.
+        Kind::Message(message) if message.full_name() == "google.protobuf.Value" => {
+            Variant::Variant(Box::new(variant_of(value)))
+        }
+        _ => field_of(field, value),
+    }
+}
+
+/// A message, as `a{sv}`.
+pub fn message_of(
+    message: &MessageDescriptor,
+    fields: &Map<String, Value>,
+) -> HashMap<String, Variant<'static>> {
+    let fields = fields.iter().map(|(name, value)| {
+        let field = message.get_field_by_name(name).expect("a case has the fields of its message");
+        (name.clone(), field_of(&field, value))
+    });
+    fields.collect()
+}
+
+fn field_of(field: &FieldDescriptor, value: &Value) -> Variant<'static> {
+    let items = || value.as_array().cloned().unwrap_or_default().into_iter();
+    if field.is_map() {
+        let entries = value.as_object().unwrap();
+        let numbers = entries.iter().map(|(name, value)| (name.clone(), value.as_f64().unwrap()));
+        return Variant::from(numbers.collect::<HashMap<_, _>>());
+    }
+    if !field.is_list() {
+        return one_of(&field.kind(), value);
+    }
+    match field.kind() {
+        Kind::String => {
+            Variant::from(items().map(|item| item.as_str().unwrap().to_owned()).collect::<Vec<_>>())
+        }
+        Kind::Enum(kind) => {
+            Variant::from(items().map(|item| name_of(&kind, &item)).collect::<Vec<_>>())
+        }
+        Kind::Uint64 => {
+            Variant::from(items().map(|item| integer(&item).unsigned_abs()).collect::<Vec<_>>())
+        }
+        Kind::Message(message) => {
+            let items = items().map(|item| message_of(&message, item.as_object().unwrap()));
+            Variant::from(items.collect::<Vec<_>>())
+        }
+        other => panic!("no case has a list of {other:?}"),
+    }
+}
+
+fn one_of(kind: &Kind, value: &Value) -> Variant<'static> {
+    match kind {
+        Kind::Bool => Variant::from(value.as_bool().unwrap_or_default()),
+        Kind::Int64 => Variant::from(integer(value)),
+        Kind::Uint32 => Variant::from(u32::try_from(integer(value)).unwrap()),
+        Kind::Uint64 => Variant::from(integer(value).unsigned_abs()),
+        Kind::Double => Variant::from(value.as_f64().unwrap()),
+        Kind::String => Variant::from(value.as_str().unwrap_or_default().to_owned()),
+        Kind::Bytes => Variant::from(BASE64.decode(value.as_str().unwrap_or_default()).unwrap()),
+        Kind::Enum(kind) => Variant::from(name_of(kind, value)),
+        Kind::Message(message) => match message.full_name() {
+            "google.protobuf.Value" => variant_of(value),
+            "google.protobuf.Duration" => Variant::from(micros(value)),
+            _ => Variant::from(message_of(message, value.as_object().unwrap())),
+        },
+        other => panic!("no case has a {other:?}"),
+    }
+}
+
+/// The name of an enum's value on the bus: lower case, without the enum's own.
+fn name_of(kind: &EnumDescriptor, value: &Value) -> String {
+    let prefix = format!("{}_", upper_snake(kind.name()));
+    value.as_str().unwrap().strip_prefix(&prefix).unwrap().to_ascii_lowercase()
+}
+
+/// A `google.protobuf.Value`.
+fn variant_of(value: &Value) -> Variant<'static> {
+    match value {
+        Value::Null => Variant::Signature(zbus::Signature::Unit),
+        Value::Bool(value) => Variant::from(*value),
+        Value::Number(number) => Variant::from(number.as_f64().unwrap()),
+        Value::String(text) => Variant::from(text.clone()),
+        Value::Array(items) => Variant::from(items.iter().map(variant_of).collect::<Vec<_>>()),
+        Value::Object(fields) => Variant::from(
+            fields
+                .iter()
+                .map(|(name, value)| (name.clone(), variant_of(value)))
+                .collect::<HashMap<_, _>>(),
+        ),
+    }
+}
+
+/// An integer of the canonical mapping, where those of 64 bits are texts; none is 0.
+fn integer(value: &Value) -> i64 {
+    match value {
+        Value::Null => 0,
+        Value::String(text) => text.parse().unwrap(),
+        other => other.as_i64().unwrap(),
+    }
+}
+
+/// A duration of the canonical mapping in microseconds; none is 0.
+#[expect(clippy::cast_possible_truncation, reason = "no case has so long a time")]
+fn micros(value: &Value) -> i64 {
+    let seconds: f64 =
+        value.as_str().map_or(0.0, |text| text.strip_suffix('s').unwrap().parse().unwrap());
+    (seconds * 1e6).round() as i64
+}
+
+/// A value from the bus as JSON.
+pub fn json_of(value: &Variant<'_>) -> Value {
+    match value {
+        Variant::Variant(inner) => json_of(inner),
+        Variant::Bool(value) => json!(value),
+        Variant::I32(value) => json!(value),
+        Variant::U32(value) => json!(value),
+        Variant::I64(value) => json!(value),
+        Variant::U64(value) => json!(value),
+        Variant::F64(value) => json!(value),
+        Variant::Str(text) => json!(text.as_str()),
+        Variant::Signature(_) => Value::Null,
+        Variant::Array(items) if *items.element_signature() == zbus::Signature::U8 => {
+            let bytes: Vec<u8> = items.iter().map(|item| u8::try_from(item).unwrap()).collect();
+            json!(BASE64.encode(bytes))
+        }
+        Variant::Array(items) => items.iter().map(json_of).collect(),
+        Variant::Dict(entries) => {
+            let entries = entries.iter().map(|(key, value)| {
+                let Variant::Str(key) = key else { panic!("{key:?} is no text") };
+                (key.as_str().to_owned(), json_of(value))
+            });
+            Value::Object(entries.collect())
+        }
+        other => panic!("{other:?} is not in any case"),
+    }
+}
+
+/// Takes out what differs between ways by nature: the key, times and versions, numbers as texts, and
+/// what is left out when it is empty.
+pub fn plain(value: &Value, key: &str) -> Value {
+    const VOLATILE: [&str; 22] = [
+        "version",
+        "token",
+        "took",
+        "revision",
+        "from_version",
+        // It depends on what else is stored.
+        "score",
+        "next_page_token",
+        // Of a task.
+        "ended_at",
+        "deadline",
+        "expected_end",
+        "created_at",
+        "updated_at",
+        "expires_at",
+        "undo_token",
+        "chain_id",
+        "started",
+        "finished",
+        // Of a session: a bus connection holds what is started on it, and says where it was started.
+        "started_at",
+        "used_at",
+        "transport",
+        "held",
+        "object_path",
+    ];
+    match value {
+        Value::Object(fields) => {
+            let kept = fields.iter().filter(|(name, _)| !VOLATILE.contains(&name.as_str()));
+            let plain = kept.map(|(name, value)| match (name.as_str(), value) {
+                // JSON has the whole name of an enum's value, the bus the part that tells.
+                (
+                    "level" | "role" | "status" | "state" | "cause" | "kind" | "mode"
+                    | "on_disconnect" | "event" | "activation" | "host" | "reason",
+                    Value::String(text),
+                ) => {
+                    let part = text.rsplit('_').next().unwrap_or_default();
+                    (name.clone(), json!(part.to_ascii_lowercase()))
+                }
+                _ => (name.clone(), plain(value, key)),
+            });
+            let mut plain: Vec<_> = plain.filter(|(_, value)| !is_empty(value)).collect();
+            plain.sort_by(|a, b| a.0.cmp(&b.0));
+            Value::Object(plain.into_iter().collect())
+        }
+        Value::Array(items) => items.iter().map(|item| plain(item, key)).collect(),
+        Value::Number(number) => json!(number.as_f64().unwrap().to_string()),
+        Value::String(text) => json!(text.replace(key, "KEY")),
+        Value::Null | Value::Bool(_) => value.clone(),
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    // JSON names an enum that says nothing, the bus leaves it out.
+    if value.as_str().is_some_and(|text| text.to_ascii_lowercase().ends_with("unspecified")) {
+        return true;
+    }
+    [json!(null), json!(""), json!("0"), json!([]), json!({}), json!(false)].contains(value)
+}
+
+pub fn base64(bytes: &[u8]) -> String {
+    BASE64.encode(bytes)
+}
