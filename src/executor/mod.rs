@@ -12,14 +12,12 @@ mod run;
 mod start;
 mod started;
 
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use futures_util::FutureExt as _;
 use tokio::sync::{Notify, watch};
 
 use crate::call::{Context, Transport};

@@ -16,13 +16,13 @@ pub struct AgentMetrics {
 
 impl AgentMetrics {
     pub(super) fn new(metrics: &Metrics, agent: &str, states: &[&str]) -> Self {
-        let state = |state: &&str| metrics.agent_states.with_label_values(&[agent, state]);
-        let starts = |outcome| metrics.agent_starts.with_label_values(&[agent, outcome]);
+        let state = |state: &&str| metrics.agents.states.with_label_values(&[agent, state]);
+        let starts = |outcome| metrics.agents.starts.with_label_values(&[agent, outcome]);
         Self {
             states: states.iter().map(state).collect(),
             started: starts("ok"),
             failed: starts("failed"),
-            start_duration: metrics.agent_start_durations.with_label_values(&[agent]),
+            start_duration: metrics.agents.start_durations.with_label_values(&[agent]),
         }
     }
 

@@ -2,6 +2,7 @@
 //! nowhere else; every label has a bounded set of values. It records and renders, and decides nothing.
 
 mod agent;
+mod families;
 mod names;
 mod operation;
 
@@ -16,6 +17,8 @@ use prometheus::{
 
 use crate::call::Transport;
 use crate::error::Error;
+
+use families::{Agents, Sessions, Tasks};
 
 pub use agent::AgentMetrics;
 pub use names::{REJECTIONS, Rejection, SessionEnd, Stage};
@@ -42,16 +45,9 @@ pub struct Metrics {
     dbus_reconnects: IntCounter,
     transport_up: [IntGauge; Transport::ALL.len()],
     store: IntGaugeVec,
-    stream_messages: IntCounterVec,
-    stream_bytes: IntCounterVec,
-    tasks: IntGaugeVec,
-    tasks_kept: IntGauge,
-    sessions: [IntGauge; Transport::ALL.len()],
-    sessions_started: IntCounter,
-    sessions_ended: [IntCounter; SessionEnd::ALL.len()],
-    agent_states: IntGaugeVec,
-    agent_starts: IntCounterVec,
-    agent_start_durations: HistogramVec,
+    tasks: Tasks,
+    sessions: Sessions,
+    agents: Agents,
 }
 
 impl Metrics {
@@ -76,16 +72,6 @@ impl Metrics {
             "opdbus_transport_up",
             "1 while clients can reach the transport.",
             &["transport"],
-        )?;
-        let sessions = add.gauges(
-            "opdbus_active_sessions",
-            "Sessions that have started and not ended, by the transport that they were started on.",
-            &["transport"],
-        )?;
-        let sessions_ended = add.counters(
-            "opdbus_sessions_ended_total",
-            "Sessions that ended, by the reason.",
-            &["reason"],
         )?;
         let metrics = Self {
             calls: add.counters(
@@ -117,44 +103,9 @@ impl Metrics {
                 "What the agents' stores hold, by agent and quantity.",
                 &["agent", "quantity"],
             )?,
-            stream_messages: add.counters(
-                "opdbus_stream_messages_total",
-                "Messages that streams and other tasks have given.",
-                &["agent", "operation", "transport"],
-            )?,
-            stream_bytes: add.counters(
-                "opdbus_stream_bytes_total",
-                "Bytes of these messages.",
-                &["agent", "operation", "transport"],
-            )?,
-            tasks: add.gauges(
-                "opdbus_tasks",
-                "Tasks that have not ended, by state.",
-                &["state"],
-            )?,
-            tasks_kept: add
-                .gauge("opdbus_tasks_kept", "Tasks that have ended and can still be read.")?,
-            sessions: Transport::ALL
-                .map(|transport| sessions.with_label_values(&[transport.name()])),
-            sessions_started: add
-                .counter("opdbus_sessions_started_total", "Sessions that were started.")?,
-            sessions_ended: SessionEnd::ALL
-                .map(|reason| sessions_ended.with_label_values(&[reason.name()])),
-            agent_states: add.gauges(
-                "opdbus_agent_state",
-                "1 for the state that the agent is in, 0 for the others.",
-                &["agent", "state"],
-            )?,
-            agent_starts: add.counters(
-                "opdbus_agent_starts_total",
-                "Starts of the agent that ended, by outcome: ok or failed.",
-                &["agent", "outcome"],
-            )?,
-            agent_start_durations: add.histograms(
-                "opdbus_agent_start_duration_seconds",
-                "Time that starts of the agent took, whatever came of them.",
-                &["agent"],
-            )?,
+            tasks: Tasks::new(&add)?,
+            sessions: Sessions::new(&add)?,
+            agents: Agents::new(&add)?,
             registry,
         };
         Ok(metrics)
@@ -213,30 +164,30 @@ impl Metrics {
     /// The gauge of tasks in a state that is not final, as `working`.
     #[must_use]
     pub fn tasks(&self, state: &str) -> IntGauge {
-        self.tasks.with_label_values(&[state])
+        self.tasks.running.with_label_values(&[state])
     }
 
     /// The gauge of tasks that have ended and are kept.
     #[must_use]
     pub fn tasks_kept(&self) -> &IntGauge {
-        &self.tasks_kept
+        &self.tasks.kept
     }
 
     /// Counts a session that was started.
     pub fn session_started(&self, transport: Transport) {
-        self.sessions_started.inc();
-        self.sessions[transport.index()].inc();
+        self.sessions.started.inc();
+        self.sessions.active[transport.index()].inc();
     }
 
     /// Counts a session that was started before the service was.
     pub fn session_taken_up(&self, transport: Transport) {
-        self.sessions[transport.index()].inc();
+        self.sessions.active[transport.index()].inc();
     }
 
     /// Counts a session that has ended.
     pub fn session_ended(&self, transport: Transport, reason: SessionEnd) {
-        self.sessions_ended[reason as usize].inc();
-        self.sessions[transport.index()].dec();
+        self.sessions.ended[reason as usize].inc();
+        self.sessions.active[transport.index()].dec();
     }
 
     /// All metrics in the Prometheus text format, version 0.0.4.

@@ -61,8 +61,8 @@ impl OperationMetrics {
             durations: metrics.call_duration.clone(),
             in_flight: metrics.in_flight.clone(),
             running: Arc::clone(&metrics.running),
-            stream_messages: metrics.stream_messages.clone(),
-            stream_bytes: metrics.stream_bytes.clone(),
+            stream_messages: metrics.tasks.messages.clone(),
+            stream_bytes: metrics.tasks.bytes.clone(),
             transports: Default::default(),
         }
     }
