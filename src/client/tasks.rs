@@ -222,17 +222,16 @@ pub fn outcome(task: &Task) -> Option<Result<(), Failure>> {
         | TaskState::Working
         | TaskState::InputRequired => None,
         TaskState::Completed => Some(Ok(())),
-        TaskState::Failed | TaskState::Cancelled | TaskState::Rejected => {
-            Some(Err(task.failure.as_ref().map_or_else(|| unexplained(task), Failure::from)))
-        }
+        TaskState::Cancelled => Some(Err(failure(task)
+            .unwrap_or_else(|| Failure::new(ErrorKind::Cancelled, "the task was cancelled")))),
+        TaskState::Failed | TaskState::Rejected => Some(Err(failure(task).unwrap_or_else(|| {
+            Failure::internal("the task failed, and the service did not say why")
+        }))),
     }
 }
 
-fn unexplained(task: &Task) -> Failure {
-    match task.state() {
-        TaskState::Cancelled => Failure::new(ErrorKind::Cancelled, "the task was cancelled"),
-        _ => Failure::internal("the task failed, and the service did not say why"),
-    }
+fn failure(task: &Task) -> Option<Failure> {
+    task.failure.as_ref().map(Failure::from)
 }
 
 /// A time in the JSON form of protobuf.

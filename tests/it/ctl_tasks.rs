@@ -46,11 +46,10 @@ impl Running {
     /// The lines that were not read, and the rest of what came of it.
     fn end(mut self) -> (Vec<Value>, Output) {
         let mut rest = Vec::new();
-        loop {
-            match self.next() {
-                Value::Null => break,
-                value => rest.push(value),
-            }
+        let mut line = self.next();
+        while !line.is_null() {
+            rest.push(line);
+            line = self.next();
         }
         (rest, self.child.wait_with_output().unwrap())
     }
@@ -130,7 +129,7 @@ fn what_was_detached_is_watched_awaited_and_cancelled() {
 
         let output = live.run(via, &["tasks", "wait", &id, "--timeout", "100ms"]);
         assert_eq!(output.status.code(), Some(3), "{via}");
-        assert_eq!(stdout(&output), format!("probe.Pace is working\n"), "{via}");
+        assert_eq!(stdout(&output), "probe.Pace is working\n", "{via}");
         let shown = stdout(&live.run(via, &["tasks", "show", &id]));
         for text in ["\nstate          working\n", "of 10000 messages)", "tasks cancel", " ago)\n"]
         {

@@ -52,15 +52,14 @@ Arguments are typed by what the operation takes (`op-dbusctl describe AGENT OPER
 The whole request as JSON: --data '{…}', --data - for standard input, or '{…}' in place of the
 arguments. The response is shown as indented JSON, with --json on one line as the service gave it.
 
-A stream of responses is a task: each message is shown as it comes, with --json on a line of its own.
-Ctrl-C cancels the task, a second one leaves it. Messages that were missed are told on standard error,
-and so is the progress if that is a terminal. With --detach the call goes on by itself:
+A stream of responses is a task: each message is shown as it comes, with --json each on one line.
+Ctrl-C cancels the task, a second one leaves it. Standard error tells which messages were missed
+and, on a terminal, how far the task is. With --detach the task goes on without op-dbusctl:
   op-dbusctl call --raw context_manager Export > contexts.jsonl
   op-dbusctl tasks watch \"$(op-dbusctl call --detach context_manager Export)\"
 
-A stream of requests is read from standard input with --data -, one JSON object on each line, and goes
-over gRPC only. A line that is wrong breaks the stream off; what has come of it by then, the operation
-says (`op-dbusctl describe AGENT OPERATION`):
+A stream of requests is read from standard input with --data -, one JSON object on each line, over
+gRPC only. A line that is wrong breaks the stream off, which is not the same as its end:
   jq -c '.[] | {remember: {key, value}}' values.json | op-dbusctl call memory BulkRemember --data -";
 
 const BATCH_HELP: &str = "\
