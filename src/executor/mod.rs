@@ -490,12 +490,9 @@ fn ends_with_client(instead: &str) -> Error {
 }
 
 fn needs_stream(route: &Route) -> Error {
-    let operation = &route.operation;
-    Error::new(
-        ErrorKind::InvalidArgument,
-        format!(
-            "{}.{} is a stream: call it as one, or start it as a task with calls.StartCall",
-            operation.agent, operation.name
-        ),
-    )
+    let (agent, name) = (&route.operation.agent, &route.operation.name);
+    let problem = format!(
+        "{agent}.{name} is a stream: call it as one, or start it as a task with calls.StartCall"
+    );
+    Error::new(ErrorKind::InvalidArgument, problem)
 }

@@ -18,7 +18,6 @@ enum Step {
     Forget(u8),
     ForgetAll,
     Recall(u8),
-    Bulk,
     List,
     Transact(u8, u8),
     /// Remembers under the one key what stands under the other.
@@ -34,7 +33,6 @@ fn step() -> impl Strategy<Value = Step> {
         Just(Step::ForgetAll),
         key().prop_map(Step::Recall),
         key().prop_map(Step::Recall),
-        Just(Step::Bulk),
         Just(Step::List),
         (key(), key()).prop_map(|(a, b)| Step::Transact(a, b)),
         (key(), key()).prop_map(|(from, to)| Step::Copy(from, to)),
@@ -49,7 +47,6 @@ fn items(index: usize, step: &Step) -> Vec<BatchItem> {
         Step::Forget(key) => item("memory", "forget", &format!(r#"{{"key":"k{key}"}}"#)),
         Step::ForgetAll => item("memory", "forget", r#"{"key":"k[01]","glob":true}"#),
         Step::Recall(key) => recall(&format!("k{key}")),
-        Step::Bulk => item("memory", "bulk_recall", r#"{"keys":["k0","k1","k2","k3"]}"#),
         Step::List => item("memory", "list", "{}"),
         Step::Transact(a, b) => item(
             "memory",
@@ -97,8 +94,8 @@ fn remove(json: &mut Value) {
 }
 
 async fn state(service: &Service) -> Vec<(i32, Value, String)> {
-    let keys = r#"{"keys":["k0","k1","k2","k3"]}"#;
-    essence(&results(service, sequential(vec![item("memory", "bulk_recall", keys)])).await)
+    let keys = ["k0", "k1", "k2", "k3"];
+    essence(&results(service, sequential(keys.map(recall).into())).await)
 }
 
 #[test]

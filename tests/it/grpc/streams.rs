@@ -159,6 +159,17 @@ async fn what_only_waits_ends_with_its_client() {
     replies.message().await.unwrap().unwrap();
     drop(replies);
     eventually("the wait is cancelled", async || task.state() == State::Cancelled).await;
+
+    // Unless it is told not to, so that the client can come back.
+    let mut request = Request::new(iter([LingerRequest {}]));
+    request.metadata_mut().insert("opdbus-on-disconnect", "continue".parse().unwrap());
+    let response = running.client().await.stream(LINGER, request).await.unwrap();
+    let task = self::task(&running, response.metadata());
+    let mut replies: Streaming<LingerResponse> = response.into_inner();
+    replies.message().await.unwrap().unwrap();
+    drop(replies);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(task.state(), State::Working);
 }
 
 #[tokio::test]
@@ -203,10 +214,32 @@ async fn what_has_no_meaning_is_refused_by_name() {
     };
     let text = refused(LINGER, "opdbus-detach", "1", "opdbus-detach").await;
     assert!(text.contains("CallsService.StartCall"), "{text}");
-    refused(LINGER, "opdbus-on-disconnect", "continue", "on-disconnect").await;
     refused(PING, "opdbus-on-disconnect", "continue", "on-disconnect").await;
-    refused(LINGER, "opdbus-request-id", "a", "request-id").await;
+    refused(LINGER, "opdbus-request-id", "a b", "opdbus-request-id").await;
     refused(LINGER, "opdbus-session-id", "a b", "opdbus-session-id").await;
+}
+
+#[tokio::test]
+async fn a_request_id_gives_the_first_stream_again() {
+    let running = start().await;
+    let client = running.client().await;
+    let begin = async |count: u32, id: &'static str| {
+        let mut request = Request::new(iter([GenerateRequest { count }]));
+        request.metadata_mut().insert("opdbus-request-id", id.parse().unwrap());
+        client.stream::<_, GenerateResponse>(GENERATE, request).await
+    };
+    let mut tasks = Vec::new();
+    for id in ["one", "one", "two"] {
+        let response = begin(5, id).await.unwrap();
+        tasks.push(task(&running, response.metadata()).id().to_string());
+        let (messages, end) = collect(response.into_inner()).await;
+        end.unwrap();
+        let numbers: Vec<u32> = messages.into_iter().map(|message| message.number).collect();
+        assert_eq!(numbers, [1, 2, 3, 4, 5]);
+    }
+    assert!(tasks[0] == tasks[1] && tasks[1] != tasks[2], "{tasks:?}");
+    let outcome = begin(6, "one").await.map(|_| ());
+    check_error(outcome, Code::InvalidArgument, "INVALID_ARGUMENT");
 }
 
 #[tokio::test]
