@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use op_dbus::agents::{self, Setup};
-use op_dbus::call::Context;
+use op_dbus::call::{Context, Transport};
 use op_dbus::contract::RawRequests;
 use op_dbus::daemon::compose;
 use op_dbus::error::Error;
@@ -15,7 +15,7 @@ use op_dbus::executor::{Config, Executor, Input};
 use op_dbus::metrics::Metrics;
 use op_dbus::proto::opdbus::v1::StartSessionRequest;
 use op_dbus::registry::Registry;
-use op_dbus::session::{self, Sessions};
+use op_dbus::session::{self, Holder, Sessions, Start};
 use op_dbus::status::Status;
 use op_dbus::storage::{self, Durability};
 use op_dbus::task::{Event, Tasks};
@@ -123,6 +123,22 @@ impl Service {
         };
         let executor = compose::executor(config, &setup, starts).unwrap();
         Self { executor, status, folder }
+    }
+
+    /// Starts a session of a user, unless it is there; waits until agents have forgotten one before it.
+    pub async fn session(&self, uid: u32, id: &str) {
+        let sessions = self.executor.sessions();
+        if sessions.get(uid, id).is_ok() {
+            return;
+        }
+        let request = StartSessionRequest {
+            client_name: "test".into(),
+            session_id: id.into(),
+            ..StartSessionRequest::default()
+        };
+        let start = Start::check(request, &session::Config::default()).unwrap();
+        let begun = sessions.begin(uid, Transport::Grpc, start, Holder::Nothing).await;
+        begun.unwrap().told();
     }
 
     /// Calls an operation that has a stream on one side or both, with these requests; an error breaks

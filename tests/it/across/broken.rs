@@ -159,7 +159,7 @@ async fn sends_until_it_is_killed() {
         "dbus" => {
             // Its pipe closes before its connection does, or after it.
             let mut pipes: Vec<_> = Vec::new();
-            if std::process::id() % 2 == 0 {
+            if std::process::id().is_multiple_of(2) {
                 pipes.push(nix::unistd::pipe().unwrap());
             }
             let bus = zbus::connection::Builder::address(address).build().await.unwrap();

@@ -5,9 +5,15 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use op_dbus::proto::opdbus::v1::connect_request::Message;
+use op_dbus::proto::opdbus::v1::{ConnectRequest, StartSessionRequest};
+use prost::Message as _;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::UnixStream;
 
 use super::{BOTH, Way, World, eventually};
+use crate::grpc::raw;
 use crate::process::Prepared;
 
 const SCOPE: &str = "SCOPE_SESSION";
@@ -118,6 +124,33 @@ async fn a_bus_client_that_comes_back_within_the_grace_finds_what_it_stored() {
     world.has_all(Way::Dbus, "chat").await;
     world.bus.clone().close().await.unwrap();
     world.bus = crate::dbus::connect(&world.daemon.bus).await;
+    world.is_forgotten("chat").await;
+}
+
+#[tokio::test]
+async fn a_stream_over_grpc_holds_its_session_until_it_is_cut() {
+    let world = World::start("[sessions]\ngrace_ms = 300\nidle_ms = 300\n").await;
+    let start = StartSessionRequest {
+        client_name: "test".into(),
+        session_id: "chat".into(),
+        ..StartSessionRequest::default()
+    };
+    let start = ConnectRequest { message: Some(Message::Start(start)) }.encode_to_vec();
+    let path = "/opdbus.v1.SessionsService/Connect";
+    let mut socket = UnixStream::connect(world.daemon.grpc_socket()).await.unwrap();
+    socket.write_all(&raw::begun_bytes(path, &[start])).await.unwrap();
+    let id = json!({"session_id": "chat"});
+    let get = async || world.call(Way::Dbus, ("sessions", "GetSession"), id.clone()).await;
+    eventually("the stream holds it", async || {
+        get().await.is_ok_and(|found| found["session"]["held"] == json!(true))
+    })
+    .await;
+    world.store(Way::Dbus, "chat").await;
+    // Longer than it would live without being held.
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    world.has_all(Way::Grpc, "chat").await;
+    drop(socket);
+    eventually("it ends", async || get().await == Err("NOT_FOUND".to_owned())).await;
     world.is_forgotten("chat").await;
 }
 

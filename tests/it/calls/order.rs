@@ -94,8 +94,8 @@ fn remove(json: &mut Value) {
 }
 
 async fn state(service: &Service) -> Vec<(i32, Value, String)> {
-    let recalls = (0..4).map(|key| recall(&format!("k{key}"))).collect();
-    essence(&results(service, sequential(recalls)).await)
+    let keys = ["k0", "k1", "k2", "k3"];
+    essence(&results(service, sequential(keys.map(recall).into())).await)
 }
 
 #[test]

@@ -17,8 +17,6 @@ use op_dbus::proto::opdbus::agent::context_manager::v1::{
     Item, LoadRequest, LoadResponse, NewItem, Role, SaveRequest, SaveResponse, VersionsRequest,
     VersionsResponse,
 };
-use op_dbus::proto::opdbus::v1::StartSessionRequest;
-use op_dbus::session::{self, Holder, Start};
 use prost::Message;
 
 use crate::fixture::Service;
@@ -43,17 +41,7 @@ impl Client {
 
     /// The same user's client in a session, which is started if it is not there.
     pub async fn in_session(&self, id: &str) -> Self {
-        let sessions = self.service.executor.sessions();
-        if sessions.get(self.uid, id).is_err() {
-            let request = StartSessionRequest {
-                client_name: "test".into(),
-                session_id: id.into(),
-                ..StartSessionRequest::default()
-            };
-            let start = Start::check(request, &session::Config::default()).unwrap();
-            let begun = sessions.begin(self.uid, Transport::Grpc, start, Holder::Nothing).await;
-            begun.unwrap().told();
-        }
+        self.service.session(self.uid, id).await;
         Self { service: Arc::clone(&self.service), uid: self.uid, session: Some(id.into()) }
     }
 

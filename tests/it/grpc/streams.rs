@@ -8,8 +8,8 @@ use futures_util::StreamExt as _;
 use futures_util::stream::{iter, pending};
 use op_dbus::call::Identity;
 use op_dbus::proto::opdbus::agent::probe::v1::{
-    BlocksRequest, BlocksResponse, ChatRequest, ChatResponse, DripRequest, DripResponse,
-    GenerateRequest, GenerateResponse, LingerRequest, LingerResponse, SumRequest, SumResponse,
+    BlocksRequest, BlocksResponse, ChatRequest, ChatResponse, GenerateRequest, GenerateResponse,
+    LingerRequest, LingerResponse, SumRequest, SumResponse,
 };
 use op_dbus::task::{State, Task};
 use prost::Message;
@@ -19,8 +19,8 @@ use tonic::{Code, Request, Status, Streaming};
 use tonic_types::StatusExt as _;
 
 use super::{
-    BLOCKS, CHAT, Client, DRIP, GENERATE, LIMIT, LINGER, PING, Running, SUM, check_error,
-    eventually, start,
+    BLOCKS, CHAT, Client, GENERATE, LIMIT, LINGER, PING, Running, SUM, check_error, eventually,
+    start,
 };
 
 /// Every message of a stream, and how it ended.
@@ -159,6 +159,17 @@ async fn what_only_waits_ends_with_its_client() {
     replies.message().await.unwrap().unwrap();
     drop(replies);
     eventually("the wait is cancelled", async || task.state() == State::Cancelled).await;
+
+    // Unless it is told not to, so that the client can come back.
+    let mut request = Request::new(iter([LingerRequest {}]));
+    request.metadata_mut().insert("opdbus-on-disconnect", "continue".parse().unwrap());
+    let response = running.client().await.stream(LINGER, request).await.unwrap();
+    let task = self::task(&running, response.metadata());
+    let mut replies: Streaming<LingerResponse> = response.into_inner();
+    replies.message().await.unwrap().unwrap();
+    drop(replies);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(task.state(), State::Working);
 }
 
 #[tokio::test]
@@ -203,9 +214,32 @@ async fn what_has_no_meaning_is_refused_by_name() {
     };
     let text = refused(LINGER, "opdbus-detach", "1", "opdbus-detach").await;
     assert!(text.contains("CallsService.StartCall"), "{text}");
-    refused(LINGER, "opdbus-on-disconnect", "continue", "on-disconnect").await;
     refused(PING, "opdbus-on-disconnect", "continue", "on-disconnect").await;
+    refused(LINGER, "opdbus-request-id", "a b", "opdbus-request-id").await;
     refused(LINGER, "opdbus-session-id", "a b", "opdbus-session-id").await;
+}
+
+#[tokio::test]
+async fn a_request_id_gives_the_first_stream_again() {
+    let running = start().await;
+    let client = running.client().await;
+    let begin = async |count: u32, id: &'static str| {
+        let mut request = Request::new(iter([GenerateRequest { count }]));
+        request.metadata_mut().insert("opdbus-request-id", id.parse().unwrap());
+        client.stream::<_, GenerateResponse>(GENERATE, request).await
+    };
+    let mut tasks = Vec::new();
+    for id in ["one", "one", "two"] {
+        let response = begin(5, id).await.unwrap();
+        tasks.push(task(&running, response.metadata()).id().to_string());
+        let (messages, end) = collect(response.into_inner()).await;
+        end.unwrap();
+        let numbers: Vec<u32> = messages.into_iter().map(|message| message.number).collect();
+        assert_eq!(numbers, [1, 2, 3, 4, 5]);
+    }
+    assert!(tasks[0] == tasks[1] && tasks[1] != tasks[2], "{tasks:?}");
+    let outcome = begin(6, "one").await.map(|_| ());
+    check_error(outcome, Code::InvalidArgument, "INVALID_ARGUMENT");
 }
 
 #[tokio::test]
@@ -234,31 +268,6 @@ async fn messages_past_the_limit_end_a_stream_with_its_name() {
     assert_eq!(task.state(), State::Failed);
     assert_eq!(running.metric("opdbus_rejected_total", "too_large"), 1.0);
     client.ping().await;
-}
-
-#[tokio::test]
-async fn a_stream_that_has_lost_messages_ends_and_says_which() {
-    let running = start().await;
-    let client = running.client().await;
-    // More than all windows and buffers hold.
-    let (count, size_bytes) = (1000, 65_536);
-    let request = iter([DripRequest { count, size_bytes }]);
-    let response = client.stream(DRIP, request).await.unwrap();
-    let task = task(&running, response.metadata());
-    eventually("all have dripped", async || task.state() == State::Completed).await;
-    let (messages, end) = collect::<DripResponse>(response.into_inner()).await;
-    let last = messages.len() as u64;
-    assert!(messages.iter().map(|message| u64::from(message.number)).eq(1..=last));
-    let text = end.as_ref().unwrap_err().message().to_owned();
-    let details = check_error(end, Code::ResourceExhausted, "LIMIT_EXCEEDED");
-    let facts = &details.error_info().unwrap().metadata;
-    assert_eq!(facts["from"], (last + 1).to_string());
-    assert_eq!(facts["task_id"], **task.id());
-    let to: u64 = facts["to"].parse().unwrap();
-    assert!(to > last && to < u64::from(count), "{to}");
-    // Where to go on is said, and so it is.
-    assert!(text.contains(&format!("WatchTask goes on from_seq {}", to + 1)), "{text}");
-    assert!(task.record().first_seq > to);
 }
 
 #[tokio::test]

@@ -101,10 +101,8 @@ pub fn cases() -> Vec<Case> {
         session("StartSession", json!({"client_name": "test", "session_id": "KEY", "token": "x"})),
         session("StartSession", json!({"client_name": ""})),
     ];
-    cases.extend(contexts_and_chains());
-    cases.extend(contexts());
-    cases.extend(chains());
-    cases.extend(tasks_and_batches());
+    let more = [contexts_and_chains(), contexts(), chains(), tasks_and_batches()];
+    cases.extend(more.into_iter().flatten());
     for kind in ErrorKind::ALL {
         cases.push(case("probe", "Fail", json!({"reason": kind.reason(), "message": "as asked"})));
     }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use op_dbus::call::{Context, OnDisconnect, SessionScope, Transport};
+use op_dbus::call::{Context, OnDisconnect, Transport};
 use op_dbus::error::ErrorKind;
 use op_dbus::executor::Config;
 use op_dbus::proto::opdbus::v1::{
@@ -12,7 +12,7 @@ use op_dbus::proto::opdbus::v1::{
 use op_dbus::task::State;
 
 use super::{call, context, elsewhere, get, over, pace, start};
-use crate::fixture::{Service, start_session};
+use crate::fixture::Service;
 
 async fn list(service: &Service, uid: u32, request: ListTasksRequest) -> (Vec<String>, String) {
     let response: ListTasksResponse =
@@ -76,7 +76,7 @@ async fn pages_stay_right_while_tasks_come_and_go() {
 #[tokio::test]
 async fn lists_are_filtered() {
     let service = Service::new(Config::default());
-    start_session(&service.executor, context(1), "s").await;
+    service.session(1, "s").await;
     let in_session = Context { session: Some("s".into()), ..context(1) };
     let running = start(&service, in_session, "Pace", &pace(1000, 50)).await.unwrap();
     let ended = start(&service, context(1), "Pace", &pace(1, 0)).await.unwrap();
@@ -113,7 +113,6 @@ async fn waiting_ends_with_the_task_or_the_time() {
 #[tokio::test]
 async fn tasks_go_with_their_client_or_session_if_they_are_to() {
     let service = Service::new(Config::default());
-    start_session(&service.executor, context(1), "s").await;
     let tasks = service.executor.tasks();
     let begin = async |on_disconnect, session: Option<&str>| {
         let session = session.map(Into::into);
@@ -134,13 +133,17 @@ async fn tasks_go_with_their_client_or_session_if_they_are_to() {
     let failure = goes.record().failure.unwrap();
     assert!(failure.message.contains("client"), "{}", failure.message);
 
+    service.session(1, "s").await;
+    service.session(1, "t").await;
+    service.session(2, "s").await;
     let goes = begin(OnDisconnect::Cancel, Some("s")).await;
     let stays = begin(OnDisconnect::Continue, Some("s")).await;
-    tasks.session_ended(&SessionScope { uid: 2, id: "s".into() });
-    tasks.session_ended(&SessionScope { uid: 1, id: "t".into() });
+    let sessions = service.executor.sessions();
+    sessions.end(2, "s").unwrap();
+    sessions.end(1, "t").unwrap();
     tokio::time::sleep(Duration::from_millis(10)).await;
     assert_eq!(goes.state(), State::Working);
-    tasks.session_ended(&SessionScope { uid: 1, id: "s".into() });
+    sessions.end(1, "s").unwrap();
     over(&goes).await;
     assert_eq!((goes.state(), stays.state()), (State::Cancelled, State::Working));
 }
