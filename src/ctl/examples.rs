@@ -223,6 +223,7 @@ mod tests {
             name: operation.name.clone(),
             dbus_in: operation.shape.in_signature.clone(),
             grpc_path: operation.grpc_path.clone(),
+            client_streaming: operation.client_streaming,
             ..OperationDescription::default()
         };
         calls(&summary, &description, &Schema::new(&schema), &places())
@@ -240,6 +241,10 @@ mod tests {
                  '{\"key\":\"example\",\"value\":\"example\"}' /run/op-dbus/grpc.sock \
                  opdbus.agent.memory.v1.MemoryService/Remember",
             ]
+        );
+        assert_eq!(
+            calls_of("memory", "BulkRemember")[0],
+            "echo '{\"remember\":{}}' | op-dbusctl call memory BulkRemember --data -"
         );
         assert!(calls_of("memory", "BulkRecall")[1].ends_with("BulkRecall 'asa{sv}' 1 example 0"));
         assert!(calls_of("agents", "Ping")[1].ends_with("Ping 'aya{sv}' 5 104 101 108 108 111 0"));
