@@ -8,8 +8,8 @@ use futures_util::StreamExt as _;
 use futures_util::stream::{iter, pending};
 use op_dbus::call::Identity;
 use op_dbus::proto::opdbus::agent::probe::v1::{
-    BlocksRequest, BlocksResponse, ChatRequest, ChatResponse, GenerateRequest, GenerateResponse,
-    LingerRequest, LingerResponse, SumRequest, SumResponse,
+    BlocksRequest, BlocksResponse, ChatRequest, ChatResponse, DripRequest, DripResponse,
+    GenerateRequest, GenerateResponse, LingerRequest, LingerResponse, SumRequest, SumResponse,
 };
 use op_dbus::task::{State, Task};
 use prost::Message;
@@ -19,8 +19,8 @@ use tonic::{Code, Request, Status, Streaming};
 use tonic_types::StatusExt as _;
 
 use super::{
-    BLOCKS, CHAT, Client, GENERATE, LIMIT, LINGER, PING, Running, SUM, check_error, eventually,
-    start,
+    BLOCKS, CHAT, Client, DRIP, GENERATE, LIMIT, LINGER, PING, Running, SUM, check_error,
+    eventually, start,
 };
 
 /// Every message of a stream, and how it ended.
@@ -268,6 +268,31 @@ async fn messages_past_the_limit_end_a_stream_with_its_name() {
     assert_eq!(task.state(), State::Failed);
     assert_eq!(running.metric("opdbus_rejected_total", "too_large"), 1.0);
     client.ping().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_has_lost_messages_ends_and_says_which() {
+    let running = start().await;
+    let client = running.client().await;
+    // More than all windows and buffers hold.
+    let (count, size_bytes) = (1000, 65_536);
+    let request = iter([DripRequest { count, size_bytes }]);
+    let response = client.stream(DRIP, request).await.unwrap();
+    let task = task(&running, response.metadata());
+    eventually("all have dripped", async || task.state() == State::Completed).await;
+    let (messages, end) = collect::<DripResponse>(response.into_inner()).await;
+    let last = messages.len() as u64;
+    assert!(messages.iter().map(|message| u64::from(message.number)).eq(1..=last));
+    let text = end.as_ref().unwrap_err().message().to_owned();
+    let details = check_error(end, Code::ResourceExhausted, "LIMIT_EXCEEDED");
+    let facts = &details.error_info().unwrap().metadata;
+    assert_eq!(facts["from"], (last + 1).to_string());
+    assert_eq!(facts["task_id"], **task.id());
+    let to: u64 = facts["to"].parse().unwrap();
+    assert!(to > last && to < u64::from(count), "{to}");
+    // Where to go on is said, and so it is.
+    assert!(text.contains(&format!("WatchTask goes on from_seq {}", to + 1)), "{text}");
+    assert!(task.record().first_seq > to);
 }
 
 #[tokio::test]

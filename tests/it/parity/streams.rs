@@ -44,6 +44,7 @@ fn cases(chain: &str) -> Vec<Case> {
         case("probe", "Pace", vec![json!({"count": 5, "size_bytes": 3})]),
         case("probe", "Pace", vec![json!({"count": 5, "fail_at": 3})]),
         case("probe", "Blocks", vec![json!({"count": 3, "size_bytes": "70000"})]),
+        case("probe", "Drip", vec![json!({"count": 3, "size_bytes": 10})]),
         case("probe", "Sum", vec![json!({"number": "40"}), json!({"number": "2"})]),
         case("probe", "Sum", vec![]),
         case("probe", "Chat", vec![json!({"text": "a"}), json!({"text": "é"})]),
