@@ -121,13 +121,16 @@ impl Executor {
             let problem = format!("{agent}.{name} is no agent's, so it cannot become a task");
             return Err(Error::invalid("operation", problem));
         }
-        let only_waits = operation.waits || !operation.is_agents;
-        if only_waits && context.on_disconnect == Some(OnDisconnect::Continue) {
-            return Err(ends_with_client("it does nothing but wait"));
+        if !operation.is_agents && context.on_disconnect == Some(OnDisconnect::Continue) {
+            return Err(ends_with_client("it is a view, which nobody could find again"));
+        }
+        if !operation.is_agents && context.request_id.is_some() {
+            let problem = "this call is a view, which is not repeated but opened anew";
+            return Err(Error::invalid("request-id", problem));
         }
         let longest = config.tasks.max_runtime;
         context.deadline = deadline(route, context, longest, longest);
-        let request_id = context.request_id.take().filter(|_| operation.is_agents);
+        let request_id = context.request_id.take();
         let start =
             || self.tasks.start(operation, context, route.metrics.stream(context.transport));
         match request_id {
