@@ -97,6 +97,7 @@ impl AgentService for OpChat {
         let mut answered = 0;
         if !batch.items.is_empty() {
             let inner = within(context, &session_id, None);
+            let batch = own::BatchCallStreamRequest { batch: Some(batch) };
             let mut stream =
                 self.inner.stream_of(inner, "calls", "BatchCallStream", &batch).await?;
             while let Some(payload) = next(&mut stream).await? {

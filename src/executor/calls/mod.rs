@@ -18,8 +18,8 @@ use crate::contract::Replies;
 use crate::error::{Error, ErrorKind};
 use crate::metrics::Rejection;
 use crate::proto::opdbus::v1::{
-    BatchCallRequest, BatchCallResponse, BatchCallStreamResponse, BatchStatus, CallsService,
-    OnDisconnect, StartCallRequest, StartCallResponse,
+    BatchCallRequest, BatchCallResponse, BatchCallStreamRequest, BatchCallStreamResponse,
+    BatchStatus, CallsService, OnDisconnect, StartCallRequest, StartCallResponse,
 };
 
 use plan::Plan;
@@ -115,13 +115,14 @@ impl CallsService for Calls {
     async fn batch_call_stream(
         &self,
         context: &Context,
-        request: BatchCallRequest,
+        request: BatchCallStreamRequest,
         replies: Replies<BatchCallStreamResponse>,
     ) -> Result<(), Error> {
+        let batch = request.batch.ok_or_else(|| Error::invalid("batch", "is missing"))?;
         let executor = self.executor()?;
         let config = executor.config.load().batch;
         let _running = self.enter(&executor, &config)?;
-        let plan = Plan::new(&executor, &config, request).await?;
+        let plan = Plan::new(&executor, &config, batch).await?;
         let mut run = Run::new(&executor, context, &config, plan);
         while let Some(result) = run.next().await {
             let size = run::size(&result);

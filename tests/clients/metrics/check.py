@@ -78,7 +78,8 @@ def the_families(text: str) -> None:
             if kind != "gauge":
                 assert sample.value >= 0, sample
             assert set(sample.labels) <= {
-                "agent", "operation", "transport", "outcome", "stage", "reason", "quantity", "le",
+                "agent", "operation", "transport", "outcome", "stage", "state", "reason", "quantity",
+                "le",
             }, sample  # fmt: skip
     histograms = [families[name] for name, kind in kinds.items() if kind == "histogram"]
     assert histograms, "there is no histogram"

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use op_dbus::error::ErrorKind;
 use op_dbus::executor::Input;
 use op_dbus::proto::opdbus::v1::{
-    BatchCallRequest, BatchCallStreamResponse, BatchOrder, BatchResult,
+    BatchCallRequest, BatchCallStreamRequest, BatchCallStreamResponse, BatchOrder, BatchResult,
     BatchStatus::{Failed, Ok as Well, Skipped},
 };
 use op_dbus::task::{Event, Reading};
@@ -23,6 +23,7 @@ async fn stream(
     request: BatchCallRequest,
 ) -> (Vec<BatchResult>, Result<(), op_dbus::error::Error>) {
     let route = service.executor.find("calls", "BatchCallStream").unwrap();
+    let request = BatchCallStreamRequest { batch: Some(request) };
     let input = Input::One(request.encode_to_vec().into());
     let task = service.executor.start(&route, context, input).await.unwrap();
     let mut reader = task.read(Reading { is_client: true, ..Reading::default() }).unwrap();
@@ -66,6 +67,7 @@ async fn a_stream_whose_client_goes_away_cancels_what_runs() {
     let service = service();
     let route = service.executor.find("calls", "BatchCallStream").unwrap();
     let request = parallel(vec![fail(), sleep(5_000), sleep(5_000)]);
+    let request = BatchCallStreamRequest { batch: Some(request) };
     let input = Input::One(request.encode_to_vec().into());
     let task = service.executor.start(&route, context(), input).await.unwrap();
     let mut reader = task.read(Reading { is_client: true, ..Reading::default() }).unwrap();
@@ -88,6 +90,7 @@ async fn a_client_that_does_not_read_holds_no_call_back_that_runs() {
     items.push(sleep(50));
     items.push(item("probe", "Count", ""));
     let request = BatchCallRequest { max_parallel: 4, ..parallel(items) };
+    let request = BatchCallStreamRequest { batch: Some(request) };
     let input = Input::One(request.encode_to_vec().into());
     let task = service.executor.start(&route, context(), input).await.unwrap();
     let mut reader = task.read(Reading { is_client: true, ..Reading::default() }).unwrap();
