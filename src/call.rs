@@ -45,7 +45,8 @@ pub struct Caller {
     pub identity: Identity,
     /// The process, where known. For display and logs only: a pid may be used again.
     pub pid: Option<u32>,
-    /// The address of the client on its transport, as `:1.42`, `unix` or `127.0.0.1:40112`.
+    /// The address of the client on its transport, as `:1.42`, `unix:7` or
+    /// `127.0.0.1:40112`; no two connections have the same.
     pub address: Arc<str>,
 }
 

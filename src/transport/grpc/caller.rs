@@ -3,11 +3,15 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::net::UnixStream;
 
 use super::socket_owner::socket_owner;
 use crate::call::{Caller, Identity};
+
+/// The connections that were accepted on Unix sockets.
+static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
 
 /// The caller behind a connection on a Unix socket.
 pub(super) fn of_unix(stream: &UnixStream) -> Arc<Caller> {
@@ -22,7 +26,9 @@ pub(super) fn of_unix(stream: &UnixStream) -> Arc<Caller> {
         ),
         Err(_) => (Identity::Unknown, None),
     };
-    Arc::new(Caller { identity, pid, address: "unix".into() })
+    // A number, because the other end of such a socket has no address of its own.
+    let number = CONNECTIONS.fetch_add(1, Ordering::Relaxed) + 1;
+    Arc::new(Caller { identity, pid, address: format!("unix:{number}").into() })
 }
 
 /// The caller behind a TCP connection from `peer` to `local` on this machine.

@@ -104,8 +104,9 @@ impl Acceptor {
         let Self { service, mut phase, http2, .. } = self;
         let peer = Peer { caller, outgoing: Outgoing::default() };
         let address = Arc::clone(&peer.caller.address);
+        let answering = Arc::clone(&service);
         let answer = service_fn(move |request| {
-            let (service, peer) = (Arc::clone(&service), peer.clone());
+            let (service, peer) = (Arc::clone(&answering), peer.clone());
             async move { Ok::<_, Infallible>(service.answer(peer, request).await) }
         });
         let mut connection = pin!(http2.serve_connection(TokioIo::new(socket), answer));
@@ -128,6 +129,7 @@ impl Acceptor {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
             tracing::debug!(client = %address, %error, cause, "a gRPC connection broke");
         }
+        service.client_gone(&address);
     }
 }
 

@@ -81,6 +81,11 @@ impl Service {
         Self { executor, standard, max_request_bytes, max_response_bytes }
     }
 
+    /// Ends what is for the client at `address` alone.
+    pub(super) fn client_gone(&self, address: &str) {
+        self.executor.client_gone(Transport::Grpc, address);
+    }
+
     /// Answers one request.
     ///
     /// # Cancel safety

@@ -34,7 +34,8 @@ async fn on_the_unix_socket() {
         gid: Some(nix::unistd::getgid().as_raw()),
     };
     assert_eq!(caller.identity, user);
-    assert_eq!((caller.pid, &*caller.address), (Some(std::process::id()), "unix"));
+    assert_eq!(caller.pid, Some(std::process::id()));
+    assert!(caller.address.starts_with("unix:"), "{}", caller.address);
     let addresses = heard.status.report().transports[0].addresses.clone();
     assert_eq!(addresses, [format!("unix:{}", path.display())]);
 }

@@ -11,6 +11,7 @@ use op_dbus::proto::opdbus::agent::probe::v1::{
     BlocksRequest, BlocksResponse, ChatRequest, ChatResponse, DripRequest, DripResponse,
     GenerateRequest, GenerateResponse, LingerRequest, LingerResponse, SumRequest, SumResponse,
 };
+use op_dbus::proto::opdbus::v1::{OnDisconnect, StartCallRequest, StartCallResponse};
 use op_dbus::task::{State, Task};
 use prost::Message;
 use tokio::sync::mpsc;
@@ -22,6 +23,8 @@ use super::{
     BLOCKS, CHAT, Client, DRIP, GENERATE, LIMIT, LINGER, PING, Running, SUM, check_error,
     eventually, start,
 };
+
+const START_CALL: &str = "/opdbus.v1.CallsService/StartCall";
 
 /// Every message of a stream, and how it ended.
 async fn collect<A: Message + Default + 'static>(
@@ -170,6 +173,32 @@ async fn what_only_waits_ends_with_its_client() {
     drop(replies);
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(task.state(), State::Working);
+}
+
+#[tokio::test]
+async fn a_task_goes_with_the_connection_that_started_it_if_it_is_to() {
+    let running = start().await;
+    let begin = async |client: &Client, on_disconnect: OnDisconnect| {
+        let request = StartCallRequest {
+            agent: "probe".into(),
+            operation: "Sleep".into(),
+            arguments: r#"{"duration": "60s"}"#.into(),
+            on_disconnect: on_disconnect.into(),
+            ..StartCallRequest::default()
+        };
+        let started: StartCallResponse =
+            client.request(START_CALL, Request::new(request)).await.unwrap().into_inner();
+        let id = started.task.unwrap().id;
+        let identity = Identity::User { uid: nix::unistd::getuid().as_raw(), gid: None };
+        running.service.executor.tasks().find(&id, identity).unwrap()
+    };
+    let (client, other) = (running.client().await, running.client().await);
+    let goes = begin(&client, OnDisconnect::Cancel).await;
+    let stays = begin(&client, OnDisconnect::Continue).await;
+    let others = begin(&other, OnDisconnect::Cancel).await;
+    drop(client);
+    eventually("the task is cancelled", async || goes.state() == State::Cancelled).await;
+    assert_eq!((stays.state(), others.state()), (State::Working, State::Working));
 }
 
 #[tokio::test]
