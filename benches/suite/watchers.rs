@@ -7,7 +7,9 @@ use futures_util::future::join_all;
 use http::uri::PathAndQuery;
 use hyper_util::rt::TokioIo;
 use op_dbus::proto::opdbus::agent::memory::v1::watch_request::Keys;
-use op_dbus::proto::opdbus::agent::memory::v1::{RememberRequest, WatchRequest};
+use op_dbus::proto::opdbus::agent::memory::v1::{
+    RememberRequest, WatchEvent, WatchRequest, WatchResponse,
+};
 use prost::Message;
 use prost_types::Value;
 use prost_types::value::Kind;
@@ -52,13 +54,15 @@ async fn watched(daemon: &Daemon) {
         let response = grpc.server_streaming(Request::new(watch.clone()), path, Raw).await.unwrap();
         streams.push(response.into_inner());
     }
-    // The last ones must be listening, too.
+    // The last ones must be listening, too, and what they are told at first be read.
     tokio::time::sleep(Duration::from_millis(500)).await;
+    let begun = join_all(streams.iter_mut().map(next_change));
+    tokio::join!(begun, remember(&channels[0], 0));
     let (mut firsts, mut lasts, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for number in 0..CHANGES {
         let sent = Instant::now();
         let heard = join_all(streams.iter_mut().map(async |stream| {
-            stream.message().await.unwrap().unwrap();
+            next_change(stream).await;
             sent.elapsed()
         }));
         let (heard, ()) = tokio::join!(heard, remember(&channels[0], number));
@@ -72,6 +76,16 @@ async fn watched(daemon: &Daemon) {
     println!("  {:<44} {:>10.2} ms", "the first hears of it after", median(firsts));
     println!("  {:<44} {:>10.2} ms", "the last hears of it after", median(lasts));
     println!("  {:<44} {:>10.2}", "ratio, median of the changes", median(ratios));
+}
+
+/// Reads on until a value is stored.
+async fn next_change(stream: &mut Streaming<Bytes>) {
+    loop {
+        let message = stream.message().await.unwrap().unwrap();
+        if WatchResponse::decode(message).unwrap().event() == WatchEvent::Put {
+            return;
+        }
+    }
 }
 
 async fn connect(daemon: &Daemon) -> Channel {
