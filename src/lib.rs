@@ -20,7 +20,8 @@
 //!   side of the wire.
 //! * [`executor`], [`session`], [`registry`], [`host`]: what happens to a call, for which client's
 //!   work, what is served, where it runs.
-//! * [`agents`]: what can be done. [`storage`]: SQLite, for agents that keep something.
+//! * [`agents`]: what can be done. [`storage`]: SQLite, for agents that keep something. [`process`]:
+//!   programs, confined and killed as a tree, for agents that start some.
 //! * [`contract`] and [`proto`]: the descriptors and everything that is derived from them.
 //! * [`metrics`], [`status`], [`events`], [`call`], [`error`]: the bottom.
 //!
@@ -48,6 +49,7 @@ pub mod events;
 pub mod executor;
 pub mod host;
 pub mod metrics;
+pub mod process;
 pub mod proto;
 pub mod registry;
 pub mod session;
