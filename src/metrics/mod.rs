@@ -4,6 +4,7 @@
 mod agent;
 mod names;
 mod operation;
+mod worker;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -20,6 +21,7 @@ use crate::error::Error;
 pub use agent::AgentMetrics;
 pub use names::{REJECTIONS, Rejection, SessionEnd, Stage};
 pub use operation::{OperationMetrics, StreamMetrics};
+pub use worker::{WorkerEnd, WorkerMetrics};
 
 /// Upper bounds of the duration buckets, in seconds: a call in this process takes some ten
 /// microseconds, one durable write some hundred, a build minutes.
@@ -52,6 +54,7 @@ pub struct Metrics {
     agent_states: IntGaugeVec,
     agent_starts: IntCounterVec,
     agent_start_durations: HistogramVec,
+    workers: WorkerMetrics,
 }
 
 impl Metrics {
@@ -155,6 +158,7 @@ impl Metrics {
                 "Time that starts of the agent took, whatever came of them.",
                 &["agent"],
             )?,
+            workers: WorkerMetrics::new(&add)?,
             registry,
         };
         Ok(metrics)
@@ -237,6 +241,12 @@ impl Metrics {
     pub fn session_ended(&self, transport: Transport, reason: SessionEnd) {
         self.sessions_ended[reason as usize].inc();
         self.sessions[transport.index()].dec();
+    }
+
+    /// The handles of all workers.
+    #[must_use]
+    pub fn workers(&self) -> &WorkerMetrics {
+        &self.workers
     }
 
     /// All metrics in the Prometheus text format, version 0.0.4.

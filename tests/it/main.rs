@@ -27,3 +27,4 @@ mod sequential_thinking;
 mod sessions;
 mod streams;
 mod tasks;
+mod worker;
