@@ -15,7 +15,7 @@ use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Config, Executor, Route, admit, repeats};
-use crate::call::{Context, OnDisconnect};
+use crate::call::{Caller, Context, OnDisconnect};
 use crate::contract::Running;
 use crate::error::{Error, ErrorKind};
 use crate::metrics::{Rejection, Stage};
@@ -64,7 +64,7 @@ impl Executor {
         }
         let start = Instant::now();
         self.metrics.stage(Stage::Lookup, start - context.received);
-        self.authorize(config, route, context)?;
+        self.authorize(config, route, &context.caller)?;
         let in_session = match &context.session {
             None => None,
             Some(id) => Some(
@@ -87,8 +87,18 @@ impl Executor {
         route.host.call(&route.operation, context, request)
     }
 
-    fn authorize(&self, config: &Config, route: &Route, context: &Context) -> Result<(), Error> {
-        config.policy.authorize(&context.caller, &route.operation).inspect_err(|error| {
+    /// Decides whether `caller` may do what `operation` of `agent` does, for a transport whose objects
+    /// answer it themselves.
+    ///
+    /// # Errors
+    /// `UnknownAgent` or `UnknownOperation`; `Unauthenticated` or `AccessDenied` if he may not.
+    pub fn permit(&self, agent: &str, operation: &str, caller: &Caller) -> Result<(), Error> {
+        let route = self.find(agent, operation)?;
+        self.authorize(&self.config.load(), &route, caller)
+    }
+
+    fn authorize(&self, config: &Config, route: &Route, caller: &Caller) -> Result<(), Error> {
+        config.policy.authorize(caller, &route.operation).inspect_err(|error| {
             self.reject(match error.kind() == ErrorKind::Unauthenticated {
                 true => Rejection::Unauthenticated,
                 false => Rejection::Denied,

@@ -27,6 +27,13 @@ pub(super) async fn answer(shared: &Shared, message: &Message) -> Result<Message
     let path = call.path().map_or("", |path| path.as_str());
     shared.check_size(&message.body())?;
     let caller = shared.caller(&call).await?;
+    let member = call.member().map_or("", |member| member.as_str());
+    let operation = match member {
+        "End" => "EndSession",
+        "KeepAlive" => "KeepAlive",
+        _ => "GetSession",
+    };
+    shared.executor.permit("sessions", operation, &caller)?;
     let scope = object_path::scope(path).filter(|scope| caller.uid() == Some(scope.uid));
     let found = scope.and_then(|scope| {
         let session = shared.executor.sessions().get(scope.uid, &scope.id).ok()?;
@@ -35,7 +42,6 @@ pub(super) async fn answer(shared: &Shared, message: &Message) -> Result<Message
     let Some((scope, session)) = found else {
         return Err(standard::no_object(path));
     };
-    let member = call.member().map_or("", |member| member.as_str());
     let interface = call.interface().map(|interface| interface.as_str());
     if interface.is_none_or(|interface| interface == SESSION_INTERFACE) {
         match member {

@@ -40,7 +40,8 @@ pub(super) fn id_in(path: &str) -> Option<&str> {
 /// Answers a call to the object of a task.
 ///
 /// # Errors
-/// `UnknownObject` if there is no such task of the caller's.
+/// `UnknownObject` if there is no such task of the caller's; `AccessDenied` if he may not do what the
+/// same operation of `TasksService` does.
 pub(super) async fn answer(
     shared: &Shared,
     message: &Message,
@@ -50,11 +51,18 @@ pub(super) async fn answer(
     let path = call.path().map_or("", |path| path.as_str());
     shared.check_size(&message.body())?;
     let caller = shared.caller(&call).await?;
+    let member = call.member().map_or("", |member| member.as_str());
+    let operation = match member {
+        "Cancel" => "CancelTask",
+        "Wait" => "WaitTask",
+        "ReadMessages" => "ReadTask",
+        _ => "GetTask",
+    };
+    shared.executor.permit("tasks", operation, &caller)?;
     let task = id_in(path).and_then(|id| shared.executor.tasks().find(id, caller.identity).ok());
     let Some(task) = task else {
         return Err(standard::no_object(path));
     };
-    let member = call.member().map_or("", |member| member.as_str());
     let interface = call.interface().map(|interface| interface.as_str());
     if interface.is_none_or(|interface| interface == TASK_INTERFACE) {
         match member {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use op_dbus::call::{Caller, Context, Identity, Transport};
+use op_dbus::call::{Caller, Context, Identity, SessionScope, Transport};
 use op_dbus::contract::task_path;
-use op_dbus::executor::Input;
+use op_dbus::executor::{Config, Input, Policy};
 use op_dbus::task::{State, Task};
 use prost::Message as _;
 use zbus::Variant;
@@ -375,4 +375,31 @@ async fn foreign_programs_start_and_show_tasks() {
     let standard = Some("org.freedesktop.DBus.Introspectable");
     let reply = world.call(&path, standard, "Introspect", &()).await.unwrap();
     assert!(reply.body().deserialize::<String>().unwrap().contains(element));
+}
+
+#[tokio::test]
+async fn who_may_do_nothing_may_not_do_it_through_objects_either() {
+    let world = World::new().await;
+    let mut watch = Watch::new(&world.client);
+    let path = watch.begin("Sleep", &(MINUTE, with("detach", true))).await;
+    let session = with("session_id", "one");
+    world.call(MANAGER, None, "StartSession", &("tester", session)).await.unwrap();
+    let uid = nix::unistd::getuid();
+    let scope = SessionScope { uid: uid.as_raw(), id: "one".into() };
+    let session = op_dbus::session::object_path::of(&scope);
+    let denying = Config { policy: Policy::DenyAll, ..Config::default() };
+    world.service.executor.reconfigure(denying);
+    for (path, interface, method) in [
+        (path.as_str(), TASK, "Cancel"),
+        (session.as_str(), Some("org.opdbus.Session1"), "End"),
+        (session.as_str(), Some("org.opdbus.Session1"), "KeepAlive"),
+    ] {
+        let reply = world.call(path, interface, method, &none()).await;
+        failed(reply, "org.opdbus.Error.AccessDenied");
+    }
+    for (path, name) in [(&*path, "org.opdbus.Task1"), (&*session, "org.opdbus.Session1")] {
+        let reply = world.call(path, PROPERTIES, "GetAll", &name).await;
+        failed(reply, "org.opdbus.Error.AccessDenied");
+    }
+    assert_eq!(task(&world, &path).state(), State::Working);
 }
