@@ -10,6 +10,10 @@
 //! runs apart from its connection and keeps its last messages for whoever reads on. It runs on a [`host`], today always an agent in this process; the adapter
 //! that `build.rs` generates decodes the request, calls the agent's method, encodes the response. The
 //! transport translates that back.
+//! for a place, run, observe. It runs on a [`host`]: in this process, or in a [`worker`] with the
+//! caller's rights, to which the bytes are forwarded as they are. The adapter that `build.rs` generates
+//! decodes the request, calls the agent's method, encodes the response. The transport translates that
+//! back.
 //!
 //! # The map
 //!
@@ -21,6 +25,11 @@
 //!   [`ctl`] and [`client`]: the command and the library on the other side of the wire.
 //! * [`executor`], [`task`], [`session`], [`registry`], [`host`]: what happens to a call, what is left
 //!   of it, for which client's work it is, what is served, where it runs.
+//! * [`transport`]: how calls arrive. [`ctl`] and [`client`]: the command and the library on the other
+//!   side of the wire.
+//! * [`executor`], [`session`], [`registry`], [`host`]: what happens to a call, for which client's
+//!   work, what is served, where it runs.
+//! * [`worker`] and [`exec`]: the processes that act as callers, and how they come to be.
 //! * [`agents`]: what can be done. [`storage`]: SQLite, for agents that keep something.
 //! * [`contract`] and [`proto`]: the descriptors and everything that is derived from them.
 //! * [`metrics`], [`status`], [`events`], [`call`], [`error`]: the bottom.
@@ -46,6 +55,7 @@ pub mod ctl;
 pub mod daemon;
 pub mod error;
 pub mod events;
+pub mod exec;
 pub mod executor;
 pub mod host;
 pub mod metrics;
@@ -58,3 +68,5 @@ pub mod task;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod transport;
+mod wire;
+pub mod worker;

@@ -26,6 +26,7 @@ struct Notes {
     config_reloads: u32,
     config_error: String,
     warnings: Vec<String>,
+    workers: String,
 }
 
 impl Default for Status {
@@ -83,6 +84,11 @@ impl Status {
         self.note(|notes| notes.config_error = error.into());
     }
 
+    /// Notes how workers are started.
+    pub fn workers(&self, how: impl Into<String>) {
+        self.note(|notes| notes.workers = how.into());
+    }
+
     /// Notes something an administrator should know.
     pub fn warn(&self, warning: impl Into<String>) {
         let warning = warning.into();
@@ -134,6 +140,7 @@ impl Status {
             config_reloads: notes.config_reloads,
             config_error: notes.config_error.clone(),
             warnings: notes.warnings.clone(),
+            workers: notes.workers.clone(),
         }
     }
 

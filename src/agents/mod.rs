@@ -47,6 +47,22 @@ pub struct Installed {
     pub build: fn(&Setup) -> Result<Arc<dyn Agent>, Error>,
 }
 
+/// An agent of this build that runs in workers: with the rights of its caller, and apart from the
+/// daemon's state.
+pub struct ForWorkers {
+    /// The full name of its protobuf service.
+    pub service: &'static str,
+    /// Builds it, in a worker.
+    pub build: fn(&InWorker) -> Result<Arc<dyn Agent>, Error>,
+}
+
+/// What an agent in a worker is built from.
+#[derive(Clone, Debug)]
+pub struct InWorker {
+    /// The sandbox profile of the operations that the worker serves; empty for those that name none.
+    pub profile: String,
+}
+
 /// When an agent is built. A call never finds it missing: it is built for the call if it was not before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
@@ -80,5 +96,14 @@ pub const ALL: &[Installed] = &[
         service: "opdbus.agent.sequential_thinking.v1.SequentialThinkingService",
         start: Start::WithSession,
         build: sequential_thinking::build,
+    },
+];
+
+/// Every agent of this build that runs in workers, sorted by service.
+pub const FOR_WORKERS: &[ForWorkers] = &[
+    #[cfg(feature = "testing")]
+    ForWorkers {
+        service: "opdbus.agent.worker_probe.v1.WorkerProbeService",
+        build: |worker| Ok(crate::testing::worker_probe(&worker.profile)),
     },
 ];

@@ -18,6 +18,7 @@ use super::error::{Error, Failure};
 use super::{CallOptions, MAX_ANSWER_BYTES};
 use crate::error::ErrorKind;
 use crate::proto::opdbus::v1::{CallJsonRequest, CallJsonResponse, PingRequest, PingResponse};
+use crate::wire;
 
 /// The longest time that a `grpc-timeout` can say: eight digits of hours.
 pub(super) const MAX_TIMEOUT: Duration = Duration::from_secs(99_999_999 * 3600);
@@ -134,11 +135,8 @@ fn lost_connection(status: &Status) -> Option<String> {
 /// A status as a failure: by the reason that op-dbus gives, else by the code.
 pub(super) fn failure(status: &Status) -> Failure {
     let details = status.get_error_details();
-    let mut failure = Failure::new(kind_of_code(status.code()), status.message());
+    let mut failure = Failure::new(wire::kind(status, &details), status.message());
     if let Some(info) = details.error_info() {
-        if let Some(kind) = ErrorKind::ALL.into_iter().find(|kind| kind.reason() == info.reason) {
-            failure.kind = kind;
-        }
         failure.facts = info.metadata.clone().into_iter().collect();
     }
     failure.retry_after = details.retry_info().and_then(|info| info.retry_delay);
@@ -146,25 +144,6 @@ pub(super) fn failure(status: &Status) -> Failure {
         failure.message = status.code().description().to_owned();
     }
     failure
-}
-
-/// What a code means when nothing else is said: it comes from the gRPC library or from something
-/// that stands between.
-fn kind_of_code(code: Code) -> ErrorKind {
-    match code {
-        Code::Cancelled => ErrorKind::Cancelled,
-        Code::InvalidArgument | Code::OutOfRange => ErrorKind::InvalidArgument,
-        Code::DeadlineExceeded => ErrorKind::DeadlineExceeded,
-        Code::NotFound => ErrorKind::NotFound,
-        Code::AlreadyExists => ErrorKind::AlreadyExists,
-        Code::PermissionDenied => ErrorKind::AccessDenied,
-        Code::ResourceExhausted => ErrorKind::LimitExceeded,
-        Code::Aborted | Code::FailedPrecondition => ErrorKind::Conflict,
-        Code::Unimplemented => ErrorKind::UnknownOperation,
-        Code::Unavailable => ErrorKind::Unavailable,
-        Code::Unauthenticated => ErrorKind::Unauthenticated,
-        Code::Ok | Code::Unknown | Code::Internal | Code::DataLoss => ErrorKind::Internal,
-    }
 }
 
 /// The innermost cause of an error, which is the one that says something.

@@ -183,6 +183,16 @@ sections! {
         max_age_days: i64 = 90,
         max_import_bytes: i64 = 8_388_608,
     }
+    worker {
+        enabled: bool = true,
+        min_uid: i64 = 1000,
+        max: i64 = 64,
+        idle_ms: i64 = 600_000,
+        start_timeout_ms: i64 = 5000,
+        check_ms: i64 = 5000,
+        check_timeout_ms: i64 = 5000,
+        max_response_bytes: i64 = 4_194_304,
+    }
     metrics {
         unix: String = "/run/op-dbus/metrics.sock".to_owned(),
         tcp: String = String::new(),

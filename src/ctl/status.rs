@@ -78,6 +78,10 @@ fn write(
         "calls: {} in flight, {} queued",
         status.calls_in_flight, status.calls_queued
     ))?;
+    // Empty from a service of another release.
+    if !status.workers.is_empty() {
+        output.line(&format!("workers: {}", clean(&status.workers)))?;
+    }
     let files = match status.config_files.as_slice() {
         [] => "built-in defaults".to_owned(),
         files => clean(&files.join(", ")),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 use super::{Exit, Failure};
 use crate::config::{self, DEFAULT_PATH, Loaded, Missing};
@@ -25,6 +25,22 @@ pub struct Args {
     /// Serve on this bus, whatever [dbus] bus says: system, session, or a D-Bus address.
     #[arg(long, value_name = "BUS", value_parser = bus)]
     pub bus: Option<String>,
+
+    /// What the program is to be instead of the daemon.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// The other processes that this program can be.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Run agents with the rights of this user, over the socket in descriptor 3. op-dbus starts this.
+    #[command(hide = true)]
+    Worker {
+        /// The sandbox profile of the operations that are served.
+        #[arg(long, default_value = "")]
+        profile: String,
+    },
 }
 
 const AFTER_HELP: &str = "\

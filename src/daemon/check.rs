@@ -40,9 +40,10 @@ fn show(config: &Loaded) -> String {
 fn agents_of_this_build() -> Result<Vec<String>, Failure> {
     let failure = |error| Failure::part("the contract is wrong", &error, Exit::Internal);
     let contract = Contract::built_in().map_err(failure)?;
-    agents::ALL
-        .iter()
-        .map(|agent| Ok(contract.service(agent.service).map_err(failure)?.id.clone()))
+    let services = agents::ALL.iter().map(|agent| agent.service);
+    services
+        .chain(agents::FOR_WORKERS.iter().map(|agent| agent.service))
+        .map(|service| Ok(contract.service(service).map_err(failure)?.id.clone()))
         .collect()
 }
 

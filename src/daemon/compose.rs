@@ -9,6 +9,7 @@ use crate::compat::op_chat;
 use crate::contract::Contract;
 use crate::error::Error;
 use crate::executor::{self, Calls, Executor};
+use crate::host::worker::{InWorkers, Workers};
 use crate::host::{Activated, Life, Local, Plan};
 use crate::proto::opdbus::v1::{
     AgentsServiceAgent, CallsServiceAgent, SessionsServiceAgent, TasksServiceAgent,
@@ -49,6 +50,7 @@ pub fn executor(
     config: executor::Config,
     setup: &agents::Setup,
     starts: &Starts,
+    workers: &Arc<Workers>,
 ) -> Result<Arc<Executor>, Error> {
     let contract = Contract::built_in()?;
     let registry = Arc::new(Registry::default());
@@ -68,6 +70,11 @@ pub fn executor(
             life.start_here()?;
         }
         registry.register(&contract, agent.service, Arc::new(Activated::new(life)))?;
+    }
+    for agent in agents::FOR_WORKERS {
+        let id = contract.service(agent.service)?.id.as_str().into();
+        let host = InWorkers::new(id, Arc::clone(workers));
+        registry.register(&contract, agent.service, Arc::new(host))?;
     }
     let own = Agents::new(&registry, Arc::clone(&setup.metrics), Arc::clone(&setup.status));
     let host = Arc::new(Local::new(Arc::new(AgentsServiceAgent(Arc::new(own)))));

@@ -14,14 +14,16 @@ mod reload;
 mod service;
 mod signals;
 mod state;
+mod workers;
 
 use std::process::ExitCode;
 use std::time::Instant;
 
-pub use args::Args;
+pub use args::{Args, Command};
 pub use exit::{Exit, Failure};
 
 use crate::config::{Loaded, Log};
+use crate::worker;
 use logging::Logging;
 use service::Service;
 use signals::Signals;
@@ -33,6 +35,10 @@ pub fn run() -> ExitCode {
     let early_log = logging::to_stderr_for_now();
     logging::log_panics();
     let outcome = match Args::read() {
+        Ok(Args { command: Some(Command::Worker { profile }), .. }) => {
+            let failure = |error| Failure::part("the worker cannot run", &error, Exit::Os);
+            worker::run(profile).map(|()| Exit::Success).map_err(failure)
+        }
         Ok(args) if args.check_config => check::check(&args),
         Ok(args) => {
             let config = args.load_config();

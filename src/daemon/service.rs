@@ -9,12 +9,13 @@ use super::metrics_http::Endpoint;
 use super::notify::{self, Watchdog};
 use super::reload;
 use super::signals::{Request, Signals};
-use super::{Args, Exit, Failure, compose};
+use super::{Args, Exit, Failure, compose, workers};
 use crate::agents::Setup;
 use crate::call::Transport;
 use crate::config::Loaded;
 use crate::events;
 use crate::executor::Executor;
+use crate::host::worker::Workers;
 use crate::metrics::Metrics;
 use crate::status::Status;
 use crate::transport::{dbus, grpc};
@@ -37,6 +38,7 @@ pub(super) struct Service {
     pub(super) started_with: Loaded,
     pub(super) drain_grace: Duration,
     pub(super) executor: Arc<Executor>,
+    workers: Arc<Workers>,
     pub(super) status: Arc<Status>,
     watchdog: Watchdog,
     grpc: Option<grpc::Server>,
@@ -69,7 +71,8 @@ impl Service {
             at_first_call: settings.agents.on_demand.clone(),
             idle_stop: settings.agents.idle_stop,
         };
-        let executor = compose::executor(settings.executor.clone(), &setup, &starts)
+        let workers = workers::prepare(settings.worker.clone(), &metrics, &status);
+        let executor = compose::executor(settings.executor.clone(), &setup, &starts, &workers)
             .map_err(|error| Failure::part("an agent cannot be built", &error, Exit::State))?;
         status.config_loaded(config.files.clone());
         reload::warn_of_missing_agents(&settings.agents, &executor, &status);
@@ -95,6 +98,7 @@ impl Service {
             logging,
             started_with: config,
             executor,
+            workers,
             status,
             watchdog: Watchdog::new(),
             grpc,
@@ -172,6 +176,7 @@ impl Service {
         if let Err(error) = executor.sessions().record_all().await {
             tracing::warn!(%error, "what sessions there are could not be recorded");
         }
+        self.workers.stop().await;
         drop(self.metrics);
         let took = begun.elapsed().as_millis();
         if drained {

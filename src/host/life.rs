@@ -292,7 +292,7 @@ impl Life {
 
 /// How long to leave an agent alone after so many failed starts: shorter by up to a quarter at random,
 /// so that what failed together is not tried together.
-fn pause(attempts: u32) -> Duration {
+pub(super) fn pause(attempts: u32) -> Duration {
     let doublings = attempts.saturating_sub(1).min(16);
     let whole = RETRY_FIRST.saturating_mul(1 << doublings).min(RETRY_LONGEST);
     let part = f64::from(Uuid::new_v4().as_fields().0) / f64::from(u32::MAX);

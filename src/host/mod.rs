@@ -1,5 +1,5 @@
-//! Where a call runs. Today: in this process; workers, registered processes and other machines come
-//! as further implementations of [`Host`]. A host decides nothing about whether a call may run.
+//! Where a call runs: in this process or in a worker; registered processes and other machines come as
+//! further implementations of [`Host`]. A host decides nothing about whether a call may run.
 
 mod activated;
 mod entry;
@@ -8,6 +8,7 @@ mod keeper;
 mod life;
 mod roster;
 mod state;
+pub mod worker;
 
 use std::sync::Arc;
 

@@ -5,6 +5,7 @@ mod agent;
 mod families;
 mod names;
 mod operation;
+mod worker;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -23,6 +24,7 @@ use families::{Agents, Sessions, Tasks};
 pub use agent::AgentMetrics;
 pub use names::{REJECTIONS, Rejection, SessionEnd, Stage};
 pub use operation::{OperationMetrics, StreamMetrics};
+pub use worker::{WorkerEnd, WorkerMetrics};
 
 /// Upper bounds of the duration buckets, in seconds: a call in this process takes some ten
 /// microseconds, one durable write some hundred, a build minutes.
@@ -48,6 +50,7 @@ pub struct Metrics {
     tasks: Tasks,
     sessions: Sessions,
     agents: Agents,
+    workers: WorkerMetrics,
 }
 
 impl Metrics {
@@ -106,6 +109,7 @@ impl Metrics {
             tasks: Tasks::new(&add)?,
             sessions: Sessions::new(&add)?,
             agents: Agents::new(&add)?,
+            workers: WorkerMetrics::new(&add)?,
             registry,
         };
         Ok(metrics)
@@ -188,6 +192,12 @@ impl Metrics {
     pub fn session_ended(&self, transport: Transport, reason: SessionEnd) {
         self.sessions.ended[reason as usize].inc();
         self.sessions.active[transport.index()].dec();
+    }
+
+    /// The handles of all workers.
+    #[must_use]
+    pub fn workers(&self) -> &WorkerMetrics {
+        &self.workers
     }
 
     /// All metrics in the Prometheus text format, version 0.0.4.

@@ -22,6 +22,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "agents",
             "error",
             "executor",
+            "host",
             "session",
             "storage",
             "task",
@@ -43,7 +44,16 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("session", BELOW_SESSION),
     ("task", BELOW_TASK),
     ("registry", &["call", "contract", "error", "events", "host", "metrics", "proto", "status"]),
-    ("host", &["agents", "call", "contract", "error", "events", "metrics", "process"]),
+    (
+        "host",
+        &[
+            "agents", "call", "contract", "error", "events", "exec", "metrics", "process", "proto",
+            "wire",
+        ],
+    ),
+    // The process at the other end of a worker's socket.
+    ("worker", &["agents", "call", "contract", "error", "proto", "wire"]),
+    ("exec", &["error", "events"]),
     // For each agent further down: itself, and what is listed here.
     ("agents", BELOW_AGENTS),
     ("testing", BELOW_AGENTS),
@@ -52,12 +62,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("contract", &["call", "error", "proto"]),
     ("metrics", &["call", "error"]),
     ("status", &["call", "proto"]),
+    ("wire", &["call", "error"]),
     ("events", &["call", "error"]),
     ("call", &["error"]),
     ("error", &[]),
     ("proto", &[]),
     // The side of the client, which uses neither the daemon nor what stands behind it.
-    ("client", &["call", "contract", "error", "proto"]),
+    ("client", &["call", "contract", "error", "proto", "wire"]),
     ("ctl", &["call", "client", "config", "contract", "error", "proto"]),
 ];
 
@@ -69,6 +80,7 @@ const EVERYTHING_BELOW_DAEMON: &[&str] = &[
     "contract",
     "error",
     "events",
+    "exec",
     "executor",
     "host",
     "metrics",
@@ -81,10 +93,11 @@ const EVERYTHING_BELOW_DAEMON: &[&str] = &[
     "task",
     "transport::dbus",
     "transport::grpc",
+    "worker",
 ];
 const BELOW_TRANSPORT: &[&str] = &[
     "call", "contract", "error", "events", "executor", "metrics", "proto", "registry", "session",
-    "status", "task",
+    "status", "task", "wire",
 ];
 const BELOW_SESSION: &[&str] = &[
     "call", "contract", "error", "events", "host", "metrics", "proto", "registry", "status",

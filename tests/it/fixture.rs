@@ -12,6 +12,7 @@ use op_dbus::contract::RawRequests;
 use op_dbus::daemon::compose;
 use op_dbus::error::Error;
 use op_dbus::executor::{Config, Executor, Input};
+use op_dbus::host::worker::Workers;
 use op_dbus::metrics::Metrics;
 use op_dbus::proto::opdbus::v1::StartSessionRequest;
 use op_dbus::registry::Registry;
@@ -121,7 +122,9 @@ impl Service {
             status: Arc::clone(&status),
             settings: agents::Settings::default(),
         };
-        let executor = compose::executor(config, &setup, starts).unwrap();
+        // The program of a worker is op-dbusd, which this process is not.
+        let workers = Workers::disabled(Arc::clone(&setup.metrics));
+        let executor = compose::executor(config, &setup, starts, &workers).unwrap();
         Self { executor, status, folder }
     }
 

@@ -29,3 +29,4 @@ mod sequential_thinking;
 mod sessions;
 mod streams;
 mod tasks;
+mod worker;

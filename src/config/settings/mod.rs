@@ -13,6 +13,7 @@ use super::problem::Problems;
 use super::read::Source;
 use crate::agents;
 use crate::executor::{self, Policy};
+use crate::host;
 use crate::session;
 use crate::storage::{self, Durability};
 use crate::task;
@@ -20,6 +21,7 @@ use crate::transport::{dbus, grpc};
 
 mod agent_bounds;
 mod checker;
+mod worker;
 
 use checker::Checker;
 
@@ -45,6 +47,8 @@ pub struct Settings {
     pub storage: storage::Config,
     /// The bounds of what each agent keeps.
     pub agent_settings: agents::Settings,
+    /// The processes that act as callers; none if they are disabled.
+    pub worker: Option<host::worker::Config>,
     /// Where the metrics are served over HTTP.
     pub metrics: MetricsEndpoint,
     /// The log.
@@ -160,6 +164,7 @@ pub(super) fn check(keys: &Keys, sources: &[Source]) -> Result<Settings, Problem
                 &keys.sequential_thinking,
             ),
         },
+        worker: worker::workers(&mut c, &keys.worker),
         metrics: metrics(&mut c, keys),
         log: log(&mut c, &keys.log),
         drain_grace: c.millis(&keys.daemon.drain_grace_ms, 0..=600_000),

@@ -12,10 +12,10 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_server::Health;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
-use super::error::status;
 use super::phase::Phase;
 use crate::error::{Error, ErrorKind};
 use crate::registry::{Changes, Registry};
+use crate::wire::status;
 
 /// What answers health checks.
 pub(super) struct HealthService {

@@ -20,6 +20,7 @@ use crate::call::{Caller, Context, Transport};
 use crate::error::{Error, ErrorKind};
 use crate::executor::{Executor, Route};
 use crate::metrics::Rejection;
+use crate::wire::COPIED_BYTES;
 
 /// How long a client may take to send a request whose head has come.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -126,7 +127,7 @@ impl Service {
         let message = self.read(request.into_body(), arrived, call.metadata.timeout).await?;
         let (route, context, peer) = call.into_context();
         let response = self.executor.call(&route, context, message).await?;
-        if response.len() > value::COPIED_BYTES {
+        if response.len() > COPIED_BYTES {
             self.check_unread(&peer)?;
         }
         Ok(value::answer(response, self.max_response_bytes, &peer.outgoing)?)

@@ -11,6 +11,7 @@ use op_dbus::agents::{self, Setup};
 use op_dbus::call::Context;
 use op_dbus::daemon::compose;
 use op_dbus::executor::{Config, Executor, Input};
+use op_dbus::host::worker::Workers;
 use op_dbus::metrics::Metrics;
 use op_dbus::proto::opdbus::agent::probe::v1::PaceRequest;
 use op_dbus::proto::opdbus::v1::{
@@ -135,7 +136,8 @@ fn compose_on(folder: &Path, change: impl Fn(&mut Setup)) -> (Arc<Executor>, Arc
     let mut setup = Setup { storage, metrics, status: Arc::clone(&status), settings };
     change(&mut setup);
     let starts = compose::Starts::default();
-    (compose::executor(Config::default(), &setup, &starts).unwrap(), status)
+    let workers = Workers::disabled(Arc::clone(&setup.metrics));
+    (compose::executor(Config::default(), &setup, &starts, &workers).unwrap(), status)
 }
 
 async fn begin(executor: &Arc<Executor>, context: Context, request: &PaceRequest) -> Arc<Task> {

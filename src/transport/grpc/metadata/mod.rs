@@ -8,6 +8,7 @@ use http::HeaderMap;
 
 use crate::call::OnDisconnect;
 use crate::error::Error;
+use crate::wire;
 
 /// The longest `opdbus-request-id` or `opdbus-session-id`, in bytes.
 const MAX_ID_BYTES: usize = 128;
@@ -39,7 +40,7 @@ impl Metadata {
         for (name, value) in headers {
             let value = value.as_bytes();
             match name.as_str() {
-                "grpc-timeout" => set("grpc-timeout", &mut metadata.timeout, timeout(value))?,
+                "grpc-timeout" => set("grpc-timeout", &mut metadata.timeout, wire::timeout(value))?,
                 "grpc-encoding" => metadata.compressed = value != b"identity",
                 "traceparent" => {
                     set("traceparent", &mut metadata.traceparent, traceparent(value))?;
@@ -83,25 +84,6 @@ fn set<T>(
     match place.replace(value) {
         None => Ok(()),
         Some(_) => Err(Error::invalid(name, "must come once")),
-    }
-}
-
-/// A gRPC timeout: one to eight digits and a unit.
-fn timeout(value: &[u8]) -> Result<Duration, &'static str> {
-    const FORM: &str = "must be 1 to 8 digits and one of the units H, M, S, m, u, n";
-    let (unit, digits) = value.split_last().ok_or(FORM)?;
-    if !(1..=8).contains(&digits.len()) || !digits.iter().all(u8::is_ascii_digit) {
-        return Err(FORM);
-    }
-    let number = digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0'));
-    match unit {
-        b'H' => Ok(Duration::from_secs(number * 3600)),
-        b'M' => Ok(Duration::from_secs(number * 60)),
-        b'S' => Ok(Duration::from_secs(number)),
-        b'm' => Ok(Duration::from_millis(number)),
-        b'u' => Ok(Duration::from_micros(number)),
-        b'n' => Ok(Duration::from_nanos(number)),
-        _ => Err(FORM),
     }
 }
 

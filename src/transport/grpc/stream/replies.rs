@@ -9,8 +9,8 @@ use http_body::Frame;
 
 use crate::error::{Error, ErrorKind};
 use crate::task::{Event, Subscription, Task};
-use crate::transport::grpc::error::status;
-use crate::transport::grpc::value::{good, put_message};
+use crate::transport::grpc::value::put_message;
+use crate::wire::{good, trailers};
 
 /// Small messages that are ready together travel together, until there are so many bytes of them.
 const TOGETHER_BYTES: usize = 16 * 1024;
@@ -85,15 +85,6 @@ impl Replies {
             Err(error) => trailers(&error),
         });
     }
-}
-
-fn trailers(error: &Error) -> HeaderMap {
-    let mut trailers = HeaderMap::new();
-    // What `status` gives is made to be sent; should it ever not be, the client still gets an end.
-    if status(error).add_header(&mut trailers).is_err() {
-        trailers.insert("grpc-status", http::HeaderValue::from_static("13"));
-    }
-    trailers
 }
 
 /// The end of a reader that was too slow to get everything.

@@ -1,14 +1,11 @@
-//! Messages as they travel: still encoded, behind gRPC's five bytes of flag and length. It names the
-//! two directions; what the messages mean is not known here.
+//! Requests and answers as clients send and get them: messages, still encoded, within the bounds for
+//! clients. It names the two directions; what the messages mean is not known here.
 
 mod reply;
 mod request;
 
-pub(super) use reply::{COPIED_BYTES, Outgoing, Reply, answer, good, put_message, response};
-pub(super) use request::{Deframer, Unread, given_up, read};
-
-/// The flag and the length before each message.
-const PREFIX_BYTES: usize = 5;
+pub(super) use reply::{Outgoing, Reply, answer, put_message, response};
+pub(super) use request::{Unread, read};
 
 #[cfg(test)]
 mod tests;

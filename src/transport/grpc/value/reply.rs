@@ -6,17 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use http::{HeaderValue, Response};
 use http_body::{Body, Frame};
 
-use super::PREFIX_BYTES;
 use crate::error::Error;
 use crate::transport::grpc::stream::Replies;
-
-/// A response up to this size is copied behind its prefix; a larger one travels as it is.
-pub(in crate::transport::grpc) const COPIED_BYTES: usize = 16 * 1024;
+use crate::wire::{self, Parts, TooLarge};
 
 /// The bytes of large responses that were handed to a connection and not yet sent.
 #[derive(Clone, Debug, Default)]
@@ -66,13 +63,6 @@ pub(in crate::transport::grpc) enum Reply {
     Standard(tonic::body::Body),
 }
 
-/// What is left to send of a message: its prefix with or without it, it, the trailers.
-pub(in crate::transport::grpc) struct Parts {
-    first: Option<Bytes>,
-    second: Option<Bytes>,
-    ended: bool,
-}
-
 /// The answer to a call that went well.
 ///
 /// # Errors
@@ -82,9 +72,8 @@ pub(in crate::transport::grpc) fn answer(
     limit: usize,
     outgoing: &Outgoing,
 ) -> Result<Response<Reply>, Error> {
-    let mut first = BytesMut::new();
-    let second = put_message(&mut first, message, limit)?.map(|message| outgoing.counted(message));
-    Ok(response(Reply::Message(Parts { first: Some(first.freeze()), second, ended: false })))
+    let parts = Parts::of(message, limit, true).map_err(|large| too_large(large, limit))?;
+    Ok(response(Reply::Message(parts.map_large(|message| outgoing.counted(message)))))
 }
 
 /// The head of an answer that is no refusal.
@@ -94,8 +83,7 @@ pub(in crate::transport::grpc) fn response(reply: Reply) -> Response<Reply> {
     response
 }
 
-/// Puts a message behind its prefix into `buffer`. A large one is not copied but given back, to be
-/// sent after the buffer.
+/// As [`wire::put_message`], for the answer to a client.
 ///
 /// # Errors
 /// `LimitExceeded` if the message has more than `limit` bytes.
@@ -104,22 +92,12 @@ pub(in crate::transport::grpc) fn put_message(
     message: Bytes,
     limit: usize,
 ) -> Result<Option<Bytes>, Error> {
-    let length = match u32::try_from(message.len()) {
-        Ok(length) if message.len() <= limit => length,
-        Ok(_) | Err(_) => {
-            return Err(Error::limit(
-                "grpc.max_response_bytes",
-                limit,
-                format_args!("the response has {} bytes, which is too large", message.len()),
-            ));
-        }
-    };
-    let copied = if message.len() <= COPIED_BYTES { message.len() } else { 0 };
-    buffer.reserve(PREFIX_BYTES + copied);
-    buffer.put_u8(0);
-    buffer.put_u32(length);
-    buffer.put_slice(&message[..copied]);
-    Ok((copied < message.len()).then_some(message))
+    wire::put_message(buffer, message, limit).map_err(|large| too_large(large, limit))
+}
+
+fn too_large(TooLarge(bytes): TooLarge, limit: usize) -> Error {
+    let problem = format_args!("the response has {bytes} bytes, which is too large");
+    Error::limit("grpc.max_response_bytes", limit, problem)
 }
 
 impl Body for Reply {
@@ -143,28 +121,9 @@ impl Body for Reply {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Message(parts) => parts.ended,
+            Self::Message(parts) => parts.is_ended(),
             Self::Stream(replies) => replies.is_ended(),
             Self::Standard(body) => body.is_end_stream(),
         }
     }
-}
-
-impl Parts {
-    fn next(&mut self) -> Option<Frame<Bytes>> {
-        if let Some(data) = self.first.take().or_else(|| self.second.take()) {
-            return Some(Frame::data(data));
-        }
-        if std::mem::replace(&mut self.ended, true) {
-            return None;
-        }
-        Some(Frame::trailers(good()))
-    }
-}
-
-/// The trailers of a call that went well.
-pub(in crate::transport::grpc) fn good() -> HeaderMap {
-    let mut trailers = HeaderMap::with_capacity(1);
-    trailers.insert(HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"));
-    trailers
 }

@@ -8,10 +8,11 @@ use futures_util::stream;
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 
-use super::{COPIED_BYTES, Outgoing, Unread, answer, read};
+use super::{Outgoing, Unread, answer, read};
 use crate::error::ErrorKind;
 use crate::metrics::Rejection;
 use crate::transport::grpc::error::Refusal;
+use crate::wire::COPIED_BYTES;
 
 const LIMIT: usize = 100_000;
 

@@ -1,4 +1,7 @@
-//! The `probe` agent that tests and benchmarks drive. Part of a build only with feature `testing`.
+//! The `probe` agent that tests and benchmarks drive, and its sister for workers. Part of a build only
+//! with feature `testing`.
+
+mod worker_probe;
 
 use std::future::pending;
 use std::sync::Arc;
@@ -17,6 +20,8 @@ use crate::proto::opdbus::agent::probe::v1::{
     PaceResponse, ProbeService, ProbeServiceAgent, SleepRequest, SleepResponse, SumRequest,
     SumResponse,
 };
+
+pub use worker_probe::worker_probe;
 
 /// The agent's counters.
 #[derive(Debug, Default)]

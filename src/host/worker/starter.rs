@@ -1,0 +1,121 @@
+//! How a worker process comes to be: under the front's own uid, or by the exec service under the
+//! caller's. What is done with the worker is not known here.
+
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+
+use nix::unistd::{Uid, User};
+
+use crate::contract::Running;
+use crate::error::{Error, ErrorKind};
+use crate::exec::{self, Child};
+
+/// Starts workers.
+pub trait Starter: Send + Sync {
+    /// How, for people, as `under op-dbus's own uid 1000`.
+    fn describe(&self) -> String;
+
+    /// Whether it starts workers of this user.
+    ///
+    /// # Errors
+    /// Why not, and what to do about it.
+    fn admits(&self, uid: u32) -> Result<(), Error>;
+
+    /// Starts a worker. It lives no longer than what is given.
+    fn start<'a>(&'a self, uid: u32, profile: &'a str) -> Running<'a, Process>;
+}
+
+/// A worker process.
+pub struct Process {
+    /// Its process id.
+    pub pid: u32,
+    /// The other end of its socket.
+    pub socket: tokio::net::UnixStream,
+    /// What keeps it alive: dropping this kills it.
+    pub leash: Leash,
+}
+
+/// What keeps a worker alive.
+pub enum Leash {
+    /// It is a child of this process.
+    Child(Child),
+}
+
+impl Leash {
+    /// Kills the worker if it still runs, and waits until it has ended.
+    pub(super) async fn kill(self) {
+        match &self {
+            Self::Child(child) => child.kill(),
+        }
+        self.ended().await;
+    }
+
+    /// Waits until the worker has ended; says how, as far as that is known.
+    pub(super) async fn ended(&self) -> String {
+        match self {
+            Self::Child(child) => match child.exited().await {
+                Ok(exit) => exit.to_string(),
+                Err(error) => format!("nobody knows how it ended: {error}"),
+            },
+        }
+    }
+}
+
+/// Starts workers under the uid of this process, for callers with that uid.
+pub struct OwnUid {
+    uid: u32,
+    environment: Vec<(&'static str, String)>,
+}
+
+impl OwnUid {
+    /// Looks up the user that this process is.
+    #[must_use]
+    pub fn new() -> Self {
+        let uid = Uid::effective();
+        let user = User::from_uid(uid).ok().flatten();
+        Self { uid: uid.as_raw(), environment: exec::environment(user.as_ref()) }
+    }
+}
+
+impl Default for OwnUid {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Starter for OwnUid {
+    fn describe(&self) -> String {
+        format!("under op-dbus's own uid {}, for callers with this uid only", self.uid)
+    }
+
+    fn admits(&self, uid: u32) -> Result<(), Error> {
+        if uid == self.uid {
+            return Ok(());
+        }
+        let text = format!(
+            "workers are started under op-dbus's own uid {} here, and none can act as uid {uid}; \
+             op-dbus-exec.socket of the installed system starts them as any user \
+             ([worker] starter and exec_socket)",
+            self.uid
+        );
+        Err(Error::new(ErrorKind::SandboxUnavailable, text))
+    }
+
+    fn start<'a>(&'a self, _uid: u32, profile: &'a str) -> Running<'a, Process> {
+        Box::pin(async move {
+            let started = || -> io::Result<Process> {
+                let (ours, theirs) = UnixStream::pair()?;
+                ours.set_nonblocking(true)?;
+                let arguments = exec::worker_arguments(profile);
+                let child = exec::spawn(&arguments, &self.environment, theirs.as_fd())?;
+                let socket = tokio::net::UnixStream::from_std(ours)?;
+                Ok(Process { pid: child.pid(), socket, leash: Leash::Child(child) })
+            };
+            started().map_err(|error| {
+                let text = format!("op-dbusd worker cannot be run: {error}");
+                Error::new(ErrorKind::BackendUnavailable, text)
+            })
+        })
+    }
+}

@@ -1,0 +1,30 @@
+//! How gRPC writes down messages, contexts and outcomes, for all who speak it: the transport, the client,
+//! and both sides of a worker's socket. It knows neither agents nor connections.
+
+mod context;
+mod messages;
+mod status;
+mod timeout;
+
+pub(crate) use context::{read_context, write_context};
+pub(crate) use messages::{
+    COPIED_BYTES, Deframer, Lost, Malformed, Messages, Parts, TooLarge, put_message,
+};
+pub(crate) use status::{good, kind, outcome, status, trailers};
+pub(crate) use timeout::{timeout, timeout_text};
+
+/// Where a worker shows that it is ready.
+pub(crate) const HELLO: &str = "/opdbus.worker.v1.WorkerService/Hello";
+
+/// Where a worker hears that a session has ended.
+pub(crate) const END_SESSION: &str = "/opdbus.worker.v1.WorkerService/EndSession";
+
+/// The bytes of one stream that either side of a worker's socket sends ahead of the other's reading.
+pub(crate) const WORKER_STREAM_WINDOW_BYTES: u32 = 128 * 1024;
+
+/// The same for all streams together: so much that streams whose readers are slow never hold up the
+/// others. What is kept is bounded by the number of streams.
+pub(crate) const WORKER_WINDOW_BYTES: u32 = (1 << 31) - 1;
+
+/// The streams that may be under way at once on a worker's socket. The front's own limits are lower.
+pub(crate) const WORKER_STREAMS: u32 = 65_536;
