@@ -185,6 +185,8 @@ sections! {
     }
     worker {
         enabled: bool = true,
+        starter: String = "auto".to_owned(),
+        exec_socket: String = "/run/op-dbus/exec.sock".to_owned(),
         min_uid: i64 = 1000,
         max: i64 = 64,
         idle_ms: i64 = 600_000,
@@ -192,6 +194,10 @@ sections! {
         check_ms: i64 = 5000,
         check_timeout_ms: i64 = 5000,
         max_response_bytes: i64 = 4_194_304,
+        memory_bytes: i64 = 4_294_967_296,
+        tasks: i64 = 1024,
+        cpu_weight: i64 = 100,
+        files: i64 = 4096,
     }
     metrics {
         unix: String = "/run/op-dbus/metrics.sock".to_owned(),

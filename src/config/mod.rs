@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 pub use keys::Entry;
 pub use problem::{Problem, Problems};
 pub(crate) use settings::bus;
-pub use settings::{Agents, Client, Grpc, Log, LogTarget, MetricsEndpoint, Settings};
+pub use settings::{
+    Agents, Client, Grpc, Log, LogTarget, MetricsEndpoint, Settings, Starter, Worker,
+};
 
 /// Where the configuration is unless the command line or `OP_DBUS_CONFIG` say otherwise.
 pub const DEFAULT_PATH: &str = "/etc/op-dbus/grpc.toml";

@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 use super::{Exit, Failure};
 use crate::config::{self, DEFAULT_PATH, Loaded, Missing};
+use crate::exec;
 
 /// Serves agents on D-Bus and on gRPC, side by side.
 #[derive(Clone, Debug, Parser)]
@@ -40,6 +41,15 @@ pub enum Command {
         /// The sandbox profile of the operations that are served.
         #[arg(long, default_value = "")]
         profile: String,
+    },
+    /// Become the worker of a user. The exec service starts this.
+    #[command(hide = true)]
+    BecomeWorker(exec::Worker),
+    /// Start workers with the rights of callers, as root, for op-dbus and nobody else.
+    ExecService {
+        /// The user that op-dbus runs as.
+        #[arg(long, value_name = "USER", default_value = "op-dbus")]
+        front: String,
     },
 }
 

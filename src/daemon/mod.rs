@@ -9,6 +9,7 @@ mod exit;
 mod logging;
 mod metrics_http;
 mod notify;
+mod other;
 mod privileges;
 mod reload;
 mod service;
@@ -23,7 +24,6 @@ pub use args::{Args, Command};
 pub use exit::{Exit, Failure};
 
 use crate::config::{Loaded, Log};
-use crate::worker;
 use logging::Logging;
 use service::Service;
 use signals::Signals;
@@ -35,9 +35,9 @@ pub fn run() -> ExitCode {
     let early_log = logging::to_stderr_for_now();
     logging::log_panics();
     let outcome = match Args::read() {
-        Ok(Args { command: Some(Command::Worker { profile }), .. }) => {
-            let failure = |error| Failure::part("the worker cannot run", &error, Exit::Os);
-            worker::run(profile).map(|()| Exit::Success).map_err(failure)
+        Ok(Args { command: Some(command), config, .. }) => {
+            let args = Args { command: None, config, check_config: false, bus: None };
+            other::run(command, &args)
         }
         Ok(args) if args.check_config => check::check(&args),
         Ok(args) => {

@@ -71,7 +71,7 @@ impl Service {
             at_first_call: settings.agents.on_demand.clone(),
             idle_stop: settings.agents.idle_stop,
         };
-        let workers = workers::prepare(settings.worker.clone(), &metrics, &status);
+        let workers = workers::prepare(&settings.worker, &metrics, &status);
         let executor = compose::executor(settings.executor.clone(), &setup, &starts, &workers)
             .map_err(|error| Failure::part("an agent cannot be built", &error, Exit::State))?;
         status.config_loaded(config.files.clone());

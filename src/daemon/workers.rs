@@ -1,26 +1,37 @@
 //! Chooses how workers are started, and says so. What they do is not known here.
 
+use std::fs;
+use std::os::unix::fs::FileTypeExt as _;
 use std::sync::Arc;
 
-use crate::host::worker::{Config, OwnUid, Starter, Workers};
+use crate::config::{self, Worker};
+use crate::host::worker::{ExecService, OwnUid, Starter, Workers};
 use crate::metrics::Metrics;
 use crate::status::Status;
 
 /// The workers as the configuration wants them; none are started yet.
-pub(super) fn prepare(
-    config: Option<Config>,
-    metrics: &Arc<Metrics>,
-    status: &Status,
-) -> Arc<Workers> {
-    let workers = match config {
-        Some(config) => {
-            let starter: Box<dyn Starter> = Box::new(OwnUid::new());
-            Workers::new(config, starter, Arc::clone(metrics))
-        }
-        None => Workers::disabled(Arc::clone(metrics)),
+pub(super) fn prepare(config: &Worker, metrics: &Arc<Metrics>, status: &Status) -> Arc<Workers> {
+    let metrics = Arc::clone(metrics);
+    let workers = match config.enabled {
+        true => Workers::new(config.workers.clone(), starter(config), metrics),
+        false => Workers::disabled(metrics),
     };
     let how = workers.describe();
     tracing::info!("workers: {how}");
     status.workers(how);
     workers
+}
+
+fn starter(config: &Worker) -> Box<dyn Starter> {
+    let listens =
+        || fs::metadata(&config.exec_socket).is_ok_and(|found| found.file_type().is_socket());
+    let by_service = match config.starter {
+        config::Starter::Auto => listens(),
+        config::Starter::OwnUid => false,
+        config::Starter::ExecService => true,
+    };
+    match by_service {
+        true => Box::new(ExecService::new(config.exec_socket.clone())),
+        false => Box::new(OwnUid::new()),
+    }
 }

@@ -71,7 +71,7 @@ impl WorkerProbeService for WorkerProbe {
             descriptors: descriptors()?,
             cgroups: proc("cgroup")?.lines().map(str::to_owned).collect(),
             core_bytes: getrlimit(Resource::RLIMIT_CORE).map_or(u64::MAX, |(soft, _)| soft),
-            session_keyring: 0,
+            files: getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft),
             profile: self.profile.clone(),
             caller_uid: context.caller.uid().unwrap_or(u32::MAX),
             transport: context.transport.name().to_owned(),

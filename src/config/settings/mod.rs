@@ -13,7 +13,6 @@ use super::problem::Problems;
 use super::read::Source;
 use crate::agents;
 use crate::executor::{self, Policy};
-use crate::host;
 use crate::session;
 use crate::storage::{self, Durability};
 use crate::task;
@@ -24,6 +23,8 @@ mod checker;
 mod worker;
 
 use checker::Checker;
+
+pub use worker::{Starter, Worker};
 
 /// The longest time for a call, in milliseconds: a day.
 const MAX_TIMEOUT_MS: i64 = 86_400_000;
@@ -47,8 +48,8 @@ pub struct Settings {
     pub storage: storage::Config,
     /// The bounds of what each agent keeps.
     pub agent_settings: agents::Settings,
-    /// The processes that act as callers; none if they are disabled.
-    pub worker: Option<host::worker::Config>,
+    /// The processes that act as callers.
+    pub worker: Worker,
     /// Where the metrics are served over HTTP.
     pub metrics: MetricsEndpoint,
     /// The log.

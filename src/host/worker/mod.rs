@@ -25,7 +25,7 @@ use link::{Entered, Failed, blame, request};
 use outgoing::{Broken, Outgoing};
 
 pub use pool::Workers;
-pub use starter::{Leash, OwnUid, Process, Starter};
+pub use starter::{ExecService, Leash, OwnUid, Process, Starter};
 
 /// How workers are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]

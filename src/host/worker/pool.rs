@@ -168,7 +168,9 @@ impl Workers {
         });
         self.metrics.workers().started(outcome.is_ok());
         outcome.map_err(|error| {
-            if error.kind() == ErrorKind::LimitExceeded {
+            // These are about the caller, and no failure of what starts workers.
+            let refusals = [ErrorKind::LimitExceeded, ErrorKind::AccessDenied, ErrorKind::NotFound];
+            if refusals.contains(&error.kind()) {
                 return error;
             }
             slot.refusal(&slot.failed(error))

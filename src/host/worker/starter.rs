@@ -4,12 +4,13 @@
 use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
 use nix::unistd::{Uid, User};
 
 use crate::contract::Running;
 use crate::error::{Error, ErrorKind};
-use crate::exec::{self, Child};
+use crate::exec::{self, Child, Messages, Reply, Request};
 
 /// Starts workers.
 pub trait Starter: Send + Sync {
@@ -40,15 +41,21 @@ pub struct Process {
 pub enum Leash {
     /// It is a child of this process.
     Child(Child),
+    /// The exec service keeps it for as long as this connection is there.
+    Service(Messages),
 }
 
 impl Leash {
-    /// Kills the worker if it still runs, and waits until it has ended.
+    /// Kills the worker if it still runs.
     pub(super) async fn kill(self) {
         match &self {
-            Self::Child(child) => child.kill(),
+            Self::Child(child) => {
+                child.kill();
+                self.ended().await;
+            }
+            // Its end is the worker's, and the exec service waits for that.
+            Self::Service(_) => drop(self),
         }
-        self.ended().await;
     }
 
     /// Waits until the worker has ended; says how, as far as that is known.
@@ -58,6 +65,10 @@ impl Leash {
                 Ok(exit) => exit.to_string(),
                 Err(error) => format!("nobody knows how it ended: {error}"),
             },
+            Self::Service(service) => {
+                service.hung_up().await;
+                "it has ended; the exec service's log says how".to_owned()
+            }
         }
     }
 }
@@ -117,5 +128,60 @@ impl Starter for OwnUid {
                 Error::new(ErrorKind::BackendUnavailable, text)
             })
         })
+    }
+}
+
+/// Has the exec service start workers, with the uid of their callers.
+pub struct ExecService {
+    socket: PathBuf,
+}
+
+impl ExecService {
+    /// The exec service that listens at `socket`.
+    #[must_use]
+    pub fn new(socket: PathBuf) -> Self {
+        Self { socket }
+    }
+
+    async fn ask(&self, request: Request) -> Result<Process, Error> {
+        let broken = |error: &dyn std::fmt::Display| {
+            let text = format!("the exec service at {}: {error}", self.socket.display());
+            Error::new(ErrorKind::BackendUnavailable, text)
+        };
+        let service = Messages::connect(&self.socket).map_err(|error| broken(&error))?;
+        let peer = service.peer().map_err(|error| broken(&error))?;
+        if peer != 0 {
+            return Err(broken(&format_args!("it runs as uid {peer}, and not as root")));
+        }
+        service.send(&request.encode()?, None).await.map_err(|error| broken(&error))?;
+        let (reply, passed) = service.receive().await.map_err(|error| broken(&error))?;
+        if reply.is_empty() {
+            return Err(broken(&"it has closed the connection without an answer"));
+        }
+        let pid = match Reply::parse(&reply).map_err(|error| broken(&error))? {
+            Reply::Started(pid) => pid,
+            Reply::Refused(error) => return Err(error),
+        };
+        let socket = passed.ok_or_else(|| broken(&"it passed no socket"))?;
+        let socket = UnixStream::from(socket);
+        let socket = socket
+            .set_nonblocking(true)
+            .and_then(|()| tokio::net::UnixStream::from_std(socket))
+            .map_err(|error| broken(&error))?;
+        Ok(Process { pid, socket, leash: Leash::Service(service) })
+    }
+}
+
+impl Starter for ExecService {
+    fn describe(&self) -> String {
+        format!("with the uid of each caller, by the exec service at {}", self.socket.display())
+    }
+
+    fn admits(&self, _uid: u32) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn start<'a>(&'a self, uid: u32, profile: &'a str) -> Running<'a, Process> {
+        Box::pin(self.ask(Request { uid, profile: profile.to_owned() }))
     }
 }

@@ -2,6 +2,7 @@
 
 mod calls;
 mod endings;
+mod exec;
 mod streams;
 
 use std::fs;
