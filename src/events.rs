@@ -40,8 +40,11 @@ pub const STORE_SET_ASIDE: &str = "3d43cf4cc7864d2db70cdc5bf76a4f37";
 /// An agent could not be started.
 pub const AGENT_FAILED: &str = "75d6eb7f402d45239af4526cdb2b881b";
 
+/// A worker ended by itself, was killed or did not answer.
+pub const WORKER_LOST: &str = "60d426abf0cd4da885a05c01e292ec81";
+
 /// Every kind, in the order of this file.
-pub const ALL: [&str; 13] = [
+pub const ALL: [&str; 14] = [
     STARTED,
     STOPPED,
     START_FAILED,
@@ -55,6 +58,7 @@ pub const ALL: [&str; 13] = [
     BUS_LOST,
     STORE_SET_ASIDE,
     AGENT_FAILED,
+    WORKER_LOST,
 ];
 
 #[cfg(test)]

@@ -106,9 +106,10 @@ fn delegated() -> Result<PathBuf, String> {
     let mut found = roots.filter(|path| path.join("cgroup.subtree_control").exists());
     let path = found.next().ok_or("control groups of version 2 are not mounted")?;
     let leaf = path.join("exec");
-    let moved = fs::create_dir(&leaf).or_else(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => Ok(()),
-        _ => Err(error),
+    let made = fs::create_dir(&leaf);
+    let moved = made.or_else(|error| match error.kind() == io::ErrorKind::AlreadyExists {
+        true => Ok(()),
+        false => Err(error),
     });
     moved
         .and_then(|()| fs::write(leaf.join("cgroup.procs"), "0"))

@@ -85,7 +85,7 @@ pub fn spawn(
         // Nobody could end it any more.
         rustix::process::kill_process(known, Signal::KILL).ok();
     })?;
-    Ok(Child { pid: pid.as_raw().unsigned_abs(), pidfd: pidfd })
+    Ok(Child { pid: pid.as_raw().unsigned_abs(), pidfd })
 }
 
 impl Child {

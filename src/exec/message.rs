@@ -74,7 +74,9 @@ impl Reply {
             Self::Refused(error) => {
                 let kind = u8::try_from(error.kind().index()).unwrap_or(u8::MAX);
                 let text = error.message();
-                let text = &text[..text.floor_char_boundary(MAX_TEXT_BYTES)];
+                let mut ends = (0..=text.len().min(MAX_TEXT_BYTES)).rev();
+                let end = ends.find(|end| text.is_char_boundary(*end));
+                let text = &text[..end.unwrap_or_default()];
                 [BEGIN, &[REFUSED, kind] as &[u8], text.as_bytes()].concat()
             }
         }
@@ -153,7 +155,8 @@ mod tests {
         for profile in ["../x", "EXEC", "a b", "a\0b", &"x".repeat(33)] {
             let request = Request { uid: 1000, profile: profile.to_owned() };
             assert!(request.encode().is_err(), "{profile:?}");
-            let bytes = [BEGIN, &1000_u32.to_le_bytes() as &[u8], &[profile.len() as u8]];
+            let bytes =
+                [BEGIN, &1000_u32.to_le_bytes() as &[u8], &[u8::try_from(profile.len()).unwrap()]];
             let bytes = [&bytes.concat(), profile.as_bytes()].concat();
             assert!(Request::parse(&bytes).is_err(), "{profile:?}");
         }

@@ -84,9 +84,9 @@ impl Messages {
             let parts = &mut [IoSliceMut::new(&mut buffer)];
             let count = recvmsg(self.0.as_fd(), parts, &mut control, flags)?.bytes;
             buffer.truncate(count);
-            let passed = control.drain().find_map(|message| match message {
-                RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-                _ => None,
+            let passed = control.drain().find_map(|message| {
+                let RecvAncillaryMessage::ScmRights(mut passed) = message else { return None };
+                passed.next()
             });
             Ok((buffer, passed))
         };

@@ -21,6 +21,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &[
             "agents",
             "error",
+            "exec",
             "executor",
             "host",
             "session",

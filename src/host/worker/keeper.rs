@@ -12,6 +12,7 @@ use tokio::time::{sleep, timeout};
 use super::link::{Link, Wire};
 use super::pool::{Slot, Workers};
 use super::starter::Leash;
+use crate::events;
 use crate::metrics::WorkerEnd;
 
 /// How long a worker has to end once its socket is closed.
@@ -42,7 +43,11 @@ pub(super) async fn keep(workers: Arc<Workers>, slot: Arc<Slot>, kept: Kept) {
                 Err(_) => "it does not answer and is killed".to_owned(),
             };
             workers.ended(&slot, &link, reason, &why);
-            tracing::warn!(worker_uid = slot.key.uid, "{name} is lost: {why}");
+            tracing::warn!(
+                message_id = events::WORKER_LOST,
+                worker_uid = slot.key.uid,
+                "{name} is lost: {why}"
+            );
         }
         WorkerEnd::Closed | WorkerEnd::Idle => {
             workers.ended(&slot, &link, reason, "");

@@ -3,7 +3,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -39,6 +39,8 @@ pub(super) struct Link {
     began: Instant,
     /// When the last call ended, in milliseconds since `began`.
     used: AtomicU64,
+    /// True once the worker has said that it is ready.
+    ready: AtomicBool,
     /// Whoever closed the gate says so to the keeper.
     pub(super) closed: Notify,
 }
@@ -103,6 +105,7 @@ impl Link {
             gate,
             began: Instant::now(),
             used: AtomicU64::new(0),
+            ready: AtomicBool::new(false),
             closed: Notify::new(),
         };
         Ok((Arc::new(link), connection))
@@ -111,6 +114,16 @@ impl Link {
     /// As people call it.
     pub(super) fn name(&self) -> String {
         format!("the worker of uid {} (process {})", self.uid, self.pid)
+    }
+
+    /// Notes that the worker is ready.
+    pub(super) fn set_ready(&self) {
+        self.ready.store(true, Ordering::Relaxed);
+    }
+
+    /// True if the worker was ever ready.
+    pub(super) fn was_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
     }
 
     /// How long it has run.

@@ -203,6 +203,7 @@ impl Workers {
             "{} has started",
             link.name()
         );
+        link.set_ready();
         slot.link.store(Some(link));
         Ok(entered)
     }
@@ -230,11 +231,14 @@ impl Workers {
     /// Notes that a worker has ended.
     pub(super) fn ended(&self, slot: &Slot, link: &Arc<Link>, reason: WorkerEnd, why: &str) {
         self.metrics.workers().ended(reason);
-        let was_ready = slot.link.load().as_ref().is_some_and(|ready| Arc::ptr_eq(ready, link));
-        if !was_ready {
+        // Else the start itself has failed, and whoever waits for it notes that.
+        if !link.was_ready() {
             return;
         }
-        slot.link.store(None);
+        // Another may have been started since.
+        if slot.link.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, link)) {
+            slot.link.store(None);
+        }
         if link.age() >= SHORT_LIFE {
             *slot.failure() = None;
         } else if reason == WorkerEnd::Lost {

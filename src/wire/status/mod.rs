@@ -92,10 +92,7 @@ pub(crate) fn outcome(headers: &HeaderMap) -> Option<Result<(), Error>> {
         return Some(Ok(()));
     }
     let status = Status::from_header_map(headers)?;
-    Some(match status.code() {
-        Code::Ok => Ok(()),
-        _ => Err(error(&status)),
-    })
+    Some(if status.code() == Code::Ok { Ok(()) } else { Err(error(&status)) })
 }
 
 /// A status as the error that it was made from.

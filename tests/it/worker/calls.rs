@@ -71,7 +71,7 @@ async fn the_front_tells_the_worker_what_belongs_to_the_call() {
     let outcome = world.client.request::<_, WhoAmIResponse>(WHO_AM_I, forged).await;
     check_error(outcome, Code::InvalidArgument, "INVALID_ARGUMENT");
 
-    let end = EndSessionRequest { session_id: "work".into(), ..Default::default() };
+    let end = EndSessionRequest { session_id: "work".into() };
     let path = "/opdbus.v1.SessionsService/EndSession";
     let _: EndSessionResponse = world.client.call(path, end).await.unwrap();
     drop(started);
