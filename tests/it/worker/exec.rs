@@ -29,13 +29,17 @@ struct Service {
 impl Service {
     /// One that answers the uid `front`.
     fn start(front: u32) -> Self {
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_op-dbusd")), front)
+    }
+
+    fn start_by(command: Command, front: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = format!(
             "[worker]\nexec_socket = {:?}\nmin_uid = 1\nfiles = 333\n",
             folder.path().join("exec.sock")
         );
         fs::write(folder.path().join("grpc.toml"), config).unwrap();
-        let (process, log) = spawn(folder.path(), front);
+        let (process, log) = spawn_by(command, folder.path(), front);
         let service = Self { folder, front, process, log };
         service.listens();
         service
@@ -86,7 +90,11 @@ impl Drop for Service {
 }
 
 fn spawn(folder: &Path, front: u32) -> (Child, Arc<Mutex<String>>) {
-    let mut process = Command::new(env!("CARGO_BIN_EXE_op-dbusd"))
+    spawn_by(Command::new(env!("CARGO_BIN_EXE_op-dbusd")), folder, front)
+}
+
+fn spawn_by(mut command: Command, folder: &Path, front: u32) -> (Child, Arc<Mutex<String>>) {
+    let mut process = command
         .arg("--config")
         .arg(folder.join("grpc.toml"))
         .args(["exec-service", "--front", &front.to_string()])
@@ -254,4 +262,60 @@ async fn workers_end_with_the_exec_service_and_come_back_with_it() {
     let begun = Instant::now();
     assert_ne!(who(uid, &daemon).unwrap()["pid"], before);
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+/// A control group that looks like a service's own; it is removed when this is dropped.
+struct Group(PathBuf);
+
+impl Group {
+    /// `None` if control groups of version 2 cannot be made here.
+    fn make() -> Option<Self> {
+        let mounts = fs::read_to_string("/proc/mounts").unwrap();
+        let mount = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        let mount = mount.into_iter().find(|fields| fields[2] == "cgroup2")?;
+        let path = Path::new(mount[1]).join(format!("opdbus-{}.service", std::process::id()));
+        fs::create_dir(&path).ok()?;
+        Some(Self(path))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        fs::remove_dir(self.0.join("exec")).ok();
+        fs::remove_dir(&self.0).ok();
+    }
+}
+
+#[tokio::test]
+async fn a_worker_has_a_control_group_that_goes_with_it() {
+    let test = "a_worker_has_a_control_group_that_goes_with_it";
+    if !is_root(test) {
+        return;
+    }
+    let Some(group) = Group::make() else {
+        eprintln!("SKIPPED: {test} needs control groups of version 2 that can be written");
+        return;
+    };
+    let mut shell = Command::new("sh");
+    shell.args(["-c", r#"echo 0 >"$0" && exec "$@""#]);
+    shell.arg(group.0.join("cgroup.procs")).arg(env!("CARGO_BIN_EXE_op-dbusd"));
+    let service = Service::start_by(shell, 0);
+    let daemon = service.daemon();
+    let (uid, ..) = users()[0];
+    let who = who(uid, &daemon).unwrap();
+    let cgroups = who["cgroups"].as_array().unwrap().iter().filter_map(Value::as_str);
+    let name = group.0.file_name().unwrap().to_str().unwrap();
+    let own = cgroups.into_iter().find_map(|line| line.strip_prefix("0::/")).unwrap();
+    assert!(own.starts_with(&format!("{name}/worker-{uid}-")), "{own}");
+    let path = group.0.parent().unwrap().join(own);
+    for (file, value) in [("memory.max", "4294967296"), ("pids.max", "1024"), ("cpu.weight", "100")]
+    {
+        let limited = fs::read_to_string(path.join(file)).is_ok_and(|held| held.trim() == value);
+        let said = service.log().contains(&format!("{file} of workers is not set"));
+        assert!(limited != said, "{file}: limited {limited}, said {said}\n{}", service.log());
+    }
+    let pid = u32::try_from(who["pid"].as_u64().unwrap()).unwrap();
+    daemon.stop();
+    eventually("the worker and its group are gone", async || !runs(pid) && !path.exists()).await;
+    drop(service);
 }
