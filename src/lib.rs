@@ -31,6 +31,8 @@
 //!   work, what is served, where it runs.
 //! * [`worker`] and [`exec`]: the processes that act as callers, and how they come to be.
 //! * [`agents`]: what can be done. [`storage`]: SQLite, for agents that keep something.
+//! * [`agents`]: what can be done. [`storage`]: SQLite, for agents that keep something. [`process`]:
+//!   programs, confined and killed as a tree, for agents that start some.
 //! * [`contract`] and [`proto`]: the descriptors and everything that is derived from them.
 //! * [`metrics`], [`status`], [`events`], [`call`], [`error`]: the bottom.
 //!
@@ -59,6 +61,7 @@ pub mod exec;
 pub mod executor;
 pub mod host;
 pub mod metrics;
+pub mod process;
 pub mod proto;
 pub mod registry;
 pub mod session;

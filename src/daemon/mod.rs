@@ -24,6 +24,7 @@ pub use args::{Args, Command};
 pub use exit::{Exit, Failure};
 
 use crate::config::{Loaded, Log};
+use crate::process;
 use logging::Logging;
 use service::Service;
 use signals::Signals;
@@ -31,6 +32,10 @@ use signals::Signals;
 /// Runs the daemon to its end and says how it ended.
 #[must_use]
 pub fn run() -> ExitCode {
+    // First of all, while there is one thread: the stub forks, and each program waits for it.
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == process::STUB_ARGUMENT) {
+        return process::run_stub();
+    }
     let started = Instant::now();
     let early_log = logging::to_stderr_for_now();
     logging::log_panics();

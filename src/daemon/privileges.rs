@@ -1,12 +1,13 @@
 //! Gives up what the daemon does not need, before it has a second thread. What cannot be given up is
 //! logged and does not stop the start.
 
-use caps::{CapSet, Capability, CapsHashSet};
+use caps::{Capability, CapsHashSet};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::geteuid;
 
 use crate::events;
+use crate::process::capabilities::keep_only;
 
 /// What root keeps: making a socket and a state folder that may belong to the service's own user.
 const ROOT_KEEPS: [Capability; 3] =
@@ -39,23 +40,4 @@ pub(super) fn restrict() {
     if let Err(error) = raised {
         tracing::warn!("the limit on open files cannot be raised: {error}");
     }
-}
-
-/// Keeps what is both held and in `keep`.
-fn keep_only(keep: &CapsHashSet) -> Result<(), caps::errors::CapsError> {
-    let permitted = caps::read(None, CapSet::Permitted)?;
-    if permitted.is_empty() {
-        return Ok(());
-    }
-    caps::clear(None, CapSet::Ambient)?;
-    // Only who may change the bounding set can; for all others it has no meaning without privileges.
-    if permitted.contains(&Capability::CAP_SETPCAP) {
-        for capability in caps::read(None, CapSet::Bounding)?.difference(keep) {
-            caps::drop(None, CapSet::Bounding, *capability)?;
-        }
-    }
-    caps::clear(None, CapSet::Inheritable)?;
-    let kept = &permitted & keep;
-    caps::set(None, CapSet::Effective, &kept)?;
-    caps::set(None, CapSet::Permitted, &kept)
 }

@@ -25,6 +25,7 @@ mod lifecycle;
 mod memory;
 mod parity;
 mod process;
+mod process_runner;
 mod sequential_thinking;
 mod sessions;
 mod streams;

@@ -1,0 +1,165 @@
+//! What is needed to start a program: finding it, its folder, its environment, its descriptors.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use op_dbus::error::ErrorKind;
+use op_dbus::process::{Directory, Keep, Spec};
+
+use super::Place;
+
+async fn refusal(place: &Place, spec: Spec) -> (ErrorKind, String) {
+    let error = place.runner.start(spec).await.unwrap_err();
+    (error.kind(), error.message().to_owned())
+}
+
+#[tokio::test]
+async fn a_program_is_found_by_name_by_path_and_beneath_its_folder() {
+    let place = Place::new();
+    let tool = place.work().join("tool");
+    fs::write(&tool, "#!/bin/sh\necho tool\n").unwrap();
+    fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
+    symlink("/bin/true", place.work().join("outside")).unwrap();
+    for (name, found) in
+        [("true", "/usr/bin/true"), ("/bin/true", "/bin/true"), ("./tool", "./tool")]
+    {
+        let running = place.runner.start(place.spec([name])).await.unwrap();
+        assert_eq!(running.program(), Path::new(found));
+        assert!(running.finish(Keep::default()).await.unwrap().is_success(), "{name}");
+    }
+    for name in ["no-such-program", "/no/such", "../work/tool", "./outside", "/etc/passwd", "tool"]
+    {
+        assert_eq!(
+            refusal(&place, place.spec([name])).await.0,
+            ErrorKind::BackendMissing,
+            "{name}"
+        );
+    }
+    let nothing: [&str; 0] = [];
+    assert_eq!(refusal(&place, place.spec(nothing)).await.0, ErrorKind::InvalidArgument);
+    assert_eq!(refusal(&place, place.spec(["true", "a\0b"])).await.0, ErrorKind::InvalidArgument);
+    let (kind, text) = refusal(&place, place.spec(["true", &"x".repeat(1 << 20)])).await;
+    assert_eq!(kind, ErrorKind::LimitExceeded);
+    assert!(text.contains("process.arguments_bytes is 1048576"), "{text}");
+    place.assert_nothing_is_left();
+}
+
+#[tokio::test]
+async fn what_cannot_be_executed_is_an_error_of_the_start() {
+    let place = Place::new();
+    for (name, content, kind) in [
+        ("empty", "", ErrorKind::InvalidArgument),
+        ("lost", "#!/no/such/interpreter\n", ErrorKind::AccessDenied),
+    ] {
+        let path = place.work().join(name);
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let (found, text) = refusal(&place, place.spec([path])).await;
+        // Confined, a file that is not there is not even looked for.
+        let is_expected = found == kind || (name == "lost" && found == ErrorKind::BackendMissing);
+        assert!(is_expected, "{name}: {found:?}: {text}");
+    }
+    place.wait_until_nothing_is_left();
+}
+
+#[tokio::test]
+async fn a_folder_beneath_a_root_cannot_lead_out_of_it() {
+    let place = Place::new();
+    fs::create_dir(place.work().join("inner")).unwrap();
+    symlink("/tmp", place.work().join("link")).unwrap();
+    let spec = |path: &str| {
+        let root = File::open(place.work()).unwrap();
+        Spec::new(["pwd", "-P"], Directory::Beneath(root.into(), path.into()))
+    };
+    let at =
+        |path: &str| format!("{}\n", place.work().canonicalize().unwrap().join(path).display());
+    assert_eq!(place.run(spec("inner")).await.stdout.text(), at("inner"));
+    assert_eq!(place.run(spec("")).await.stdout.text().trim_end(), at("").trim_end_matches("/\n"));
+    for path in ["..", "link", "inner/../..", "/tmp"] {
+        assert_eq!(refusal(&place, spec(path)).await.0, ErrorKind::PathOutsideRoot, "{path}");
+    }
+    assert_eq!(refusal(&place, spec("nowhere")).await.0, ErrorKind::NotFound);
+    let relative = Spec::new(["true"], "tmp");
+    assert_eq!(refusal(&place, relative).await.0, ErrorKind::InvalidArgument);
+}
+
+#[tokio::test]
+async fn the_environment_is_built_up_from_nothing() {
+    let place = Place::new();
+    // Cargo gave this one to the test itself.
+    assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some() || std::env::vars_os().count() > 10);
+    let finished = place.run(place.spec(["env"])).await;
+    let text = finished.stdout.text();
+    let names: BTreeSet<_> = text.lines().filter_map(|line| line.split('=').next()).collect();
+    let ours = BTreeSet::from(["HOME", "NO_COLOR", "OPDBUS_TEST_PLACE", "PATH", "TERM", "TMPDIR"]);
+    let passed_on: BTreeSet<_> = op_dbus::process::environment::PASSED_ON.iter().copied().collect();
+    assert!(names.is_superset(&ours), "{text}");
+    assert!(names.difference(&ours).all(|name| passed_on.contains(name)), "{text}");
+}
+
+#[tokio::test]
+async fn secrets_and_what_loads_code_are_refused() {
+    let place = Place::new();
+    for name in [
+        "GITHUB_TOKEN",
+        "client_secret",
+        "DB_PASSWORD",
+        "OPENAI_API_KEY",
+        "AWS_PROFILE",
+        "LD_PRELOAD",
+        "DBUS_SESSION_BUS_ADDRESS",
+        "BASH_ENV",
+        "NOTIFY_SOCKET",
+        "SSH_AUTH_SOCK",
+        "",
+        "A=B",
+        "OPDBUS_TEST_PLACE",
+    ] {
+        let mut spec = place.spec(["true"]);
+        spec.environment.push((name.into(), OsString::from("hidden value")));
+        let (kind, text) = refusal(&place, spec).await;
+        assert_eq!(kind, ErrorKind::InvalidArgument, "{name}");
+        assert!(text.starts_with("environment") && !text.contains("hidden"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_program_gets_three_descriptors() {
+    let place = Place::new();
+    // One that would be inherited: it does not close by itself on execution.
+    let leak = rustix::io::dup(File::open("/etc/passwd").unwrap()).unwrap();
+    let finished = place.run(place.spec(["ls", "/proc/self/fd"])).await;
+    drop(leak);
+    // The fourth is the folder that ls reads.
+    assert_eq!(finished.stdout.text(), "0\n1\n2\n3\n");
+}
+
+/// A fork copies the page tables: with this heap it takes some ten milliseconds more.
+#[tokio::test]
+async fn starting_does_not_depend_on_the_memory_of_the_parent() {
+    const HEAP: usize = 1 << 30;
+    let place = Place::new();
+    let before = least_time(&place).await;
+    let heap = vec![1_u8; HEAP];
+    let with_heap = least_time(&place).await;
+    assert_eq!(
+        heap.iter().step_by(4096).map(|byte| usize::from(*byte)).sum::<usize>(),
+        HEAP / 4096
+    );
+    eprintln!("start to end of true: {before:?}, with a heap of 1 GiB {with_heap:?}");
+    assert!(with_heap < before * 2 + Duration::from_millis(4), "{before:?}, {with_heap:?}");
+}
+
+async fn least_time(place: &Place) -> Duration {
+    let mut least = Duration::MAX;
+    for _ in 0..20 {
+        let started = Instant::now();
+        place.run(place.spec(["/bin/true"])).await;
+        least = least.min(started.elapsed());
+    }
+    least
+}
