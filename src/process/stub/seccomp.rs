@@ -1,5 +1,5 @@
 //! Refuses system calls, with seccomp. A refused call fails with EPERM, so that a program can say what
-//! it could not do.
+//! it could not do; only a program for another architecture (32 bits) is killed by its first call.
 
 use std::collections::BTreeMap;
 

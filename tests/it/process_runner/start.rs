@@ -90,8 +90,6 @@ async fn a_folder_beneath_a_root_cannot_lead_out_of_it() {
 #[tokio::test]
 async fn the_environment_is_built_up_from_nothing() {
     let place = Place::new();
-    // Cargo gave this one to the test itself.
-    assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some() || std::env::vars_os().count() > 10);
     let finished = place.run(place.spec(["env"])).await;
     let text = finished.stdout.text();
     let names: BTreeSet<_> = text.lines().filter_map(|line| line.split('=').next()).collect();
