@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use op_dbus::error::ErrorKind;
-use op_dbus::process::{Directory, Keep, Spec};
+use op_dbus::process::{Directory, Exit, Keep, Spec};
 
 use super::Place;
 
@@ -160,4 +160,23 @@ async fn least_time(place: &Place) -> Duration {
         least = least.min(started.elapsed());
     }
     least
+}
+
+#[tokio::test]
+async fn many_programs_run_at_once_and_keep_apart() {
+    let place = std::sync::Arc::new(Place::new());
+    let mut all = tokio::task::JoinSet::new();
+    for number in 0..32 {
+        let place = std::sync::Arc::clone(&place);
+        all.spawn(async move {
+            let script = "echo $1 > $TMPDIR/number; sleep 0.1; cat $TMPDIR/number; exit $1";
+            let finished = place.run(place.script(script, &[&number.to_string()])).await;
+            assert_eq!(finished.stdout.text(), format!("{number}\n"));
+            assert_eq!(finished.ended.exit, Exit::Code(number));
+        });
+    }
+    while let Some(outcome) = all.join_next().await {
+        outcome.unwrap();
+    }
+    place.assert_nothing_is_left();
 }
