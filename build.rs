@@ -34,10 +34,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let agent = pool
         .get_extension_by_name("opdbus.v1.agent")
         .ok_or("proto/opdbus/v1/options.proto does not define opdbus.v1.agent")?;
+    let operation = pool
+        .get_extension_by_name("opdbus.v1.operation")
+        .ok_or("proto/opdbus/v1/options.proto does not define opdbus.v1.operation")?;
     Config::new()
         .bytes(["."])
         .btree_map(["."])
-        .service_generator(Box::new(AgentGenerator { pool, agent }))
+        .service_generator(Box::new(AgentGenerator { pool, agent, operation }))
         .include_file("contract.rs")
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
@@ -93,26 +96,64 @@ fn collect_protos(
 struct AgentGenerator {
     pool: DescriptorPool,
     agent: ExtensionDescriptor,
+    operation: ExtensionDescriptor,
+}
+
+/// The operations of a service that are implemented together: those that run in workers and those that
+/// run in the daemon are apart.
+struct Part<'a> {
+    service: &'a Service,
+    full_name: String,
+    /// The trait's name.
+    name: String,
+    /// With their positions in the service.
+    methods: Vec<(usize, &'a Method)>,
 }
 
 impl ServiceGenerator for AgentGenerator {
     fn generate(&mut self, service: Service, code: &mut String) {
         let full_name = format!("{}.{}", service.package, service.proto_name);
-        let is_agent = self
-            .pool
-            .get_service_by_name(&full_name)
-            .is_some_and(|descriptor| descriptor.options().has_extension(&self.agent));
-        if is_agent {
-            write_trait(&service, code);
-            write_adapter(&service, &full_name, code);
+        let Some(descriptor) = self.pool.get_service_by_name(&full_name) else { return };
+        if !descriptor.options().has_extension(&self.agent) {
+            return;
+        }
+        let in_daemon: Vec<bool> =
+            descriptor.methods().map(|method| self.is_in_daemon(&method.options())).collect();
+        let methods = |here| {
+            let methods = service.methods.iter().enumerate();
+            methods.filter(|(index, _)| in_daemon[*index] == here).collect::<Vec<_>>()
+        };
+        let part = |name: String, methods| Part {
+            service: &service,
+            full_name: full_name.clone(),
+            name,
+            methods,
+        };
+        let mut parts = vec![part(service.name.clone(), methods(false))];
+        if in_daemon.contains(&true) {
+            parts.push(part(format!("{}InDaemon", service.name), methods(true)));
+        }
+        for part in parts {
+            write_trait(&part, code);
+            write_adapter(&part, code);
         }
     }
 }
 
-fn write_trait(service: &Service, code: &mut String) {
-    service.comments.append_with_indent(0, code);
-    line(code, 0, &format!("pub trait {}: Send + Sync + 'static {{", service.name));
-    for method in &service.methods {
+impl AgentGenerator {
+    fn is_in_daemon(&self, options: &DynamicMessage) -> bool {
+        let operation = options.get_extension(&self.operation);
+        let in_daemon = operation
+            .as_message()
+            .and_then(|operation| operation.get_field_by_name("in_daemon")?.as_bool());
+        in_daemon.unwrap_or_default()
+    }
+}
+
+fn write_trait(part: &Part<'_>, code: &mut String) {
+    part.service.comments.append_with_indent(0, code);
+    line(code, 0, &format!("pub trait {}: Send + Sync + 'static {{", part.name));
+    for (_, method) in &part.methods {
         method.comments.append_with_indent(1, code);
         let request = if method.client_streaming {
             format!("requests: crate::contract::Requests<{}>", method.input_type)
@@ -147,11 +188,13 @@ fn write_trait(service: &Service, code: &mut String) {
     );
     line(code, 2, "let _ = session; ::core::future::ready(Ok(()))");
     line(code, 1, "}");
+    line(code, 1, "/// How much goes on between calls; by default there is nothing.");
+    line(code, 1, "fn going_on(&self) -> usize { 0 }");
     line(code, 0, "}");
 }
 
-fn write_adapter(service: &Service, full_name: &str, code: &mut String) {
-    let name = &service.name;
+fn write_adapter(part: &Part<'_>, code: &mut String) {
+    let Part { name, full_name, methods, .. } = part;
     line(code, 0, &format!("/// Serves a [`{name}`] over encoded messages."));
     line(code, 0, &format!("pub struct {name}Agent<T>(pub ::std::sync::Arc<T>);"));
     line(code, 0, &format!("impl<T: {name}> crate::contract::Agent for {name}Agent<T> {{"));
@@ -164,7 +207,7 @@ fn write_adapter(service: &Service, full_name: &str, code: &mut String) {
     );
     line(code, 2, "-> crate::contract::Running<'a, ::bytes::Bytes> {");
     line(code, 2, "match operation {");
-    for (index, method) in service.methods.iter().enumerate() {
+    for (index, method) in methods {
         if !method.client_streaming && !method.server_streaming {
             line(
                 code,
@@ -184,7 +227,7 @@ fn write_adapter(service: &Service, full_name: &str, code: &mut String) {
     line(code, 2, "requests: crate::contract::RawRequests, replies: crate::contract::RawReplies)");
     line(code, 2, "-> crate::contract::Running<'a, ()> {");
     line(code, 2, "match operation {");
-    for (index, method) in service.methods.iter().enumerate() {
+    for (index, method) in methods {
         if method.client_streaming || method.server_streaming {
             line(
                 code,
@@ -208,6 +251,7 @@ fn write_adapter(service: &Service, full_name: &str, code: &mut String) {
     line(code, 2, "-> crate::contract::Running<'a, ()> {");
     line(code, 2, "::std::boxed::Box::pin(self.0.session_ended(session))");
     line(code, 1, "}");
+    line(code, 1, "fn going_on(&self) -> usize { self.0.going_on() }");
     line(code, 0, "}");
 }
 

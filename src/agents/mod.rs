@@ -1,13 +1,19 @@
 //! The agents of this build: one folder each and one line each in [`ALL`]. What they may use is
 //! handed to them; they know neither each other nor who calls them by which way.
 
+pub mod commands;
 pub mod context_manager;
 pub mod memory;
 pub mod sequential_thinking;
 
 use std::sync::Arc;
 
-use crate::contract::Agent;
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::call::Context;
+use crate::contract::{Agent, Running};
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::status::Status;
@@ -54,6 +60,23 @@ pub struct ForWorkers {
     pub service: &'static str,
     /// Builds it, in a worker.
     pub build: fn(&InWorker) -> Result<Arc<dyn Agent>, Error>,
+    /// Builds the part of it that runs in the daemon, if it has one: the operations that say so.
+    pub in_daemon: Option<BuildInDaemon>,
+}
+
+/// Builds the part of an agent that runs in the daemon, which may call the part in workers.
+pub type BuildInDaemon = fn(&Setup, Arc<dyn AtCaller>) -> Result<Arc<dyn Agent>, Error>;
+
+/// The part of an agent that runs in its callers' workers, as its part in the daemon sees it.
+pub trait AtCaller: Send + Sync {
+    /// Runs the operation `name` with one request and one response in the worker of the context's
+    /// caller.
+    fn call<'a>(
+        &'a self,
+        name: &'a str,
+        context: &'a Context,
+        request: Bytes,
+    ) -> Running<'a, Bytes>;
 }
 
 /// What an agent in a worker is built from.
@@ -61,6 +84,15 @@ pub struct ForWorkers {
 pub struct InWorker {
     /// The sandbox profile of the operations that the worker serves; empty for those that name none.
     pub profile: String,
+    /// The settings as they are, which the daemon may change while the worker runs.
+    pub settings: Arc<ArcSwap<WorkerSettings>>,
+}
+
+/// What the configuration says about agents in workers. The daemon tells it to each worker.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerSettings {
+    /// The commands agent's.
+    pub commands: commands::Config,
 }
 
 /// When an agent is built. A call never finds it missing: it is built for the call if it was not before.
@@ -105,5 +137,6 @@ pub const FOR_WORKERS: &[ForWorkers] = &[
     ForWorkers {
         service: "opdbus.agent.worker_probe.v1.WorkerProbeService",
         build: |worker| Ok(crate::testing::worker_probe(&worker.profile)),
+        in_daemon: None,
     },
 ];

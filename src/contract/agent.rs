@@ -46,6 +46,11 @@ pub trait Agent: Send + Sync {
 
     /// Drops what is kept for a session that has ended.
     fn session_ended<'a>(&'a self, session: &'a SessionScope) -> Running<'a, ()>;
+
+    /// How much goes on between calls, as programs that run. While it is not 0, the agent is not idle.
+    fn going_on(&self) -> usize {
+        0
+    }
 }
 
 /// Decodes a request.

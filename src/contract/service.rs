@@ -98,6 +98,8 @@ pub struct Operation {
     pub waits: bool,
     /// True if a slow reader misses messages rather than holding up the work.
     pub lossy: bool,
+    /// True if it runs in the daemon although its agent runs in workers.
+    pub in_daemon: bool,
     /// True if calling it as a stream or on request makes a task that is kept: it belongs to an agent
     /// and is no mere view.
     pub is_agents: bool,
@@ -287,6 +289,7 @@ impl Reader {
             server_streaming: method.is_server_streaming(),
             waits: options.waits || agent.gateway,
             lossy: options.lossy,
+            in_daemon: options.in_daemon,
             key: key.transpose()?,
             is_agents: !agent.manager && !agent.gateway,
         })

@@ -10,7 +10,7 @@ use crate::contract::Contract;
 use crate::error::Error;
 use crate::executor::{self, Calls, Executor};
 use crate::host::worker::{InWorkers, Workers};
-use crate::host::{Activated, Life, Local, Plan};
+use crate::host::{Activated, Host, Life, Local, Parted, Plan};
 use crate::proto::opdbus::v1::{
     AgentsServiceAgent, CallsServiceAgent, SessionsServiceAgent, TasksServiceAgent,
 };
@@ -72,9 +72,16 @@ pub fn executor(
         registry.register(&contract, agent.service, Arc::new(Activated::new(life)))?;
     }
     for agent in agents::FOR_WORKERS {
-        let id = contract.service(agent.service)?.id.as_str().into();
-        let host = InWorkers::new(id, Arc::clone(workers));
-        registry.register(&contract, agent.service, Arc::new(host))?;
+        let in_workers =
+            Arc::new(InWorkers::new(contract.service(agent.service)?, Arc::clone(workers)));
+        let host: Arc<dyn Host> = match agent.in_daemon {
+            None => in_workers,
+            Some(build) => {
+                let here = build(setup, Arc::clone(&in_workers) as _)?;
+                Arc::new(Parted::new(here, in_workers))
+            }
+        };
+        registry.register(&contract, agent.service, host)?;
     }
     let own = Agents::new(&registry, Arc::clone(&setup.metrics), Arc::clone(&setup.status));
     let host = Arc::new(Local::new(Arc::new(AgentsServiceAgent(Arc::new(own)))));

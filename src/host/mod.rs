@@ -6,6 +6,7 @@ mod entry;
 mod gate;
 mod keeper;
 mod life;
+mod parted;
 mod roster;
 mod state;
 pub mod worker;
@@ -20,6 +21,7 @@ use crate::contract::{Agent, Operation, RawReplies, RawRequests, Running};
 pub use activated::Activated;
 pub use entry::Started;
 pub use life::{Build, Life, Plan};
+pub use parted::Parted;
 pub use roster::{Changes, Roster, SessionHold};
 pub use state::{Condition, StartFailure, State};
 

@@ -7,6 +7,7 @@ mod outbox;
 mod serve;
 
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
 use listenfd::ListenFd;
 use nix::libc::{AF_UNIX, SOCK_STREAM};
@@ -31,7 +32,7 @@ pub fn run(profile: String) -> Result<(), Error> {
     let served = runtime.block_on(async {
         let socket = tokio::net::UnixStream::from_std(socket)
             .map_err(|error| Error::internal(format!("the socket cannot be used: {error}")))?;
-        let agents = Agents::build(&InWorker { profile })?;
+        let agents = Agents::build(&InWorker { profile, settings: Arc::default() })?;
         agents.serve(socket).await.map_err(|error| {
             Error::new(ErrorKind::Unavailable, format!("the connection broke: {error}"))
         })

@@ -15,8 +15,9 @@ use bytes::Bytes;
 use http::Request;
 
 use super::Host;
+use crate::agents::AtCaller;
 use crate::call::{Context, SessionScope};
-use crate::contract::{Operation, RawReplies, RawRequests, Running, encode};
+use crate::contract::{Operation, RawReplies, RawRequests, Running, Service, encode};
 use crate::error::{Error, ErrorKind};
 use crate::proto::opdbus::worker::v1::EndSessionRequest;
 use crate::wire;
@@ -63,14 +64,15 @@ impl Default for Config {
 /// Runs the calls of one agent in workers.
 pub struct InWorkers {
     agent: Arc<str>,
+    operations: Vec<Arc<Operation>>,
     workers: Arc<Workers>,
 }
 
 impl InWorkers {
-    /// Hosts `agent` in `workers`.
+    /// Hosts the agent that serves `service` in `workers`.
     #[must_use]
-    pub fn new(agent: Arc<str>, workers: Arc<Workers>) -> Self {
-        Self { agent, workers }
+    pub fn new(service: &Service, workers: Arc<Workers>) -> Self {
+        Self { agent: service.id.as_str().into(), operations: service.operations.clone(), workers }
     }
 
     /// The worker that serves an operation for its caller.
@@ -105,6 +107,23 @@ impl InWorkers {
         }
         let text = format!("workers for agent {} end as soon as they start", self.agent);
         Err(Error::new(ErrorKind::BackendUnavailable, text))
+    }
+}
+
+impl AtCaller for InWorkers {
+    fn call<'a>(
+        &'a self,
+        name: &'a str,
+        context: &'a Context,
+        request: Bytes,
+    ) -> Running<'a, Bytes> {
+        Box::pin(async move {
+            let found = self.operations.iter().find(|operation| operation.name == name);
+            let operation = found.ok_or_else(|| {
+                Error::internal(format!("agent {} has no operation {name}", self.agent))
+            })?;
+            Host::call(self, operation, context, request).await
+        })
     }
 }
 
