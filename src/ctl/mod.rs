@@ -22,6 +22,7 @@ mod output;
 mod ping;
 mod problem;
 mod rows;
+mod run;
 mod sessions;
 mod status;
 mod stream;
@@ -49,6 +50,8 @@ enum Outcome {
     Unfinished,
     /// What was checked is wrong, or some calls of several failed; it has been said on the output.
     Refused,
+    /// With this code, a program's.
+    Exit(u8),
 }
 
 /// A command that another program of op-dbus describes itself with, and the section of the manual
@@ -88,7 +91,13 @@ pub fn main(others: &[OtherPage]) -> ExitCode {
         Ok(Outcome::Degraded) => ExitCode::from(problem::DEGRADED),
         Ok(Outcome::Unfinished) => ExitCode::from(problem::UNFINISHED),
         Ok(Outcome::Refused) => ExitCode::from(problem::FAILED),
-        Err(problem) => problem.report(&mut output),
+        Ok(Outcome::Exit(code)) => ExitCode::from(code),
+        Err(problem) => match (problem.report(&mut output), &args.command) {
+            (code, Command::Run(_)) if code != ExitCode::SUCCESS => {
+                ExitCode::from(problem::NOT_RUN)
+            }
+            (code, _) => code,
+        },
     }
 }
 
@@ -105,6 +114,7 @@ fn run(args: &Args, others: &[OtherPage], output: &mut Output) -> Result<Outcome
                 describe::run(&client().await?, wanted, &places, &options, output).await
             }
             Command::Call(call) => call::run(&client().await?, call, global, output).await,
+            Command::Run(program) => run::run(&client().await?, program, global, output).await,
             Command::Batch(batch) => batch::run(&client().await?, batch, options, output).await,
             Command::Tasks(tasks) => tasks::run(&client().await?, tasks, global, output).await,
             Command::Sessions(sessions) => {

@@ -20,6 +20,8 @@ pub(super) const DEGRADED: u8 = 3;
 pub(super) const UNFINISHED: u8 = 3;
 /// The service cannot be reached.
 pub(super) const UNREACHABLE: u8 = 4;
+/// `run`: what is wrong is not the program's fault. The code is the one of `env(1)` and its like.
+pub(super) const NOT_RUN: u8 = 125;
 
 /// Why the command cannot do what was asked.
 #[derive(Debug)]

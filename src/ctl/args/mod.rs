@@ -1,5 +1,6 @@
 //! The command line: what may be written on it, and its help. Nothing is carried out here.
 
+mod run;
 mod work;
 
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use super::arguments::parse_timeout;
 use super::complete;
 use crate::client::{Bus, CallOptions, GrpcAddress};
 
+pub(super) use run::Run;
 pub(super) use work::{
     ListSessions, ListTasks, Rows, Sessions, SessionsCommand, Tasks, TasksCommand,
 };
@@ -29,6 +31,7 @@ Exit codes:
   3  `status`: the service runs, but a transport or the configuration has a problem;
      `tasks wait` and `tasks watch`: the task has not ended yet
   4  the service cannot be reached
+`run` ends as its program does; see `op-dbusctl run --help`.
 
 Errors go to standard error as `error: …` and `hint: …`; with --json to standard output as
 {\"error\": {\"kind\", \"message\", \"facts\"}}.
@@ -164,6 +167,8 @@ pub(super) enum Command {
     },
     /// Call an operation
     Call(Call),
+    /// Run a program with the rights of the caller, confined and limited by the service
+    Run(Run),
     /// Make several calls in one round trip
     Batch(Batch),
     /// List, watch, await and cancel tasks: the calls that may outlive their client
