@@ -132,6 +132,16 @@ sections! {
         request_id_max: i64 = 4096,
         policy: String = "allow-local".to_owned(),
     }
+    limits {
+        read_per_second: i64 = 100_000,
+        write_per_second: i64 = 50_000,
+        execute_per_second: i64 = 1000,
+        deploy_per_second: i64 = 50,
+        admin_per_second: i64 = 50,
+        max_in_flight: i64 = 192,
+        queue: i64 = 512,
+        request_bytes: i64 = 67_108_864,
+    }
     batch {
         max_items: i64 = 1000,
         max_parallel: i64 = 16,

@@ -6,18 +6,20 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::Config;
+use super::{Config, share};
 use crate::error::{Error, ErrorKind};
 use crate::metrics::{Metrics, Rejection};
 
 /// What a refused client is told to wait before it tries again.
-const RETRY_AFTER: Duration = Duration::from_millis(100);
+pub(super) const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// A bound on calls that run, and on calls that wait to.
 pub(super) struct Gate {
     places: Semaphore,
     waiting: AtomicUsize,
     queue: usize,
+    /// The queue's key in the configuration.
+    key: &'static str,
     /// The queue's name for errors.
     whose: String,
     rejection: Rejection,
@@ -31,6 +33,7 @@ pub(super) struct Gates {
 
 /// The places of one running call; dropping them frees them.
 pub(super) struct Places<'a> {
+    _caller: SemaphorePermit<'a>,
     _agent: SemaphorePermit<'a>,
     _service: SemaphorePermit<'a>,
 }
@@ -42,6 +45,7 @@ impl Gate {
             places: Semaphore::new(config.max_in_flight),
             waiting: AtomicUsize::new(0),
             queue: config.queue,
+            key: "executor.queue",
             whose: "the service".to_owned(),
             rejection: Rejection::QueueFull,
         }
@@ -53,8 +57,21 @@ impl Gate {
             places: Semaphore::new(config.max_in_flight_per_agent),
             waiting: AtomicUsize::new(0),
             queue: config.queue,
+            key: "executor.queue",
             whose: format!("agent {id}"),
             rejection: Rejection::AgentQueueFull,
+        }
+    }
+
+    /// The gate of one caller.
+    pub(super) fn caller(config: &share::Config, whose: &str) -> Self {
+        Self {
+            places: Semaphore::new(config.max_in_flight),
+            waiting: AtomicUsize::new(0),
+            queue: config.queue,
+            key: "limits.queue",
+            whose: whose.to_owned(),
+            rejection: Rejection::CallerQueueFull,
         }
     }
 
@@ -65,7 +82,7 @@ impl Gate {
         let Some(_waiting) = Waiting::enter(self, metrics) else {
             metrics.rejected(self.rejection);
             return Err(Error::limit(
-                "executor.queue",
+                self.key,
                 self.queue,
                 format_args!("too many calls wait for {}", self.whose),
             )
@@ -78,15 +95,21 @@ impl Gate {
     }
 }
 
-/// Waits for a place in the agent and then in the service.
+/// Waits for a place among the caller's, then in the agent and then in the service, so that calls which
+/// wait for one hold none that others could use.
 ///
 /// # Errors
 /// `LimitExceeded` if too many wait already.
 ///
 /// # Cancel safety
 /// Dropping it gives up the place in the queue.
-pub(super) async fn enter<'a>(gates: &'a Gates, metrics: &Metrics) -> Result<Places<'a>, Error> {
+pub(super) async fn enter<'a>(
+    caller: &'a Gate,
+    gates: &'a Gates,
+    metrics: &Metrics,
+) -> Result<Places<'a>, Error> {
     Ok(Places {
+        _caller: caller.enter(metrics).await?,
         _agent: gates.agent.enter(metrics).await?,
         _service: gates.service.enter(metrics).await?,
     })

@@ -9,6 +9,7 @@ mod observe;
 mod repeats;
 mod routes;
 mod run;
+mod share;
 mod start;
 mod started;
 
@@ -31,11 +32,13 @@ use crate::task::{self, Tasks};
 pub use access::Policy;
 pub use calls::{Calls, Config as BatchConfig};
 pub use routes::{Route, Routes, Served};
+pub use share::Config as ShareConfig;
 
 pub use start::Input;
 
 use observe::Observation;
 use repeats::Repeats;
+use share::Shares;
 use started::Started;
 
 /// The executor's settings.
@@ -63,6 +66,8 @@ pub struct Config {
     pub sessions: session::Config,
     /// The batches.
     pub batch: BatchConfig,
+    /// What one caller may have of the service.
+    pub share: ShareConfig,
 }
 
 impl Default for Config {
@@ -79,6 +84,7 @@ impl Default for Config {
             tasks: task::Config::default(),
             sessions: session::Config::default(),
             batch: BatchConfig::default(),
+            share: ShareConfig::default(),
         }
     }
 }
@@ -89,6 +95,7 @@ pub struct Executor {
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
     routes: ArcSwap<Routes>,
+    shares: ArcSwap<Shares>,
     rerouted: watch::Sender<()>,
     repeats: Repeats,
     started: Started,
@@ -118,6 +125,7 @@ impl Executor {
             started: Started::default(),
             tasks,
             sessions,
+            shares: ArcSwap::from_pointee(Shares::new(config.share.clone())),
             config: ArcSwap::from_pointee(config),
             registry,
             metrics,

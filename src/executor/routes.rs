@@ -8,6 +8,7 @@ use arc_swap::Guard;
 use tokio::sync::watch;
 
 use super::admit::{Gate, Gates};
+use super::share::Shares;
 use super::{Config, Executor};
 use crate::contract::{Operation, Service};
 use crate::error::{Error, ErrorKind};
@@ -23,6 +24,9 @@ impl Executor {
     pub fn reconfigure(&self, config: Config) {
         self.routes.store(Arc::new(Routes::new(&self.registry.snapshot(), &config, &self.metrics)));
         self.rerouted.send_replace(());
+        if self.config.load().share != config.share {
+            self.shares.store(Arc::new(Shares::new(config.share.clone())));
+        }
         self.tasks.reconfigure(config.tasks.clone());
         self.sessions.reconfigure(config.sessions.clone());
         self.config.store(Arc::new(config));

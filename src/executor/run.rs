@@ -14,12 +14,20 @@ use futures_util::{FutureExt as _, poll};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
+use super::share::{Held, Share};
 use super::{Config, Executor, Route, admit, repeats};
 use crate::call::{Caller, Context, OnDisconnect};
 use crate::contract::Running;
 use crate::error::{Error, ErrorKind};
 use crate::metrics::{Rejection, Stage};
 use crate::session::InSession;
+
+/// What a call has been let in with, and holds for as long as it runs.
+pub(super) struct Entry {
+    share: Arc<Share>,
+    _held: Held,
+    _session: Option<InSession>,
+}
 
 impl Executor {
     pub(super) async fn run(
@@ -35,18 +43,14 @@ impl Executor {
             return Err(ends_with_client("calls.StartCall gives a task that does not"));
         }
         let config = self.config.load_full();
-        let in_session = self.let_in(&config, route, &context)?;
+        let entry = self.let_in(&config, route, &context, request.len())?;
         context.deadline = deadline(route, &context, config.default_timeout, config.max_timeout);
         match context.request_id.take() {
             None => {
                 let work = self.unary(route, &context, request);
-                let outcome = self.run_in_time(route, &context, work).await;
-                drop(in_session);
-                outcome
+                self.run_in_time(route, &context, &entry, work).await
             }
-            Some(id) => {
-                Box::pin(self.run_once(id, &config, route, context, request, in_session)).await
-            }
+            Some(id) => Box::pin(self.run_once(id, &config, route, context, request, entry)).await,
         }
     }
 
@@ -57,7 +61,8 @@ impl Executor {
         config: &Config,
         route: &Route,
         context: &Context,
-    ) -> Result<Option<InSession>, Error> {
+        request_bytes: usize,
+    ) -> Result<Entry, Error> {
         if self.draining.load(Ordering::Acquire) {
             self.reject(Rejection::Draining);
             return Err(Error::new(ErrorKind::Unavailable, "the service is stopping"));
@@ -65,7 +70,13 @@ impl Executor {
         let start = Instant::now();
         self.metrics.stage(Stage::Lookup, start - context.received);
         self.authorize(config, route, &context.caller)?;
-        let in_session = match &context.session {
+        let share = self.shares.load().of(&context.caller);
+        // The calls that it makes are counted themselves.
+        if !route.makes_calls() {
+            share.take(route.operation.risk, &self.metrics)?;
+        }
+        let held = share.hold(request_bytes, &self.metrics)?;
+        let session = match &context.session {
             None => None,
             Some(id) => Some(
                 self.sessions
@@ -74,7 +85,7 @@ impl Executor {
             ),
         };
         self.metrics.stage(Stage::Authorize, start.elapsed());
-        Ok(in_session)
+        Ok(Entry { share, _held: held, _session: session })
     }
 
     /// The work of a call with one request and one response.
@@ -114,7 +125,7 @@ impl Executor {
         route: &Arc<Route>,
         context: Context,
         request: Bytes,
-        in_session: Option<InSession>,
+        entry: Entry,
     ) -> Result<Bytes, Error> {
         let deadline = context.deadline;
         let key = repeats::Key::new(id, &context.caller, route);
@@ -125,9 +136,7 @@ impl Executor {
         work.deadline = Some(work.received + config.max_timeout);
         let work = async move {
             let running = executor.unary(&called, &work, payload);
-            let outcome = executor.run_in_time(&called, &work, running).await;
-            drop(in_session);
-            outcome
+            executor.run_in_time(&called, &work, &entry, running).await
         };
         let result = self.repeats.run(key, config, route, request, work);
         match deadline {
@@ -146,11 +155,12 @@ impl Executor {
         &self,
         route: &Route,
         context: &Context,
+        entry: &Entry,
         work: Running<'_, T>,
     ) -> Result<T, Error> {
         let start = Instant::now();
         let deadline = context.deadline;
-        let Ok(admitted) = before(deadline, self.admit(route)).await else {
+        let Ok(admitted) = before(deadline, self.admit(route, entry)).await else {
             self.reject(Rejection::Deadline);
             return Err(Error::new(
                 ErrorKind::DeadlineExceeded,
@@ -177,13 +187,15 @@ impl Executor {
         }
     }
 
-    /// Waits for a place in the agent and then in the service, so that calls that wait for a busy
-    /// agent hold no place that others could use.
-    async fn admit<'a>(&'a self, route: &'a Route) -> Result<Option<admit::Places<'a>>, Error> {
+    async fn admit<'a>(
+        &'a self,
+        route: &'a Route,
+        entry: &'a Entry,
+    ) -> Result<Option<admit::Places<'a>>, Error> {
         if route.operation.waits {
             return Ok(None);
         }
-        admit::enter(&route.gates, &self.metrics).await.map(Some)
+        admit::enter(&entry.share.gate, &route.gates, &self.metrics).await.map(Some)
     }
 }
 

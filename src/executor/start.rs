@@ -6,12 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::observe::Observation;
-use super::run::{deadline, ends_with_client};
+use super::run::{Entry, deadline, ends_with_client};
 use super::{Config, Executor, Route, repeats};
 use crate::call::{Context, OnDisconnect};
 use crate::contract::{RawReplies, RawRequests};
 use crate::error::Error;
-use crate::session::InSession;
 use crate::task::{End, Reading, Subscription, Task};
 
 /// What a call is given.
@@ -81,10 +80,15 @@ impl Executor {
     ) -> Result<(Arc<Task>, Option<Work>), Error> {
         let observation = Observation::start(self, route, &context);
         let config = self.config.load_full();
-        let opened = self.let_in(&config, route, &context).and_then(|in_session| {
-            Ok((in_session, self.open_once(&config, route, &mut context, &input)?))
-        });
-        let (in_session, (task, is_first)) = match opened {
+        let request_bytes = match &input {
+            Input::One(request) => request.len(),
+            // The transport bounds what is under way of a stream.
+            Input::Many(_) => 0,
+        };
+        let opened = self
+            .let_in(&config, route, &context, request_bytes)
+            .and_then(|entry| Ok((entry, self.open_once(&config, route, &mut context, &input)?)));
+        let (entry, (task, is_first)) = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 observation.end(Some(&error));
@@ -103,7 +107,7 @@ impl Executor {
             context,
             input,
             observation,
-            in_session,
+            entry,
         };
         Ok((task, Some(work)))
     }
@@ -151,13 +155,13 @@ struct Work {
     context: Context,
     input: Input,
     observation: Observation,
-    in_session: Option<InSession>,
+    entry: Entry,
 }
 
 impl Work {
     async fn run(self) {
-        let Self { executor, route, task, context, input, observation, in_session } = self;
-        let work = work(&executor, &route, &task, &context, input);
+        let Self { executor, route, task, context, input, observation, entry } = self;
+        let work = work(&executor, &route, &task, &context, &entry, input);
         let end = tokio::select! {
             biased;
             cause = task.cancelled() => End::Cancelled(cause),
@@ -167,7 +171,7 @@ impl Work {
             End::Completed => None,
             End::Failed(error) | End::Cancelled(error) => Some(error),
         });
-        drop(in_session);
+        drop(entry);
         executor.tasks.end(&task, end);
     }
 }
@@ -177,6 +181,7 @@ async fn work(
     route: &Route,
     task: &Arc<Task>,
     context: &Context,
+    entry: &Entry,
     input: Input,
 ) -> Result<(), Error> {
     let running = Box::pin(async move {
@@ -193,5 +198,5 @@ async fn work(
         };
         route.host.stream(operation, context, requests, replies).await
     });
-    executor.run_in_time(route, context, running).await
+    executor.run_in_time(route, context, entry, running).await
 }

@@ -50,6 +50,12 @@ pub enum Rejection {
     QueueFull,
     /// The queue of the agent was full.
     AgentQueueFull,
+    /// The queue of the caller was full.
+    CallerQueueFull,
+    /// The caller's requests that run or wait had too many bytes.
+    CallerBytes,
+    /// The caller made too many calls in a short time.
+    Rate,
     /// The time was over before the call had a place.
     Deadline,
     /// The service is stopping.
@@ -57,7 +63,7 @@ pub enum Rejection {
 }
 
 /// Every reason, in the order of the enum.
-pub const REJECTIONS: [Rejection; 11] = [
+pub const REJECTIONS: [Rejection; 14] = [
     Rejection::UnknownAgent,
     Rejection::UnknownOperation,
     Rejection::InvalidRequest,
@@ -67,6 +73,9 @@ pub const REJECTIONS: [Rejection; 11] = [
     Rejection::UnknownSession,
     Rejection::QueueFull,
     Rejection::AgentQueueFull,
+    Rejection::CallerQueueFull,
+    Rejection::CallerBytes,
+    Rejection::Rate,
     Rejection::Deadline,
     Rejection::Draining,
 ];
@@ -85,6 +94,9 @@ impl Rejection {
             Self::UnknownSession => "unknown_session",
             Self::QueueFull => "queue_full",
             Self::AgentQueueFull => "agent_queue_full",
+            Self::CallerQueueFull => "caller_queue_full",
+            Self::CallerBytes => "caller_bytes",
+            Self::Rate => "rate",
             Self::Deadline => "deadline",
             Self::Draining => "draining",
         }

@@ -14,7 +14,7 @@ use prost::Message;
 
 use crate::fixture::Service;
 
-fn context(uid: u32) -> Context {
+pub fn context(uid: u32) -> Context {
     let identity = Identity::User { uid, gid: Some(uid) };
     Context::new(Arc::new(Caller { identity, pid: None, address: "test".into() }), Transport::Grpc)
 }

@@ -28,6 +28,7 @@ mod process;
 mod process_runner;
 mod sequential_thinking;
 mod sessions;
+mod shares;
 mod streams;
 mod tasks;
 mod worker;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -268,10 +269,28 @@ fn executor(c: &mut Checker<'_>, all: &Keys) -> executor::Config {
         tasks: tasks(c, &all.tasks),
         sessions: sessions(c, &all.sessions),
         batch: batch(c, &all.batch),
+        share: share(c, &all.limits),
     };
     c.not_above(&keys.default_timeout_ms, &keys.max_timeout_ms);
     c.not_above(&keys.max_in_flight_per_agent, &keys.max_in_flight);
     config
+}
+
+fn share(c: &mut Checker<'_>, keys: &keys::limits::Section) -> executor::ShareConfig {
+    let rates = [
+        &keys.read_per_second,
+        &keys.write_per_second,
+        &keys.execute_per_second,
+        &keys.deploy_per_second,
+        &keys.admin_per_second,
+    ];
+    let rates = rates.map(|key| c.size(key, 0..=10_000_000, "calls in a second"));
+    executor::ShareConfig {
+        per_second: rates.map(|rate| u32::try_from(rate).ok().and_then(NonZeroU32::new)),
+        max_in_flight: c.size(&keys.max_in_flight, 1..=65_536, "calls"),
+        queue: c.size(&keys.queue, 0..=1_000_000, "calls"),
+        request_bytes: c.size(&keys.request_bytes, 1024..=1 << 40, "bytes"),
+    }
 }
 
 fn batch(c: &mut Checker<'_>, keys: &keys::batch::Section) -> executor::BatchConfig {

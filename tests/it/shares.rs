@@ -1,0 +1,109 @@
+//! What one user may have of the service, and that others keep theirs.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use op_dbus::call::Context;
+use op_dbus::error::{Error, ErrorKind};
+use op_dbus::executor::{Config, ShareConfig};
+use op_dbus::proto::opdbus::agent::probe::v1::{CountRequest, SleepRequest};
+use prost::Message;
+
+use crate::executor::context;
+use crate::fixture::Service;
+
+async fn call(
+    service: &Service,
+    context: Context,
+    operation: &str,
+    request: impl Message,
+) -> Result<(), Error> {
+    let route = service.executor.find("probe", operation)?;
+    let request = request.encode_to_vec().into();
+    service.executor.call(&route, context, request).await.map(drop)
+}
+
+async fn count(service: &Service, uid: u32) -> Result<(), Error> {
+    call(service, context(uid), "Count", CountRequest {}).await
+}
+
+fn sleep() -> SleepRequest {
+    SleepRequest { duration: Some(prost_types::Duration { seconds: 60, nanos: 0 }) }
+}
+
+fn service(share: ShareConfig) -> Arc<Service> {
+    Arc::new(Service::new(Config { share, ..Config::default() }))
+}
+
+fn counted(service: &Service, reason: &str) -> bool {
+    let line = format!("opdbus_rejected_total{{reason=\"{reason}\"}} 1");
+    service.executor.metrics().render().unwrap().lines().any(|found| found == line)
+}
+
+#[tokio::test]
+async fn who_calls_too_often_is_told_when_to_come_again_and_others_are_not() {
+    let mut share = ShareConfig::default();
+    share.per_second[0] = NonZeroU32::new(5);
+    let service = service(share);
+    for _ in 0..5 {
+        count(&service, 1000).await.unwrap();
+    }
+    let refused = loop {
+        // A machine that is slow gives the user a call more in between.
+        if let Err(refused) = count(&service, 1000).await {
+            break refused;
+        }
+    };
+    assert_eq!(refused.kind(), ErrorKind::LimitExceeded);
+    assert_eq!(refused.fact("limit"), Some("limits.read_per_second"));
+    assert_eq!(refused.fact("limit_value"), Some("5"));
+    assert!(refused.retry_after().is_some());
+    assert!(counted(&service, "rate"));
+    count(&service, 1001).await.unwrap();
+    tokio::time::sleep(refused.retry_after().unwrap()).await;
+    count(&service, 1000).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_fills_his_places_waits_and_others_do_not() {
+    let share = ShareConfig { max_in_flight: 2, queue: 1, ..ShareConfig::default() };
+    let service = service(share);
+    let start = || {
+        let service = Arc::clone(&service);
+        tokio::spawn(async move { call(&service, context(1000), "Sleep", sleep()).await })
+    };
+    let mut calls: Vec<_> = (0..3).map(|_| start()).collect();
+    // Two run, one waits; how soon is the machine's matter.
+    let refused = loop {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let short = Context { timeout: Some(Duration::from_millis(1)), ..context(1000) };
+        let outcome = call(&service, short, "Count", CountRequest {}).await;
+        if let Err(error) = outcome
+            && error.kind() == ErrorKind::LimitExceeded
+        {
+            break error;
+        }
+    };
+    assert_eq!(refused.fact("limit"), Some("limits.queue"));
+    assert!(refused.message().contains("user 1000"), "{}", refused.message());
+    count(&service, 1001).await.unwrap();
+    for call in &mut calls {
+        call.abort();
+        call.await.unwrap_err();
+    }
+    count(&service, 1000).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_reload_gives_everybody_a_new_share() {
+    let mut share = ShareConfig::default();
+    share.per_second[0] = NonZeroU32::new(1);
+    let service = service(share.clone());
+    count(&service, 1000).await.unwrap();
+    share.per_second[0] = NonZeroU32::new(1000);
+    service.executor.reconfigure(Config { share, ..Config::default() });
+    for _ in 0..100 {
+        count(&service, 1000).await.unwrap();
+    }
+}
