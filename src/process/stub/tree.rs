@@ -1,11 +1,17 @@
 //! The processes below this one, as /proc shows them, and how to end them. It decides nothing about
 //! when.
 
+use std::collections::HashSet;
 use std::fs;
+use std::ops::AddAssign;
+use std::process::ExitStatus;
 use std::time::Duration;
 
+use nix::libc;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use rustix::process::{Pid, Signal, getpid, kill_process};
+
+use super::raw;
 
 /// A process below this one.
 #[derive(Clone, Copy, Debug)]
@@ -35,13 +41,54 @@ impl Process {
         })
     }
 
-    /// Memory in bytes that no file stands behind.
-    pub(super) fn memory(&self) -> u64 {
+    /// Memory at this moment.
+    pub(super) fn memory(&self) -> Memory {
         let path = format!("/proc/{}/statm", self.pid.as_raw_pid());
         let text = fs::read_to_string(path).unwrap_or_default();
         let pages: Vec<u64> = text.split(' ').filter_map(|number| number.parse().ok()).collect();
-        let [_, resident, shared, ..] = pages[..] else { return 0 };
-        resident.saturating_sub(shared) * rustix::param::page_size() as u64
+        let [_, resident, shared, ..] = pages[..] else { return Memory::default() };
+        let bytes = |pages: u64| pages * rustix::param::page_size() as u64;
+        Memory { own: bytes(resident.saturating_sub(shared)), shared: bytes(shared) }
+    }
+}
+
+/// Memory of a process in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Memory {
+    /// What no file stands behind.
+    pub(super) own: u64,
+    /// What is shared, or a file stands behind.
+    pub(super) shared: u64,
+}
+
+/// What processes have used that were collected.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Used {
+    pub(super) user: Duration,
+    pub(super) system: Duration,
+    /// The most that any one of them had, with what files stand behind.
+    pub(super) memory_max_bytes: u64,
+}
+
+impl From<&libc::rusage> for Used {
+    fn from(usage: &libc::rusage) -> Self {
+        let time = |time: libc::timeval| {
+            let seconds = Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or_default());
+            seconds + Duration::from_micros(u64::try_from(time.tv_usec).unwrap_or_default())
+        };
+        Self {
+            user: time(usage.ru_utime),
+            system: time(usage.ru_stime),
+            memory_max_bytes: u64::try_from(usage.ru_maxrss).unwrap_or_default() * 1024,
+        }
+    }
+}
+
+impl AddAssign for Used {
+    fn add_assign(&mut self, other: Self) {
+        self.user += other.user;
+        self.system += other.system;
+        self.memory_max_bytes = self.memory_max_bytes.max(other.memory_max_bytes);
     }
 }
 
@@ -86,38 +133,86 @@ fn children(parent: i32) -> Vec<Pid> {
     found
 }
 
-/// Kills each child of this process, and says how many they were. Their children become ours, to be
-/// killed the next time: so nobody is killed whose number could be somebody else's by then, and each
-/// costs one call.
-pub(super) fn kill_children() -> usize {
+/// True if this process has no child but `main`, which has ended: then nothing is left of the tree.
+pub(super) fn is_only(main: Pid) -> bool {
+    let all = fs::read_to_string(format!("/proc/self/task/{}/children", me()));
+    all.is_ok_and(|all| all.trim_ascii().parse() == Ok(main.as_raw_pid()))
+}
+
+/// Kills children of this process that are not among `killed`, and says how many there are, and how
+/// many of them it killed. Their children become ours, to be killed the next time: so nobody is killed
+/// whose number could be somebody else's by then, and each costs one call.
+pub(super) fn kill_children(killed: &mut HashSet<Pid>) -> (usize, usize) {
     let children = children(me());
+    let killed_before = std::mem::take(killed);
+    let mut fresh = 0;
     for child in &children {
-        // It may have ended by itself, and has its number until it is collected.
-        kill_process(*child, Signal::KILL).ok();
+        if !killed_before.contains(child) {
+            // It may have ended by itself, and has its number until it is collected.
+            kill_process(*child, Signal::KILL).ok();
+            fresh += 1;
+        }
+        killed.insert(*child);
     }
-    children.len()
+    (children.len(), fresh)
 }
 
-/// Collects children that have ended, until there are none or it is `main`'s turn.
-pub(super) fn collect_until(main: Pid) {
-    let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-    while let Ok(WaitStatus::Exited(child, _) | WaitStatus::Signaled(child, ..)) =
-        waitid(Id::All, look)
-        && child.as_raw() != main.as_raw_pid()
-    {
-        if waitid(Id::Pid(child), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG).is_err() {
-            return;
+/// The children of this process that have ended, as they are collected.
+#[derive(Debug)]
+pub(super) struct Collected {
+    main: Pid,
+    /// How the program itself ended, when it is collected.
+    pub(super) status: Option<ExitStatus>,
+    pub(super) used: Used,
+    /// How many there were.
+    pub(super) count: u64,
+}
+
+impl Collected {
+    pub(super) fn new(main: Pid) -> Self {
+        Self { main, status: None, used: Used::default(), count: 0 }
+    }
+
+    /// Collects children that have ended, until there are none or it is the program's turn. It stays a
+    /// zombie until the very end, so that neither its number nor its group's can become somebody else's.
+    pub(super) fn until_main(&mut self) {
+        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        while let Ok(WaitStatus::Exited(child, _) | WaitStatus::Signaled(child, ..)) =
+            waitid(Id::All, look)
+            && child.as_raw() != self.main.as_raw_pid()
+            && self.take(Pid::from_raw(child.as_raw())) == Took::One
+        {}
+    }
+
+    /// Collects all that have ended. False if there is no child any more.
+    pub(super) fn all(&mut self) -> bool {
+        loop {
+            match self.take(None) {
+                Took::One => {}
+                Took::NoneHasEnded => return true,
+                Took::NoneIsLeft => return false,
+            }
         }
+    }
+
+    fn take(&mut self, which: Option<Pid>) -> Took {
+        let (child, status, used) = match raw::collect(which) {
+            Ok(Some(collected)) => collected,
+            Ok(None) => return Took::NoneHasEnded,
+            Err(_) => return Took::NoneIsLeft,
+        };
+        if child == self.main {
+            self.status = Some(status);
+        }
+        self.used += used;
+        self.count += 1;
+        Took::One
     }
 }
 
-/// Collects every child that has ended. False if there is no child any more.
-pub(super) fn collect_all() -> bool {
-    loop {
-        match waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
-            Ok(WaitStatus::StillAlive) => return true,
-            Ok(_) => {}
-            Err(_) => return false,
-        }
-    }
+#[derive(PartialEq, Eq)]
+enum Took {
+    One,
+    NoneHasEnded,
+    NoneIsLeft,
 }
