@@ -119,7 +119,8 @@ pub struct Limits {
     /// was seen above it, and at its end if one process must have been. What cannot be known is that
     /// a program was refused more at once than it ever used.
     pub memory_bytes: Option<u64>,
-    /// Processes and threads at the same time.
+    /// Processes and threads at the same time, with those that have ended and wait to be collected. In
+    /// a cgroup it is exact. Without one, what was more for a moment between two looks is not known.
     pub processes: Option<u32>,
     /// Open descriptors of one process.
     pub open_files: u64,

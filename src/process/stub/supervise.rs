@@ -63,11 +63,13 @@ impl Supervisor {
 
     /// Stays until nothing of the program is left, and says how it ended.
     pub(super) fn run(mut self, control: BorrowedFd<'_>, signals: &SignalFd) -> EndedNews {
+        let mut is_more = false;
         while !self.is_over() {
-            self.wait(control, signals);
+            if !is_more {
+                self.wait(control, signals);
+            }
             self.hear_signals(signals);
             self.hear_orders(control);
-            self.collected.until_main();
             if self.limit.is_none()
                 && !self.is_over()
                 && let Some(limit) = self.watch.reached(&self.collected.used)
@@ -75,6 +77,8 @@ impl Supervisor {
                 self.limit = Some(limit);
                 self.stop();
             }
+            // After the look, which counts those that have ended as well.
+            is_more = self.collected.some();
         }
         self.finish(signals)
     }

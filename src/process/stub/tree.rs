@@ -13,6 +13,9 @@ use rustix::process::{Pid, Signal, getpid, kill_process};
 
 use super::raw;
 
+/// How many are collected before the tree is looked at again.
+const AT_ONCE_MAX: usize = 16;
+
 /// A process below this one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Process {
@@ -37,7 +40,8 @@ impl Process {
             pid,
             is_dead: matches!(*fields.first()?, "Z" | "X"),
             cpu: Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second()),
-            threads: number(17)?,
+            // One that has ended has none, but still its number.
+            threads: number(17)?.max(1),
         })
     }
 
@@ -101,16 +105,27 @@ pub(super) fn can_be_seen() -> bool {
     fs::exists(format!("/proc/self/task/{}/children", me())).unwrap_or(false)
 }
 
-/// The processes below this one that have not ended. It looks no further when they have more threads
-/// than `threads_max`: a tree that grows fast must not take the time that is needed to end it.
+/// The processes below this one that have not ended. It looks no further than `threads_max`.
 pub(super) fn living(threads_max: u64) -> Vec<Process> {
+    below(threads_max, |process| !process.is_dead)
+}
+
+/// The processes below this one, with those that have ended and are not collected: each takes the place
+/// of one process. It looks no further than `threads_max`.
+pub(super) fn uncollected(threads_max: u64) -> Vec<Process> {
+    below(threads_max, |_| true)
+}
+
+/// It looks no further when there are more threads than `threads_max`: a tree that grows fast must not
+/// take the time that is needed to end it.
+fn below(threads_max: u64, counts: impl Fn(&Process) -> bool) -> Vec<Process> {
     let (mut found, mut threads) = (Vec::new(), 0);
     let mut parents = vec![me()];
     while let Some(parent) = parents.pop() {
         for child in children(parent) {
             let Some(process) = Process::read(child) else { continue };
             parents.push(child.as_raw_pid());
-            if !process.is_dead {
+            if counts(&process) {
                 threads += process.threads;
                 found.push(process);
             }
@@ -173,15 +188,23 @@ impl Collected {
         Self { main, status: None, used: Used::default(), count: 0 }
     }
 
-    /// Collects children that have ended, until there are none or it is the program's turn. It stays a
-    /// zombie until the very end, so that neither its number nor its group's can become somebody else's.
-    pub(super) fn until_main(&mut self) {
+    /// Collects some of the children that have ended, but not the program: it stays a zombie until the
+    /// very end, so that neither its number nor its group's can become somebody else's. True if there
+    /// may be more, which can wait until the tree was looked at: children may end faster than they can be
+    /// collected, and be ever more.
+    pub(super) fn some(&mut self) -> bool {
         let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-        while let Ok(WaitStatus::Exited(child, _) | WaitStatus::Signaled(child, ..)) =
-            waitid(Id::All, look)
-            && child.as_raw() != self.main.as_raw_pid()
-            && self.take(Pid::from_raw(child.as_raw())) == Took::One
-        {}
+        for _ in 0..AT_ONCE_MAX {
+            match waitid(Id::All, look) {
+                Ok(WaitStatus::Exited(child, _) | WaitStatus::Signaled(child, ..))
+                    if child.as_raw() != self.main.as_raw_pid() =>
+                {
+                    self.take(Pid::from_raw(child.as_raw()));
+                }
+                Ok(_) | Err(_) => return false,
+            }
+        }
+        true
     }
 
     /// Collects all that have ended. False if there is no child any more.

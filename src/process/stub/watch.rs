@@ -126,7 +126,7 @@ impl Watch {
     }
 
     fn reached_by_looks(&mut self, cpu: Option<Duration>, collected: &Used) -> Option<Limit> {
-        let tree = tree::living(self.processes.unwrap_or(THREADS_SEEN_MAX));
+        let tree = tree::uncollected(self.processes.unwrap_or(THREADS_SEEN_MAX));
         let mut memory = 0;
         if self.memory_bytes.is_some() {
             for process in &tree {
