@@ -1,7 +1,7 @@
 //! The benchmark suite: each figure of op-dbus beside a peer's from the same run, as a table.
 //!
 //! `cargo bench` runs all of it; `cargo bench -- NAME` one part (`grpc`, `stream`, `connections`,
-//! `sessions`, `watchers`, `dbus`, `descriptor`, `store`, `start`, `record`); `--runs N` and
+//! `sessions`, `watchers`, `dbus`, `descriptor`, `store`, `programs`, `start`, `record`); `--runs N` and
 //! `--millis N` change how often and how long each cell is measured. The parties of a cell take turns,
 //! and the table gives medians. Nothing is asserted.
 
@@ -20,6 +20,7 @@ mod descriptor;
 mod grpc;
 mod measure;
 mod parties;
+mod programs;
 mod record;
 mod sessions;
 mod start;
@@ -45,7 +46,7 @@ fn main() {
         runs: number("--runs").map_or(5, |runs| runs as usize),
         millis: number("--millis").map_or(400, u64::from),
     };
-    let parts: [Part; 10] = [
+    let parts: [Part; 11] = [
         ("grpc", grpc::run),
         ("stream", stream::run),
         ("connections", connections::run),
@@ -54,6 +55,7 @@ fn main() {
         ("dbus", dbus::run),
         ("descriptor", descriptor::run),
         ("store", store::run),
+        ("programs", programs::run),
         ("start", start::run),
         ("record", record::run),
     ];

@@ -1,25 +1,26 @@
-//! The stub as the runner sees it: hears its news, and collects it when it has ended, whoever has lost
-//! interest by then.
+//! The life of one program as the runner sees it: hears the news of its stub, whoever has lost interest
+//! by then, and says what becomes of the stub.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
-use std::process::Child;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{oneshot, watch};
 
 use super::ended::Ended;
-use super::readiness::wait_on;
 use super::report::Report;
-use super::wire::{self, Command, News, Refused, news};
+use super::stubs::{Stub, Stubs};
+use super::wire::{self, Command, EndedNews, News, Refused, news};
 use crate::error::{Error, ErrorKind};
 
-/// The runner's end of the socket to a stub.
+type Socket = Arc<AsyncFd<OwnedFd>>;
+
+/// The way to the stub of one program, until that has ended: the stub may have another one then.
 #[derive(Debug)]
-pub(super) struct Control(AsyncFd<OwnedFd>);
+pub(super) struct Control(Mutex<Option<Socket>>);
 
 /// What is known when the program has started.
 #[derive(Debug)]
@@ -32,61 +33,70 @@ pub(super) struct Beginning {
 pub(super) type Ending = watch::Receiver<Option<Result<Ended, Error>>>;
 
 impl Control {
-    pub(super) fn new(socket: OwnedFd) -> io::Result<Self> {
-        rustix::io::ioctl_fionbio(&socket, true)?;
-        Ok(Self(wait_on(socket)?))
+    fn lock(&self) -> MutexGuard<'_, Option<Socket>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells the stub to do something. False if it is not there any more.
+    /// Tells the stub to do something. False if the program has ended.
     pub(super) fn tell(&self, what: wire::command::What) -> bool {
-        wire::send(self.0.get_ref().as_fd(), &Command { what: Some(what) }).is_ok()
+        self.lock()
+            .as_ref()
+            .is_some_and(|socket| wire::send(socket.as_fd(), &Command { what: Some(what) }).is_ok())
     }
 
     /// Lets the stub know that nobody wants the program any more: it ends the tree.
     pub(super) fn let_go(&self) {
-        // If the stub is gone already there is nobody to tell.
-        rustix::net::shutdown(self.0.get_ref(), rustix::net::Shutdown::Write).ok();
-    }
-
-    async fn hear(&self) -> io::Result<Option<news::What>> {
-        loop {
-            let mut ready = self.0.readable().await?;
-            if let Ok(received) = ready.try_io(|socket| wire::receive::<News>(socket.as_fd())) {
-                return Ok(received?.and_then(|news| news.what));
-            }
+        if let Some(socket) = self.lock().take() {
+            // If the stub is gone already there is nobody to tell.
+            rustix::net::shutdown(socket.get_ref(), rustix::net::Shutdown::Write).ok();
         }
     }
 }
 
-/// Follows the stub in a task of its own.
+/// Follows the stub in a task of its own, and keeps it when its program has ended, if it may go on.
 pub(super) fn follow(
-    stub: Child,
-    control: Arc<Control>,
+    stub: Stub,
+    stubs: Arc<Stubs>,
     cgroup: Option<PathBuf>,
-) -> (oneshot::Receiver<Result<Beginning, Error>>, Ending) {
+) -> (Arc<Control>, oneshot::Receiver<Result<Beginning, Error>>, Ending) {
     let (begun, beginning) = oneshot::channel();
     let (ended, ending) = watch::channel(None);
+    let control = Arc::new(Control(Mutex::new(Some(Arc::clone(stub.socket())))));
+    let held = Arc::clone(&control);
     tokio::spawn(async move {
-        let outcome = listen(&control, begun).await;
+        let outcome = listen(stub.socket(), begun).await;
         if outcome.is_err()
             && let Some(cgroup) = cgroup
         {
             // The stub is gone and cannot do it. Without a cgroup, or if there is nothing left, this fails.
             std::fs::write(cgroup.join("cgroup.kill"), "1").ok();
         }
-        ended.send_replace(Some(outcome));
-        collect(stub).await;
+        // Nothing that is said to this program must reach the next one.
+        let is_let_go = control.lock().take().is_none();
+        if !is_let_go && outcome.as_ref().is_ok_and(|news| news.again) {
+            stubs.keep(stub);
+        }
+        ended.send_replace(Some(outcome.map(Ended::from)));
     });
-    (beginning, ending)
+    (held, beginning, ending)
+}
+
+async fn hear(socket: &AsyncFd<OwnedFd>) -> io::Result<Option<news::What>> {
+    loop {
+        let mut ready = socket.readable().await?;
+        if let Ok(received) = ready.try_io(|socket| wire::receive::<News>(socket.as_fd())) {
+            return Ok(received?.and_then(|news| news.what));
+        }
+    }
 }
 
 async fn listen(
-    control: &Control,
+    socket: &AsyncFd<OwnedFd>,
     begun: oneshot::Sender<Result<Beginning, Error>>,
-) -> Result<Ended, Error> {
+) -> Result<EndedNews, Error> {
     let gone = || Error::internal("the process that watches the program has ended before it");
     // Who waits for the beginning may be gone, then the tree is ending already.
-    match control.hear().await {
+    match hear(socket).await {
         Ok(Some(news::What::Started(started))) => {
             let report = wire::report(started.report);
             begun.send(Ok(Beginning { pid: started.pid, report })).ok();
@@ -101,8 +111,8 @@ async fn listen(
             return Err(gone());
         }
     }
-    match control.hear().await {
-        Ok(Some(news::What::Ended(ended))) => Ok(ended.into()),
+    match hear(socket).await {
+        Ok(Some(news::What::Ended(ended))) => Ok(ended),
         Ok(Some(news::What::Started(_) | news::What::Refused(_)) | None) | Err(_) => Err(gone()),
     }
 }
@@ -117,12 +127,4 @@ fn refusal(refused: Refused) -> Error {
         None => ErrorKind::BackendUnavailable,
     };
     Error::new(kind, refused.text)
-}
-
-async fn collect(mut stub: Child) {
-    // It has said its last word and is about to exit, or is gone.
-    let waited = tokio::task::spawn_blocking(move || stub.wait()).await;
-    if let Ok(Err(error)) = waited {
-        tracing::warn!("a process that watched a program cannot be collected: {error}");
-    }
 }

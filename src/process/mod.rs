@@ -3,12 +3,16 @@
 //!
 //! # How a program starts
 //!
-//! [`Runner::start`] starts a small process of this same binary (`op-dbusd exec-stub`) by
-//! `posix_spawn`, whose cost does not depend on how much memory the daemon has, and sends it its orders
-//! and the program's descriptors over a socket. The stub makes a child that limits and confines *itself*
+//! [`Runner::start`] gives orders and the program's descriptors over a socket to a stub, a small process
+//! of this same binary (`op-dbusd exec-stub`). The stub makes a child that limits and confines *itself*
 //! and then executes the program. The stub stays: it adopts what the program leaves behind, watches the
-//! limits, passes signals on, and ends only when nothing of the tree is left. When the socket closes,
-//! because the caller dropped [`Running`] or the daemon died, it ends the tree.
+//! limits, passes signals on, and tells the end only when nothing of the tree is left. When the socket
+//! closes, because the caller dropped [`Running`] or the daemon died, it ends the tree and itself.
+//!
+//! A stub is started by `posix_spawn`, whose cost does not depend on how much memory the daemon has.
+//! After a program that was confined, met no limit and ended by itself, its stub is kept ready for the
+//! next one for a while, so that a start costs one execution and not two. System calls are filtered in
+//! the stub itself, whose programs inherit the filter.
 //!
 //! # What holds
 //!
@@ -18,6 +22,7 @@
 //! * Each mechanism of the confinement is reported as enforced, as missing with the reason, or as off
 //!   ([`Report`]); under [`Policy::Require`] nothing runs if one is missing.
 
+mod artifact;
 pub mod capabilities;
 mod ended;
 pub mod environment;
@@ -31,9 +36,11 @@ mod runner;
 mod running;
 mod spec;
 mod stub;
+mod stubs;
 mod terminal;
 mod wire;
 
+pub use artifact::{Artifact, ArtifactWriter};
 pub use ended::{Ended, Exit, Finished, Limit, Usage};
 pub use output::{Chunk, Keep, Kept, Stream};
 pub use profile::{Access, Files, Profile, Rules, Sockets};

@@ -14,6 +14,11 @@ use super::readiness::wait_on;
 
 /// The most that one chunk holds.
 const CHUNK_MAX: usize = 64 << 10;
+/// Who has written so much by the time it is read writes much.
+const LARGE_FROM: usize = CHUNK_MAX / 2;
+/// What the pipe of a program that writes much is asked to hold: the most that the kernel gives to who
+/// has no privileges.
+const PIPE_BYTES: usize = 1 << 20;
 /// A chunk smaller than this is copied, so that it does not hold the memory of a whole one.
 const COPIED_BELOW: usize = CHUNK_MAX / 4;
 /// A character of UTF-8 has at most four bytes, so at most three can be a beginning.
@@ -57,6 +62,8 @@ pub(super) struct Reader {
     /// The beginning of a character whose rest is not read yet.
     beginning: Vec<u8>,
     at_end: bool,
+    /// Nothing more is asked for it.
+    is_large: bool,
 }
 
 impl Reader {
@@ -68,6 +75,7 @@ impl Reader {
             offset: 0,
             beginning: Vec::new(),
             at_end: false,
+            is_large: false,
         })
     }
 
@@ -119,6 +127,7 @@ impl Reader {
             }
             _ => whole_characters(&buffer),
         };
+        self.grow(count);
         self.beginning = buffer.split_off(whole);
         if buffer.is_empty() {
             return None;
@@ -130,6 +139,17 @@ impl Reader {
         let offset = self.offset;
         self.offset += bytes.len() as u64;
         Some(Chunk { stream: self.stream, offset, bytes })
+    }
+}
+
+impl Reader {
+    /// Has the pipe of a program that writes much hold more, so that it need not be woken as often. A
+    /// user's quota may refuse it; then it holds what it holds.
+    fn grow(&mut self, count: usize) {
+        if !self.is_large && count >= LARGE_FROM {
+            rustix::pipe::fcntl_setpipe_size(self.descriptor.get_ref(), PIPE_BYTES).ok();
+            self.is_large = true;
+        }
     }
 }
 

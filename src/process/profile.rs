@@ -66,6 +66,13 @@ pub enum Sockets {
     Any,
 }
 
+impl Rules {
+    /// The sockets to which the system calls are filtered, if they are filtered.
+    pub(super) fn filtered(&self) -> Option<Sockets> {
+        (self.filter || self.sockets != Sockets::Any).then_some(self.sockets)
+    }
+}
+
 impl Profile {
     /// Every profile.
     pub const ALL: [Self; 6] =

@@ -26,11 +26,13 @@ pub enum Mechanism {
     Processes,
     /// The limit on processor time.
     ProcessorTime,
+    /// The limit on the share of processor time.
+    ProcessorShare,
 }
 
 impl Mechanism {
     /// Every mechanism, in the order of the report.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Capabilities,
         Self::NoNewPrivileges,
         Self::Files,
@@ -41,6 +43,7 @@ impl Mechanism {
         Self::Memory,
         Self::Processes,
         Self::ProcessorTime,
+        Self::ProcessorShare,
     ];
 
     /// The name for programs.
@@ -57,6 +60,7 @@ impl Mechanism {
             Self::Memory => "memory",
             Self::Processes => "processes",
             Self::ProcessorTime => "processor_time",
+            Self::ProcessorShare => "processor_share",
         }
     }
 
@@ -71,7 +75,11 @@ impl Mechanism {
             | Self::Scope
             | Self::Sockets
             | Self::SystemCalls => true,
-            Self::Cgroup | Self::Memory | Self::Processes | Self::ProcessorTime => false,
+            Self::Cgroup
+            | Self::Memory
+            | Self::Processes
+            | Self::ProcessorTime
+            | Self::ProcessorShare => false,
         }
     }
 }

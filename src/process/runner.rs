@@ -1,49 +1,37 @@
-//! Starts programs: checks what the caller says, opens what the program needs, starts the stub and
-//! sends it its orders. What happens then is the stub's.
-
-#![expect(
-    clippy::disallowed_methods,
-    reason = "this is the room in which programs are started: the stub confines and kills them"
-)]
+//! Starts programs: checks what the caller says, opens what the program needs, and gives orders to a
+//! stub. What happens then is the stub's.
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio as StubStdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use prost::Message as _;
-use rustix::fs::MemfdFlags;
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::life::{self, Control};
+use super::life;
 use super::output::Stream;
 use super::running::Running;
 use super::spec::{Limits, Policy, Spec, Stdio};
-use super::stub::STUB_ARGUMENT;
-use super::wire::{self, ExtraOrder, LimitOrders, Orders};
+use super::stubs::{Stub, Stubs};
+use super::wire::{ExtraOrder, LimitOrders, Orders};
 use super::{environment, program, terminal};
 use crate::error::Error;
 
 /// The most that arguments and environment may have together, a little less than what the kernel takes
 /// under the usual limit on the stack.
 const ARGUMENTS_BYTES_MAX: usize = 1 << 20;
-/// What a pipe is asked to hold, so that a program that writes much is not woken for every 64 KiB. A
-/// user's quota may refuse it; then it holds what it holds.
-const PIPE_BYTES: usize = 256 << 10;
 
 /// What programs are started with.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// This program, which becomes the stub: `op-dbusd`.
     pub stub: PathBuf,
-    /// Where each program gets a folder of its own for temporary files.
+    /// Where programs get folders of their own for temporary files.
     pub temporary: PathBuf,
     /// A cgroup of version 2 that is delegated to us, in which each program gets one of its own.
     pub cgroup: Option<PathBuf>,
@@ -64,13 +52,13 @@ impl Default for Config {
 #[derive(Clone, Debug)]
 pub struct Runner {
     config: Arc<Config>,
+    stubs: Arc<Stubs>,
     next: Arc<AtomicU64>,
 }
 
 /// A stub that has its orders, and our ends of what the program got.
 struct Begun {
-    stub: Child,
-    control: OwnedFd,
+    stub: Stub,
     ends: Ends,
     program: PathBuf,
     cgroup: Option<PathBuf>,
@@ -88,7 +76,8 @@ impl Runner {
     /// A runner.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self { config: Arc::new(config), next: Arc::default() }
+        let stubs = Arc::new(Stubs::new(config.stub.clone()));
+        Self { config: Arc::new(config), stubs, next: Arc::default() }
     }
 
     /// Starts a program. When this gives a value, the program runs.
@@ -104,14 +93,15 @@ impl Runner {
     /// If the future is dropped, nothing is left running.
     pub async fn start(&self, spec: Spec) -> Result<Running, Error> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let config = Arc::clone(&self.config);
+        let (config, stubs) = (Arc::clone(&self.config), Arc::clone(&self.stubs));
         let limits = spec.limits.clone();
-        // Starting a process waits until it executes, which is too long for the thread of all calls.
-        let begun = tokio::task::spawn_blocking(move || begin(&config, number, &spec))
+        // Files are looked for, and perhaps a process is started, which is too long for the thread of
+        // all calls.
+        let begun = tokio::task::spawn_blocking(move || begin(&config, &stubs, number, &spec))
             .await
             .map_err(|_| Error::internal("starting a program broke off"))??;
-        let control = Arc::new(Control::new(begun.control).map_err(refused)?);
-        let (beginning, ending) = life::follow(begun.stub, Arc::clone(&control), begun.cgroup);
+        let (control, beginning, ending) =
+            life::follow(begun.stub, Arc::clone(&self.stubs), begun.cgroup);
         let mut running =
             Running::new(control, ending, begun.ends, begun.program, limits).map_err(refused)?;
         let beginning = beginning
@@ -130,7 +120,7 @@ fn refused(error: impl Into<io::Error>) -> Error {
     )
 }
 
-fn begin(config: &Config, number: u64, spec: &Spec) -> Result<Begun, Error> {
+fn begin(config: &Config, stubs: &Stubs, number: u64, spec: &Spec) -> Result<Begun, Error> {
     let Some(name) = spec.argv.first() else {
         return Err(Error::invalid("argv", "the program is missing"));
     };
@@ -139,8 +129,8 @@ fn begin(config: &Config, number: u64, spec: &Spec) -> Result<Begun, Error> {
     let directory = program::open_directory(&spec.directory)?;
     let path = program::path_of(&environment);
     let program = program::resolve(name, path, directory.as_fd())?;
-    let name = format!("run-{}-{number}", std::process::id());
-    let cgroup = config.cgroup.as_ref().map(|parent| parent.join(&name));
+    let group = |parent: &PathBuf| parent.join(format!("run-{}-{number}", std::process::id()));
+    let cgroup = config.cgroup.as_ref().map(group);
     let orders = Orders {
         program: program.clone().into_os_string().into_vec(),
         argv: spec.argv.iter().map(|argument| argument.as_bytes().to_vec()).collect(),
@@ -151,28 +141,17 @@ fn begin(config: &Config, number: u64, spec: &Spec) -> Result<Begun, Error> {
         require: spec.policy == Policy::Require,
         limits: limits(&spec.limits),
         extra: extra(spec)?,
-        temporary: config.temporary.join(format!("op-dbus-{name}")).into_os_string().into_vec(),
+        temporary: config.temporary.as_os_str().as_bytes().to_vec(),
         cgroup: cgroup.as_ref().map(|path| path.as_os_str().as_bytes().to_vec()),
         terminal: is_terminal,
     };
     check(&orders)?;
     let (ends, theirs) = open(spec.stdio).map_err(refused)?;
-    let (control, stub) = start_stub(config).map_err(refused)?;
-    let file = memory(&orders).map_err(refused)?;
     let [stdin, stdout, stderr] = theirs.each_ref().map(OwnedFd::as_fd);
-    let descriptors = [file.as_fd(), directory.as_fd(), stdin, stdout, stderr];
-    let sent = wire::send_descriptors(control.as_fd(), descriptors);
-    let begun = Begun { stub, control, ends, program, cgroup };
-    match sent {
-        Ok(()) => Ok(begun),
-        Err(error) => {
-            let mut stub = begun.stub;
-            // It has nothing to run and ends when the socket closes; this only collects it.
-            drop(begun.control);
-            stub.wait().ok();
-            Err(refused(error))
-        }
-    }
+    let descriptors = [directory.as_fd(), stdin, stdout, stderr];
+    let filtered = spec.profile.rules().filtered().filter(|_| !orders.off);
+    let stub = stubs.give(&orders, filtered, descriptors).map_err(refused)?;
+    Ok(Begun { stub, ends, program, cgroup })
 }
 
 fn variable((name, value): (OsString, OsString)) -> Vec<u8> {
@@ -203,6 +182,7 @@ fn limits(limits: &Limits) -> LimitOrders {
         open_files: limits.open_files,
         file_size_bytes: limits.file_size_bytes,
         grace_ms: ms(limits.grace),
+        cpu_percent: limits.cpu_percent,
     }
 }
 
@@ -241,36 +221,9 @@ fn open(stdio: Stdio) -> io::Result<(Ends, [OwnedFd; 3])> {
     let mut pipe = |stream| -> io::Result<OwnedFd> {
         let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
         rustix::io::ioctl_fionbio(&ours, true)?;
-        rustix::pipe::fcntl_setpipe_size(&ours, PIPE_BYTES).ok();
         ends.output.push((ours, stream));
         Ok(theirs)
     };
     let (stdout, stderr) = (pipe(Stream::Stdout)?, pipe(Stream::Stderr)?);
     Ok((ends, [stdin, stdout, stderr]))
-}
-
-/// Starts the stub with nothing but its end of the socket. There is no work between fork and exec, so
-/// that the standard library uses `posix_spawn`: a fork would copy the page tables of a large daemon.
-fn start_stub(config: &Config) -> io::Result<(OwnedFd, Child)> {
-    let (ours, theirs) = rustix::net::socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )?;
-    let stub = Command::new(&config.stub)
-        .arg(STUB_ARGUMENT)
-        .env_clear()
-        .stdin(theirs)
-        .stdout(StubStdio::null())
-        .spawn()?;
-    Ok((ours, stub))
-}
-
-/// The orders in a file without a name, since a packet may be too small for them.
-fn memory(orders: &Orders) -> io::Result<OwnedFd> {
-    let file = rustix::fs::memfd_create("op-dbus-orders", MemfdFlags::CLOEXEC)?;
-    let mut file = File::from(file);
-    file.write_all(&orders.encode_to_vec())?;
-    Ok(file.into())
 }

@@ -111,9 +111,16 @@ pub struct Limits {
     pub wall: Option<Duration>,
     /// Processor time of the whole tree, rounded up to seconds for a single process.
     pub cpu: Option<Duration>,
-    /// Memory of the whole tree that is not backed by files.
+    /// The share of processor time of the whole tree, in percent of one processor. It slows the tree
+    /// down and ends nothing; it is held only in a cgroup, and the report says whether.
+    pub cpu_percent: Option<u32>,
+    /// Memory of the whole tree that is not backed by files. In a cgroup it is exact. Without one the
+    /// tree is looked at often, and no process gets twice as much; then the limit is named if the tree
+    /// was seen above it, and at its end if one process must have been. What cannot be known is that
+    /// a program was refused more at once than it ever used.
     pub memory_bytes: Option<u64>,
-    /// Processes and threads at the same time.
+    /// Processes and threads at the same time, with those that have ended and wait to be collected. In
+    /// a cgroup it is exact. Without one, what was more for a moment between two looks is not known.
     pub processes: Option<u32>,
     /// Open descriptors of one process.
     pub open_files: u64,
@@ -130,6 +137,7 @@ impl Default for Limits {
         Self {
             wall: Some(Duration::from_secs(600)),
             cpu: None,
+            cpu_percent: None,
             memory_bytes: Some(2 << 30),
             processes: Some(512),
             open_files: 1024,

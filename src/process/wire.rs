@@ -1,14 +1,21 @@
 //! What the runner and the stub, two processes of one binary, say to each other over their socket. It
 //! is no contract: both ends are always the same version.
 //!
-//! First the runner sends one byte with the descriptors [`DESCRIPTORS`]; the first of them is a file
-//! with the [`Orders`]. Then it sends [`Command`]s and the stub [`News`], a packet each.
+//! For each program the runner sends one packet with [`DESCRIPTORS`] descriptors, which is the
+//! [`Orders`]; if they are too long for a packet, a file with them comes as one more descriptor before
+//! the others. Then it sends [`Command`]s and the stub [`News`], a packet each. After the last news,
+//! [`EndedNews`] that say so, the next program may come; a command that comes late is for nobody.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut, Write as _};
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use prost::Message;
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -16,10 +23,10 @@ use rustix::net::{
 
 use super::report::{Mechanism, Report, State};
 
-/// The orders, the folder, and the program's descriptors 0, 1 and 2.
-pub(super) const DESCRIPTORS: usize = 5;
-/// More than a packet needs: a report is some hundred bytes.
-pub(super) const PACKET_MAX: usize = 16 << 10;
+/// The folder, and the program's descriptors 0, 1 and 2.
+pub(super) const DESCRIPTORS: usize = 4;
+/// The longest packet. Most orders fit, and all that is said after them is much shorter.
+const PACKET_MAX: usize = 16 << 10;
 
 /// What the stub is to do.
 #[derive(Clone, PartialEq, Message)]
@@ -44,7 +51,7 @@ pub(super) struct Orders {
     pub(super) limits: LimitOrders,
     #[prost(message, repeated, tag = "8")]
     pub(super) extra: Vec<ExtraOrder>,
-    /// A folder that is to be made for temporary files.
+    /// Where a folder for temporary files is to be made.
     #[prost(bytes = "vec", tag = "9")]
     pub(super) temporary: Vec<u8>,
     /// A cgroup that is to be made.
@@ -74,6 +81,8 @@ pub(super) struct LimitOrders {
     pub(super) file_size_bytes: Option<u64>,
     #[prost(uint64, tag = "7")]
     pub(super) grace_ms: u64,
+    #[prost(uint32, optional, tag = "8")]
+    pub(super) cpu_percent: Option<u32>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -184,6 +193,9 @@ pub(super) struct EndedNews {
     pub(super) left_behind: u32,
     #[prost(uint32, tag = "10")]
     pub(super) unkillable: u32,
+    /// The stub is ready for the next program.
+    #[prost(bool, tag = "11")]
+    pub(super) again: bool,
 }
 
 pub(super) fn rows(report: &Report) -> Vec<Row> {
@@ -212,33 +224,58 @@ pub(super) fn report(rows: Vec<Row>) -> Report {
     report
 }
 
-/// Sends the first packet.
-pub(super) fn send_descriptors(
+/// A path as it is sent.
+pub(super) fn path(bytes: &[u8]) -> &Path {
+    Path::new(OsStr::from_bytes(bytes))
+}
+
+/// Sends the orders.
+pub(super) fn send_orders(
     socket: BorrowedFd<'_>,
+    orders: &Orders,
     descriptors: [BorrowedFd<'_>; DESCRIPTORS],
 ) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+    let mut packet = orders.encode_to_vec();
+    let mut file = None;
+    if packet.len() > PACKET_MAX {
+        file = Some(memory(&packet)?);
+        packet.truncate(1);
+    }
+    let descriptors: Vec<_> = file.iter().map(OwnedFd::as_fd).chain(descriptors).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS + 1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
         return Err(io::Error::other("there is no room for the descriptors"));
     }
-    sendmsg(socket, &[IoSlice::new(&[0])], &mut control, SendFlags::NOSIGNAL)?;
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    sendmsg(socket, &[IoSlice::new(&packet)], &mut control, flags)?;
     Ok(())
 }
 
-/// Receives the first packet.
-pub(super) fn receive_descriptors(socket: BorrowedFd<'_>) -> io::Result<[OwnedFd; DESCRIPTORS]> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+/// A file without a name.
+fn memory(content: &[u8]) -> io::Result<OwnedFd> {
+    let mut file = File::from(memfd_create("op-dbus-orders", MemfdFlags::CLOEXEC)?);
+    file.write_all(content)?;
+    Ok(file.into())
+}
+
+/// Receives one packet with its descriptors without waiting. It is empty if the other end is closed.
+pub(super) fn receive_with_descriptors(
+    socket: BorrowedFd<'_>,
+) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS + 1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut byte = [0];
-    recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
-    let mut received = Vec::new();
+    let mut packet = vec![0; PACKET_MAX];
+    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+    let received = recvmsg(socket, &mut [IoSliceMut::new(&mut packet)], &mut control, flags)?;
+    packet.truncate(received.bytes);
+    let mut descriptors = Vec::new();
     for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
-            received.extend(descriptors);
+        if let RecvAncillaryMessage::ScmRights(received) = message {
+            descriptors.extend(received);
         }
     }
-    received.try_into().map_err(|_| io::Error::other("the orders came without their descriptors"))
+    Ok((packet, descriptors))
 }
 
 /// Sends one packet. It never waits: a packet is small, and few are on their way.

@@ -1,63 +1,122 @@
 //! The child of the stub limits and confines itself, step by step, and executes the program. What each
-//! step enforced it tells the stub before the last one.
+//! step enforced it writes into the stub's report.
 
 use std::convert::Infallible;
 use std::ffi::{CString, NulError};
-use std::fs::File;
-use std::io::{self, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::io;
+use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use caps::{CapSet, CapsHashSet};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
-use prost::Message as _;
 use rustix::fs::Mode;
-use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, setrlimit};
 
 use super::landlock::{self, Paths};
 use super::leaf::Leaf;
-use super::{Descriptors, path, raw, seccomp};
+use super::orders::Descriptors;
+use super::raw;
 use crate::process::capabilities::keep_only;
-use crate::process::profile::{Access, Profile, Sockets};
+use crate::process::profile::{Access, Profile};
 use crate::process::report::{Mechanism, Report, State};
-use crate::process::wire::{self, LimitOrders, News, Orders, Refused, Started, news};
+use crate::process::wire::{LimitOrders, Orders, Refused, path};
 
-/// Becomes the program, or says why not.
-pub(super) fn run(
-    orders: &Orders,
-    descriptors: &Descriptors,
-    temporary: &Path,
-    leaf: Option<&Leaf>,
-    mut report: Report,
-    pipe: &OwnedFd,
-) -> Result<Infallible, Refused> {
-    let stopped = |what: &'static str| move |error: io::Error| Refused::because(what, &error);
-    let (argv, environment) =
-        strings(orders, temporary).map_err(|error| Refused::because("its arguments", &error))?;
-    leave_the_stub(orders, descriptors).map_err(stopped("its descriptors"))?;
-    leaf.map_or(Ok(()), Leaf::join).map_err(stopped("its cgroup"))?;
-    limit(&orders.limits).map_err(stopped("its limits"))?;
-    confine(orders, descriptors, temporary, &mut report)?;
-    let missing = report.missing();
-    if orders.require && !missing.is_empty() {
-        return Err(unavailable(&missing));
-    }
-    let started = Started { pid: 0, report: wire::rows(&report) };
-    tell(pipe, news::What::Started(started)).map_err(stopped("its report"))?;
-    let program = CString::new(orders.program.as_slice())
-        .map_err(|error| Refused::because("its path", &error))?;
-    nix::unistd::execve(&program, &argv, &environment).map_err(|errno| Refused {
-        text: format!("{} cannot be executed: {errno}", path(&orders.program).display()),
-        sandbox: false,
-        execution: Some(errno as i32),
-    })
+/// A program that a child of this process can become. What can be made beforehand is made by the stub.
+pub(super) struct Program<'a> {
+    orders: &'a Orders,
+    descriptors: &'a Descriptors,
+    temporary: &'a Path,
+    leaf: Option<&'a Leaf>,
+    stub: Pid,
+    path: CString,
+    argv: Strings,
+    environment: Strings,
+    /// How many processes the user may have.
+    processes: Option<u64>,
 }
 
-/// Tells the stub something through `pipe`.
-pub(super) fn tell(pipe: &OwnedFd, what: news::What) -> io::Result<()> {
-    let bytes = News { what: Some(what) }.encode_length_delimited_to_vec();
-    File::from(pipe.try_clone()?).write_all(&bytes)
+impl<'a> Program<'a> {
+    pub(super) fn new(
+        orders: &'a Orders,
+        descriptors: &'a Descriptors,
+        temporary: &'a Path,
+        leaf: Option<&'a Leaf>,
+    ) -> Result<Self, Refused> {
+        let wrong = |error: NulError| Refused::because("its arguments", &error);
+        let (argv, environment) = strings(orders, temporary).map_err(wrong)?;
+        let path = CString::new(orders.program.as_slice()).map_err(wrong)?;
+        // It counts all of the user's processes, of which there are at most as many as on the machine.
+        let processes = orders.limits.processes.map(|count| threads_of_all().saturating_add(count));
+        let stub = rustix::process::getpid();
+        Ok(Self { orders, descriptors, temporary, leaf, stub, path, argv, environment, processes })
+    }
+
+    /// Becomes the program, or says why not.
+    pub(super) fn execute(&self, report: &mut Report) -> Result<Infallible, Refused> {
+        let stopped = |what: &'static str| move |error: io::Error| Refused::because(what, &error);
+        self.leave_the_stub().map_err(stopped("its descriptors"))?;
+        self.leaf.map_or(Ok(()), Leaf::join).map_err(stopped("its cgroup"))?;
+        limit(&self.orders.limits, self.processes).map_err(stopped("its limits"))?;
+        self.confine(report)?;
+        let missing = report.missing();
+        if self.orders.require && !missing.is_empty() {
+            return Err(unavailable(&missing));
+        }
+        nix::unistd::execve(&self.path, &self.argv, &self.environment).map_err(|errno| Refused {
+            text: format!("{} cannot be executed: {errno}", path(&self.orders.program).display()),
+            sandbox: false,
+            execution: Some(errno as i32),
+        })
+    }
+
+    /// Has nothing any more of what the stub has: session, signals, descriptors, folder.
+    fn leave_the_stub(&self) -> io::Result<()> {
+        // If the stub is killed, nobody watches the program any more.
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        if rustix::process::getppid() != Some(self.stub) {
+            return Err(io::Error::other("the process that watches it has ended"));
+        }
+        nix::unistd::setsid()?;
+        let [stdin, stdout, stderr] = &self.descriptors.streams;
+        rustix::stdio::dup2_stdin(stdin)?;
+        rustix::stdio::dup2_stdout(stdout)?;
+        rustix::stdio::dup2_stderr(stderr)?;
+        if self.orders.terminal {
+            rustix::process::ioctl_tiocsctty(stdin)?;
+        }
+        rustix::process::fchdir(&self.descriptors.directory)?;
+        rustix::process::umask(Mode::WGRP | Mode::WOTH);
+        raw::default_signals();
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+        raw::close_others_on_execution()
+    }
+
+    fn confine(&self, report: &mut Report) -> Result<(), Refused> {
+        if self.orders.off {
+            return Ok(());
+        }
+        let Some(profile) = Profile::named(&self.orders.profile) else {
+            return Err(Refused::because("its profile", &"there is none of this name"));
+        };
+        let rules = profile.rules();
+        report.set(Mechanism::Capabilities, without_capabilities());
+        let no_new_privileges = match rustix::thread::set_no_new_privs(true) {
+            Ok(()) => State::Enforced("no_new_privs".to_owned()),
+            Err(errno) => State::Unavailable(errno.to_string()),
+        };
+        report.set(Mechanism::NoNewPrivileges, no_new_privileges);
+        if let Some(files) = rules.files {
+            let paths = Paths {
+                program: path(&self.orders.program),
+                directory: self.descriptors.directory.as_fd(),
+                temporary: self.temporary,
+                extra: extra(self.orders),
+            };
+            landlock::confine(files, rules.sockets, &paths, report);
+        }
+        Ok(())
+    }
 }
 
 fn unavailable(missing: &[(Mechanism, &str)]) -> Refused {
@@ -83,26 +142,7 @@ fn strings(orders: &Orders, temporary: &Path) -> Result<(Strings, Strings), NulE
     Ok((argv?, environment))
 }
 
-/// Has nothing any more of what the stub has: session, signals, descriptors, folder.
-fn leave_the_stub(orders: &Orders, descriptors: &Descriptors) -> io::Result<()> {
-    // If the stub is killed, nobody watches the program any more.
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    nix::unistd::setsid()?;
-    let [stdin, stdout, stderr] = &descriptors.streams;
-    rustix::stdio::dup2_stdin(stdin)?;
-    rustix::stdio::dup2_stdout(stdout)?;
-    rustix::stdio::dup2_stderr(stderr)?;
-    if orders.terminal {
-        rustix::process::ioctl_tiocsctty(stdin)?;
-    }
-    rustix::process::fchdir(&descriptors.directory)?;
-    rustix::process::umask(Mode::WGRP | Mode::WOTH);
-    raw::default_signals();
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
-    raw::close_others_on_execution()
-}
-
-fn limit(limits: &LimitOrders) -> io::Result<()> {
+fn limit(limits: &LimitOrders, processes: Option<u64>) -> io::Result<()> {
     set(Resource::Core, 0, 0)?;
     set(Resource::Nofile, limits.open_files, limits.open_files)?;
     if let Some(bytes) = limits.file_size_bytes {
@@ -114,18 +154,21 @@ fn limit(limits: &LimitOrders) -> io::Result<()> {
         set(Resource::Cpu, seconds, seconds + 1)?;
     }
     if let Some(bytes) = limits.memory_bytes {
-        // For what grows faster than the stub looks. Twice, so that usually the stub is first, and says
-        // why the program was ended; a program that is refused memory says anything.
-        let bytes = bytes.saturating_mul(2);
+        let bytes = backstop(bytes);
         set(Resource::Data, bytes, bytes)?;
     }
-    if let Some(count) = limits.processes {
-        // It counts all of the user's processes, of which there are at most as many as on the machine.
+    if let Some(bound) = processes {
         // For what forks faster than the stub looks; the kernel does not apply it to root.
-        let bound = threads_of_all().saturating_add(count);
         set(Resource::Nproc, bound, bound)?;
     }
     Ok(())
+}
+
+/// How much memory the kernel gives to one process of a tree that may have `bytes`, for what grows
+/// faster than the stub looks. Twice, so that usually the stub is first, and says why the program was
+/// ended; a program that is refused memory says anything.
+pub(super) const fn backstop(bytes: u64) -> u64 {
+    bytes.saturating_mul(2)
 }
 
 /// Sets a limit, or keeps what the process was allowed if that is less.
@@ -141,40 +184,6 @@ fn threads_of_all() -> u64 {
     let all = text.split(' ').nth(3).and_then(|counts| counts.split('/').nth(1)?.parse().ok());
     // Without it there is nothing to start from, and the stub's look has to do.
     all.unwrap_or(u64::MAX)
-}
-
-fn confine(
-    orders: &Orders,
-    descriptors: &Descriptors,
-    temporary: &Path,
-    report: &mut Report,
-) -> Result<(), Refused> {
-    if orders.off {
-        return Ok(());
-    }
-    let Some(profile) = Profile::named(&orders.profile) else {
-        return Err(Refused::because("its profile", &"there is none of this name"));
-    };
-    let rules = profile.rules();
-    report.set(Mechanism::Capabilities, without_capabilities());
-    let no_new_privileges = match rustix::thread::set_no_new_privs(true) {
-        Ok(()) => State::Enforced("no_new_privs".to_owned()),
-        Err(errno) => State::Unavailable(errno.to_string()),
-    };
-    report.set(Mechanism::NoNewPrivileges, no_new_privileges);
-    if let Some(files) = rules.files {
-        let paths = Paths {
-            program: path(&orders.program),
-            directory: descriptors.directory.as_fd(),
-            temporary,
-            extra: extra(orders),
-        };
-        landlock::confine(files, rules.sockets, &paths, report);
-    }
-    if rules.filter || rules.sockets != Sockets::Any {
-        seccomp::confine(rules.sockets, report);
-    }
-    Ok(())
 }
 
 fn extra(orders: &Orders) -> Vec<(&Path, Access)> {

@@ -1,12 +1,17 @@
 //! A cgroup of version 2 for one program. It takes what is delegated and says what is not.
 
-use std::fs;
-use std::io;
+use std::fmt::Display;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::process::ended::Limit;
 use crate::process::report::{Mechanism, Report, State};
 use crate::process::wire::LimitOrders;
+
+/// Over which time the share of processor time holds, in microseconds: the kernel's own default.
+const CPU_PERIOD_US: u64 = 100_000;
 
 /// A cgroup that this process has made.
 #[derive(Debug)]
@@ -24,8 +29,16 @@ impl Leaf {
             report.set(Mechanism::Cgroup, State::Unavailable(why));
             return None;
         }
-        report.set(Mechanism::Cgroup, State::Enforced("cgroup.kill".to_owned()));
         let mut leaf = Self { path: path.to_owned(), holds: Vec::new() };
+        let is_killable = fs::exists(path.join("cgroup.kill")).unwrap_or(false);
+        report.set(
+            Mechanism::Cgroup,
+            match (leaf.cpu(), is_killable) {
+                (None, _) => State::Unavailable(format!("{} is no cgroup", path.display())),
+                (Some(_), true) => State::Enforced("cgroup.kill".to_owned()),
+                (Some(_), false) => State::Unavailable("the kernel has no cgroup.kill".to_owned()),
+            },
+        );
         if let Some(bytes) = limits.memory_bytes
             && leaf.set("memory.max", bytes).is_ok()
         {
@@ -42,11 +55,28 @@ impl Leaf {
             leaf.holds.push((Limit::Processes, "pids.events", "max"));
             report.set(Mechanism::Processes, State::Enforced("pids.max".to_owned()));
         }
+        if let Some(percent) = limits.cpu_percent {
+            let share = format!("{} {CPU_PERIOD_US}", u64::from(percent) * CPU_PERIOD_US / 100);
+            let state = match leaf.set("cpu.max", share) {
+                Ok(()) => State::Enforced("cpu.max".to_owned()),
+                Err(error) => State::Unavailable(format!("cpu.max: {error}")),
+            };
+            report.set(Mechanism::ProcessorShare, state);
+        }
         Some(leaf)
     }
 
-    fn set(&self, file: &str, value: u64) -> io::Result<()> {
-        fs::write(self.path.join(file), value.to_string())
+    fn set(&self, file: &str, value: impl Display) -> io::Result<()> {
+        // It is there if the controller is; a file is never made.
+        let mut file = OpenOptions::new().write(true).open(self.path.join(file))?;
+        file.write_all(value.to_string().as_bytes())
+    }
+
+    /// The processor time of all that ever ran in it.
+    pub(super) fn cpu(&self) -> Option<Duration> {
+        let text = fs::read_to_string(self.path.join("cpu.stat")).ok()?;
+        let used = text.lines().find_map(|line| line.strip_prefix("usage_usec "))?;
+        used.trim().parse().ok().map(Duration::from_micros)
     }
 
     /// Moves this process into the cgroup.

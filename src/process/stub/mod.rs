@@ -1,105 +1,58 @@
 //! The process between the daemon and a program: it reads its orders, makes a child that becomes the
-//! program, and stays until nothing of the program is left. It has one thread and no runtime, and
-//! serves one program.
+//! program, and stays until nothing of the program is left; then it waits for the next orders. It has
+//! one thread and no runtime, and serves one program at a time.
 
 mod become_program;
 mod landlock;
 mod leaf;
+mod orders;
 mod raw;
 mod seccomp;
 mod supervise;
+mod temporary;
 mod tree;
+mod watch;
 
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read as _, Seek as _};
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use nix::libc;
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::unistd::ForkResult;
-use prost::Message as _;
-use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
-use super::ended::Limit;
-use super::report::{Mechanism, Report, State};
+use super::profile::{Profile, Sockets};
+use super::report::Report;
 use super::wire::{self, EndedNews, News, Orders, Refused, Started, news};
+use become_program::Program;
 use leaf::Leaf;
+use orders::{Descriptors, Received};
+use raw::ChildStack;
+use seccomp::Filter;
 use supervise::Supervisor;
+use temporary::Temporary;
+use watch::Watch;
 
 /// The argument by which `op-dbusd` is told to be a stub. It is in no help: its only caller is
 /// [`super::Runner`].
 pub const STUB_ARGUMENT: &str = "exec-stub";
+/// How many programs a stub serves: what a program leaves in the memory of its stub is some hundred
+/// bytes, and shall not add up for ever.
+const PROGRAMS_MAX: u32 = 1000;
 
 /// Is the stub. It must be called before this process has a second thread.
 #[must_use]
 pub fn run_stub() -> ExitCode {
-    let Ok(control) = io::stdin().as_fd().try_clone_to_owned() else {
-        return ExitCode::FAILURE;
-    };
-    let what = match serve(&control) {
-        Ok(ended) => news::What::Ended(ended),
-        Err(refused) => news::What::Refused(refused),
-    };
-    // If nobody is there to hear it, what was to be done is done.
-    match wire::send(control.as_fd(), &News { what: Some(what) }) {
+    let prepared = io::stdin().as_fd().try_clone_to_owned().and_then(|control| {
+        let signals = prepare_self()?;
+        Ok(Stub { control, signals, filter: None, temporary: None, stack: ChildStack::new() })
+    });
+    match prepared.and_then(Stub::serve) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
-}
-
-impl Refused {
-    /// Nothing runs because `what` failed.
-    fn because(what: &str, error: &impl std::fmt::Display) -> Self {
-        Self {
-            text: format!("the program cannot be started: {what}: {error}"),
-            sandbox: false,
-            execution: None,
-        }
-    }
-}
-
-/// What the runner sends with the orders.
-struct Descriptors {
-    directory: OwnedFd,
-    streams: [OwnedFd; 3],
-}
-
-fn serve(control: &OwnedFd) -> Result<EndedNews, Refused> {
-    let (orders, descriptors) =
-        receive(control).map_err(|error| Refused::because("its orders", &error))?;
-    let signals = prepare_self().map_err(|error| Refused::because("signals", &error))?;
-    let temporary = Temporary::make(&orders)
-        .map_err(|error| Refused::because("a folder for temporary files", &error))?;
-    let mut report = Report::default();
-    let leaf = orders
-        .cgroup
-        .as_deref()
-        .map(path)
-        .and_then(|path| Leaf::make(path, &orders.limits, &mut report));
-    report_limits(&orders, leaf.as_ref(), &mut report);
-    let (main, started) = fork_program(&orders, descriptors, &temporary, leaf.as_ref(), report)?;
-    // From here on there is a child, and it ends whatever happens.
-    let heard = wire::send(control.as_fd(), &News { what: Some(news::What::Started(started)) });
-    let mut supervisor = Supervisor::new(main, &orders.limits, leaf);
-    if heard.is_err() {
-        supervisor.let_go();
-    }
-    Ok(supervisor.run(control.as_fd(), &signals))
-}
-
-fn receive(control: &OwnedFd) -> io::Result<(Orders, Descriptors)> {
-    let [orders, directory, stdin, stdout, stderr] = wire::receive_descriptors(control.as_fd())?;
-    let mut file = File::from(orders);
-    file.rewind()?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    let orders = Orders::decode(bytes.as_slice()).map_err(io::Error::other)?;
-    Ok((orders, Descriptors { directory, streams: [stdin, stdout, stderr] }))
 }
 
 /// Makes this process the parent of whatever loses its own, out of reach of the daemon's terminal, and
@@ -113,112 +66,170 @@ fn prepare_self() -> io::Result<SignalFd> {
     Ok(SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
 }
 
-/// Says by what the limits hold that the kernel does not hold in a cgroup.
-fn report_limits(orders: &Orders, leaf: Option<&Leaf>, report: &mut Report) {
-    let limits = &orders.limits;
-    let how_often = format!("watched every {} ms", supervise::LOOK_EVERY.as_millis());
-    let state = |limit| match limit {
-        _ if !tree::can_be_seen() => {
-            State::Unavailable("the kernel does not list children in /proc".to_owned())
-        }
-        Limit::Processes if rustix::process::getuid().is_root() => State::Unavailable(format!(
-            "the kernel limits the processes of root only in a cgroup; {how_often}"
-        )),
-        Limit::Processes => State::Enforced(format!("RLIMIT_NPROC, and {how_often}")),
-        Limit::Memory => State::Enforced(format!("RLIMIT_DATA, and {how_often}")),
-        Limit::Cpu => State::Enforced(format!("RLIMIT_CPU, and {how_often}")),
-        Limit::Wall | Limit::FileSize | Limit::Output => State::Off,
-    };
-    let asked = [
-        (Mechanism::Memory, Limit::Memory, limits.memory_bytes),
-        (Mechanism::Processes, Limit::Processes, limits.processes),
-        (Mechanism::ProcessorTime, Limit::Cpu, limits.cpu_ms),
-    ];
-    for (mechanism, limit, asked) in asked {
-        if asked.is_some() && !leaf.is_some_and(|leaf| leaf.holds(limit)) {
-            report.set(mechanism, state(limit));
+/// True if somebody has asked this process to end.
+fn is_asked_to_end(signals: &SignalFd) -> bool {
+    let mut is_asked = false;
+    while let Ok(Some(signal)) = signals.read_signal() {
+        is_asked |= [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT]
+            .iter()
+            .any(|end| signal.ssi_signo == end.cast_unsigned());
+    }
+    is_asked
+}
+
+impl Refused {
+    /// Nothing runs because `what` failed.
+    fn because(what: &str, error: &impl std::fmt::Display) -> Self {
+        Self {
+            text: format!("the program cannot be started: {what}: {error}"),
+            sandbox: false,
+            execution: None,
         }
     }
 }
 
-fn fork_program(
-    orders: &Orders,
-    descriptors: Descriptors,
-    temporary: &Temporary,
-    leaf: Option<&Leaf>,
-    report: Report,
-) -> Result<(Pid, Started), Refused> {
-    let fork = |error: io::Error| Refused::because("a process", &error);
-    let (listen, tell) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| fork(error.into()))?;
-    match raw::fork_from_one_thread().map_err(fork)? {
-        ForkResult::Child => {
-            let Err(refused) =
-                become_program::run(orders, &descriptors, &temporary.0, leaf, report, &tell);
-            become_program::tell(&tell, news::What::Refused(refused)).ok();
-            raw::leave()
+/// What stays from program to program.
+struct Stub {
+    control: OwnedFd,
+    signals: SignalFd,
+    /// The filter of this process, which its programs inherit.
+    filter: Option<Filter>,
+    temporary: Option<Temporary>,
+    stack: ChildStack,
+}
+
+impl Stub {
+    /// Serves programs until there is nobody any more to serve, or one may have left a trace.
+    fn serve(mut self) -> io::Result<()> {
+        for number in 1..=PROGRAMS_MAX {
+            let Some((orders, descriptors)) = self.next_orders()? else { return Ok(()) };
+            let mut ended = self.run(&orders, descriptors);
+            if let Ok(ended) = &mut ended {
+                ended.again &= number < PROGRAMS_MAX && self.is_confined(&orders);
+            }
+            let again = ended.as_ref().is_ok_and(|ended| ended.again);
+            if !again {
+                // Before the word of it, so that who hears that all has ended finds nothing.
+                self.temporary = None;
+            }
+            let what = ended.map_or_else(news::What::Refused, news::What::Ended);
+            wire::send(self.control.as_fd(), &News { what: Some(what) })?;
+            if !again {
+                return Ok(());
+            }
         }
-        ForkResult::Parent { child } => {
-            // What the child holds, this process must not: a pipe has an end only if nobody holds it.
-            drop((tell, descriptors));
-            let main = Pid::from_raw(child.as_raw())
-                .ok_or_else(|| Refused::because("a process", &"it has no number"))?;
-            let mut bytes = Vec::new();
-            File::from(listen).read_to_end(&mut bytes).map_err(fork)?;
-            let started = hear(&bytes).inspect_err(|_| {
-                // It has nothing more to do than to end.
-                waitid(WaitId::Pid(main), WaitIdOptions::EXITED).ok();
-            })?;
-            Ok((main, Started { pid: child.as_raw(), ..started }))
+        Ok(())
+    }
+
+    /// A program without confinement can reach into this process, which has the same user.
+    fn is_confined(&self, orders: &Orders) -> bool {
+        !orders.off && self.filter.as_ref().is_some_and(Filter::holds)
+    }
+
+    /// The next orders, or `None` if nobody is there to give them.
+    fn next_orders(&self) -> io::Result<Option<(Orders, Descriptors)>> {
+        loop {
+            let mut both = [
+                PollFd::new(&self.signals, PollFlags::IN),
+                PollFd::new(&self.control, PollFlags::IN),
+            ];
+            poll(&mut both, None)?;
+            if is_asked_to_end(&self.signals) {
+                return Ok(None);
+            }
+            match orders::receive(self.control.as_fd()) {
+                Ok(Received::Orders(orders, descriptors)) => {
+                    return Ok(Some((*orders, descriptors)));
+                }
+                Ok(Received::Closed) => return Ok(None),
+                // It was meant for the program that has ended.
+                Ok(Received::Command) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
         }
+    }
+
+    /// Runs one program to its end.
+    fn run(&mut self, orders: &Orders, descriptors: Descriptors) -> Result<EndedNews, Refused> {
+        let folder = |error: io::Error| Refused::because("a folder for temporary files", &error);
+        let mut report = Report::default();
+        self.filter(orders, &mut report)?;
+        let temporary = match self.temporary.take() {
+            Some(temporary) => temporary,
+            None => Temporary::make(wire::path(&orders.temporary)).map_err(folder)?,
+        };
+        let temporary = self.temporary.insert(temporary);
+        let leaf = orders
+            .cgroup
+            .as_deref()
+            .and_then(|path| Leaf::make(wire::path(path), &orders.limits, &mut report));
+        watch::report(&orders.limits, leaf.as_ref(), &mut report);
+        let program = Program::new(orders, &descriptors, temporary.path(), leaf.as_ref())?;
+        let main = become_child(&program, &mut report, &mut self.stack)?;
+        // From here on there is a child, and it ends whatever happens. What it holds, this process must
+        // not: a pipe has an end only if nobody holds it.
+        drop(program);
+        drop(descriptors);
+        let started = Started { pid: main.as_raw_pid(), report: wire::rows(&report) };
+        let heard =
+            wire::send(self.control.as_fd(), &News { what: Some(news::What::Started(started)) });
+        let mut supervisor = Supervisor::new(main, Watch::new(&orders.limits, leaf));
+        if heard.is_err() {
+            supervisor.let_go();
+        }
+        let mut ended = supervisor.run(self.control.as_fd(), &self.signals);
+        ended.again &= temporary.clear();
+        Ok(ended)
+    }
+
+    /// Has this process filter its system calls as the profile says, once: its programs inherit it.
+    fn filter(&mut self, orders: &Orders, report: &mut Report) -> Result<(), Refused> {
+        let sockets = match Profile::named(&orders.profile) {
+            _ if orders.off => None,
+            Some(profile) => profile.rules().filtered(),
+            None => {
+                return Err(Refused::because("its profile", &"there is none of this name"));
+            }
+        };
+        let Some(sockets) = sockets else {
+            return match self.filter {
+                None => Ok(()),
+                Some(_) => Err(other_filter(None)),
+            };
+        };
+        let filter = self.filter.get_or_insert_with(|| Filter::install(sockets));
+        if filter.sockets() != sockets {
+            return Err(other_filter(Some(sockets)));
+        }
+        filter.report(report);
+        Ok(())
     }
 }
 
-/// What the child said: that it is about to execute the program, and perhaps that it could not.
-fn hear(mut bytes: &[u8]) -> Result<Started, Refused> {
-    let mut heard = None;
-    while let Ok(News { what: Some(what) }) = News::decode_length_delimited(&mut bytes) {
-        match what {
-            news::What::Started(started) => heard = Some(started),
-            news::What::Refused(refused) => return Err(refused),
-            news::What::Ended(_) => {}
+/// The runner does not ask for this.
+fn other_filter(sockets: Option<Sockets>) -> Refused {
+    Refused::because("its filter", &format!("this stub cannot have {sockets:?}"))
+}
+
+/// Makes the child and has it become the program. This process does not go on before it has.
+fn become_child(
+    program: &Program<'_>,
+    report: &mut Report,
+    stack: &mut ChildStack,
+) -> Result<Pid, Refused> {
+    let mut refused = None;
+    let child = raw::child_on_our_memory(stack, || {
+        let Err(why) = program.execute(report);
+        refused = Some(why);
+    });
+    let main = child.map_err(|error| Refused::because("a process", &error))?;
+    match refused {
+        None => Ok(main),
+        Some(refused) => {
+            // It has nothing more to do than to end.
+            waitid(WaitId::Pid(main), WaitIdOptions::EXITED).ok();
+            Err(refused)
         }
-    }
-    heard.ok_or_else(|| Refused::because("its process", &"it ended too early"))
-}
-
-fn path(bytes: &[u8]) -> &Path {
-    Path::new(std::ffi::OsStr::from_bytes(bytes))
-}
-
-/// The program's own folder for temporary files, which ends with it.
-struct Temporary(PathBuf);
-
-impl Temporary {
-    fn make(orders: &Orders) -> io::Result<Self> {
-        let path = path(&orders.temporary);
-        DirBuilder::new().mode(0o700).create(path)?;
-        Ok(Self(path.to_owned()))
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        // A program may have made folders in it that not even its owner may read.
-        if fs::remove_dir_all(&self.0).is_err() {
-            open_up(&self.0);
-            fs::remove_dir_all(&self.0).ok();
-        }
-    }
-}
-
-/// Lets the owner into every folder beneath `folder`.
-fn open_up(folder: &Path) {
-    use std::os::unix::fs::PermissionsExt as _;
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).ok();
-        let Ok(entries) = fs::read_dir(&folder) else { continue };
-        let is_folder = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
-        folders.extend(entries.flatten().filter(is_folder).map(|entry| entry.path()));
     }
 }

@@ -83,15 +83,37 @@ const TERMINAL_INJECTION: [u64; 2] = [0x5412 /* TIOCSTI */, 0x541C /* TIOCLINUX 
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-/// Filters the system calls of this process, and says in the report how far.
-pub(super) fn confine(sockets: Sockets, report: &mut Report) {
-    let state = match install(sockets) {
-        Ok(()) => State::Enforced("seccomp".to_owned()),
-        Err(error) => State::Unavailable(format!("seccomp: {error}")),
-    };
-    let for_sockets = if sockets == Sockets::Any { State::Off } else { state.clone() };
-    report.set(Mechanism::Sockets, for_sockets);
-    report.set(Mechanism::SystemCalls, state);
+/// The filter of this process and of all that it starts.
+pub(super) struct Filter {
+    sockets: Sockets,
+    state: State,
+}
+
+impl Filter {
+    /// Filters the system calls of this process from here on. It keeps what a stub needs.
+    pub(super) fn install(sockets: Sockets) -> Self {
+        let state = match install(sockets) {
+            Ok(()) => State::Enforced("seccomp".to_owned()),
+            Err(error) => State::Unavailable(format!("seccomp: {error}")),
+        };
+        Self { sockets, state }
+    }
+
+    pub(super) const fn sockets(&self) -> Sockets {
+        self.sockets
+    }
+
+    pub(super) const fn holds(&self) -> bool {
+        matches!(self.state, State::Enforced(_))
+    }
+
+    /// Says in the report what holds.
+    pub(super) fn report(&self, report: &mut Report) {
+        let any = self.sockets == Sockets::Any;
+        let for_sockets = if any { State::Off } else { self.state.clone() };
+        report.set(Mechanism::Sockets, for_sockets);
+        report.set(Mechanism::SystemCalls, self.state.clone());
+    }
 }
 
 fn install(sockets: Sockets) -> Result<(), Box<dyn std::error::Error>> {

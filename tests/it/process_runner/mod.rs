@@ -1,10 +1,12 @@
 //! Real programs through the process runner, with the real `op-dbusd` as their stub: what they can do,
 //! what they cannot, and that nothing is left of them.
 
+mod artifact;
 mod confinement;
 mod limits;
 mod start;
 mod streams;
+mod stubs;
 mod tree;
 
 use std::ffi::OsString;
@@ -116,20 +118,29 @@ impl Place {
             .count()
     }
 
+    /// What programs have left in their folders for temporary files. A stub that is ready keeps an empty
+    /// folder.
+    fn temporary_files(&self) -> Vec<PathBuf> {
+        let entries = |path: &Path| -> Vec<PathBuf> {
+            fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+        };
+        entries(&self.folder.path().join("temporary"))
+            .iter()
+            .flat_map(|folder| entries(folder))
+            .collect()
+    }
+
     /// Nothing is left of any program of this place.
     fn assert_nothing_is_left(&self) {
         assert_eq!(self.processes(), 0, "processes are left");
-        let temporary: Vec<_> =
-            fs::read_dir(self.folder.path().join("temporary")).unwrap().flatten().collect();
+        let temporary = self.temporary_files();
         assert!(temporary.is_empty(), "{temporary:?}");
     }
 
     /// As [`Place::assert_nothing_is_left`], for a program that nobody waits for.
     fn wait_until_nothing_is_left(&self) {
         let deadline = Instant::now() + PATIENCE;
-        while self.processes() > 0
-            || fs::read_dir(self.folder.path().join("temporary")).unwrap().count() > 0
-        {
+        while self.processes() > 0 || !self.temporary_files().is_empty() {
             assert!(Instant::now() < deadline, "something is left");
             std::thread::sleep(Duration::from_millis(5));
         }

@@ -1,0 +1,150 @@
+//! Stubs run one program after the other: what stays with them, and when they end.
+
+use std::fs;
+use std::time::Instant;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use op_dbus::process::{Exit, Keep, Policy, Profile, Running, Spec};
+
+use super::Place;
+use crate::process::PATIENCE;
+
+/// The process that watches a program.
+fn stub_of(running: &Running) -> i32 {
+    let status = fs::read_to_string(format!("/proc/{}/status", running.pid())).unwrap();
+    status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap()
+}
+
+/// Runs a program that waits until it is seen, and gives its stub.
+async fn run(place: &Place, change: impl FnOnce(&mut Spec)) -> i32 {
+    let mut spec = place.script("echo ready; read line; exit 0", &[]);
+    spec.stdio = op_dbus::process::Stdio::Piped;
+    change(&mut spec);
+    let mut running = place.runner.start(spec).await.unwrap();
+    let stub = stub_of(&running);
+    running.take_input();
+    running.finish(Keep::default()).await.unwrap();
+    stub
+}
+
+fn wait_for_end(stub: i32) {
+    let deadline = Instant::now() + PATIENCE;
+    // A zombie has no command line.
+    while fs::read(format!("/proc/{stub}/cmdline")).is_ok_and(|line| !line.is_empty()) {
+        assert!(Instant::now() < deadline, "the stub is left");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+#[tokio::test]
+async fn a_stub_runs_one_program_after_the_other() {
+    let place = Place::new();
+    let first = run(&place, |_| {}).await;
+    assert_eq!(run(&place, |_| {}).await, first);
+    // Another filter of system calls needs another stub, and each is there for its own kind.
+    let other = run(&place, |spec| spec.profile = Profile::Network).await;
+    assert_ne!(other, first);
+    assert_eq!(run(&place, |spec| spec.profile = Profile::Network).await, other);
+    assert_eq!(run(&place, |spec| spec.profile = Profile::Read).await, first);
+}
+
+#[tokio::test]
+async fn what_may_have_reached_its_stub_has_it_for_itself() {
+    let place = Place::new();
+    let off = run(&place, |spec| spec.policy = Policy::Off).await;
+    wait_for_end(off);
+    let none = run(&place, |spec| spec.profile = Profile::None).await;
+    wait_for_end(none);
+    assert_ne!(run(&place, |spec| spec.policy = Policy::Off).await, off);
+}
+
+#[tokio::test]
+async fn a_stub_ends_after_a_program_that_was_stopped() {
+    let place = Place::new();
+    let mut running = place.runner.start(place.script("echo ready; sleep 60", &[])).await.unwrap();
+    let stub = stub_of(&running);
+    running.next().await.unwrap();
+    running.handle().stop().unwrap();
+    running.wait().await.unwrap();
+    wait_for_end(stub);
+    assert_ne!(run(&place, |_| {}).await, stub);
+}
+
+#[tokio::test]
+async fn the_next_program_finds_nothing_of_the_last_one() {
+    let place = Place::new();
+    let script = "umask; ulimit -n; ls -A $TMPDIR; echo $TMPDIR; \
+        mkdir -p $TMPDIR/a/b; echo x > $TMPDIR/a/b/file; chmod 0 $TMPDIR/a; umask 0; cd /";
+    let run = |files| {
+        let mut spec = place.script(script, &[]);
+        spec.limits.open_files = files;
+        spec.limits.processes = Some(files.try_into().unwrap());
+        place.run(spec)
+    };
+    let first = run(100).await;
+    let second = run(200).await;
+    assert!(first.is_success() && second.is_success(), "{first:?} {second:?}");
+    let (first, second) = (first.stdout.text(), second.stdout.text());
+    let rest = first.strip_prefix("0022\n100\n").unwrap();
+    // The same folder, so that nothing at all stands before its name.
+    assert_eq!(second, format!("0022\n200\n{rest}"));
+    assert!(rest.starts_with('/'), "{rest}");
+    place.assert_nothing_is_left();
+}
+
+#[tokio::test]
+async fn usage_is_each_programs_own() {
+    let place = Place::new();
+    let script = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done";
+    let worked = place.run(place.script(script, &[])).await.ended.usage;
+    let rested = place.run(place.spec(["true"])).await.ended.usage;
+    assert!(worked.user > rested.user, "{worked:?} {rested:?}");
+}
+
+#[tokio::test]
+async fn a_signal_that_comes_late_reaches_nobody() {
+    let place = Place::new();
+    let mut first = place.runner.start(place.spec(["true"])).await.unwrap();
+    let handle = first.handle();
+    first.wait().await.unwrap();
+    let mut second = place.runner.start(place.script("echo ready; read line", &[])).await.unwrap();
+    assert!(handle.signal(9).is_err());
+    assert!(handle.stop().is_err());
+    drop(first);
+    assert_eq!(second.wait().await.unwrap().exit, Exit::Code(1));
+}
+
+#[tokio::test]
+async fn a_ready_stub_that_was_killed_is_replaced() {
+    let place = Place::new();
+    let stub = run(&place, |_| {}).await;
+    kill(Pid::from_raw(stub), Signal::SIGKILL).unwrap();
+    wait_for_end(stub);
+    assert_ne!(run(&place, |_| {}).await, stub);
+    // And one that was asked to end does.
+    let stub = run(&place, |_| {}).await;
+    kill(Pid::from_raw(stub), Signal::SIGTERM).unwrap();
+    wait_for_end(stub);
+}
+
+#[tokio::test]
+async fn ready_stubs_end_with_their_runner() {
+    let place = Place::new();
+    let stub = run(&place, |_| {}).await;
+    let Place { folder, runner } = place;
+    drop(runner);
+    wait_for_end(stub);
+    let left = fs::read_dir(folder.path().join("temporary")).unwrap().count();
+    assert_eq!(left, 0);
+}
+
+#[tokio::test]
+async fn long_orders_arrive() {
+    let place = Place::new();
+    for length in [15_000, 17_000, 100_000] {
+        let long = "x".repeat(length);
+        let finished = place.run(place.script("printf %s \"$1\" | wc -c", &[&long])).await;
+        assert_eq!(finished.stdout.text().trim(), length.to_string());
+    }
+}
