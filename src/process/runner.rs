@@ -25,7 +25,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use super::life::{self, Control};
 use super::output::Stream;
 use super::running::Running;
-use super::spec::{Limits, Policy, Spec, Stdio};
+use super::spec::{DESCRIPTORS_MAX, Limits, Policy, Spec, Stdio};
 use super::stub::STUB_ARGUMENT;
 use super::wire::{self, ExtraOrder, LimitOrders, Orders};
 use super::{environment, program, terminal};
@@ -134,6 +134,10 @@ fn begin(config: &Config, number: u64, spec: &Spec) -> Result<Begun, Error> {
     let Some(name) = spec.argv.first() else {
         return Err(Error::invalid("argv", "the program is missing"));
     };
+    if spec.descriptors.len() > DESCRIPTORS_MAX {
+        let text = format!("the program is to get {} descriptors", spec.descriptors.len());
+        return Err(Error::limit("process.descriptors", DESCRIPTORS_MAX, text));
+    }
     let is_terminal = matches!(spec.stdio, Stdio::Terminal(_));
     let environment = environment::build(&spec.environment, is_terminal)?;
     let directory = program::open_directory(&spec.directory)?;
@@ -160,8 +164,9 @@ fn begin(config: &Config, number: u64, spec: &Spec) -> Result<Begun, Error> {
     let (control, stub) = start_stub(config).map_err(refused)?;
     let file = memory(&orders).map_err(refused)?;
     let [stdin, stdout, stderr] = theirs.each_ref().map(OwnedFd::as_fd);
-    let descriptors = [file.as_fd(), directory.as_fd(), stdin, stdout, stderr];
-    let sent = wire::send_descriptors(control.as_fd(), descriptors);
+    let mut descriptors = vec![file.as_fd(), directory.as_fd(), stdin, stdout, stderr];
+    descriptors.extend(spec.descriptors.iter().map(OwnedFd::as_fd));
+    let sent = wire::send_descriptors(control.as_fd(), &descriptors);
     let begun = Begun { stub, control, ends, program, cgroup };
     match sent {
         Ok(()) => Ok(begun),

@@ -1,8 +1,8 @@
 //! What the runner and the stub, two processes of one binary, say to each other over their socket. It
 //! is no contract: both ends are always the same version.
 //!
-//! First the runner sends one byte with the descriptors [`DESCRIPTORS`]; the first of them is a file
-//! with the [`Orders`]. Then it sends [`Command`]s and the stub [`News`], a packet each.
+//! First the runner sends one byte with [`DESCRIPTORS`] descriptors, of which the first is a file with
+//! the [`Orders`], and those that the program gets besides its standard streams. Then it sends [`Command`]s and the stub [`News`], a packet each.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -15,9 +15,12 @@ use rustix::net::{
 };
 
 use super::report::{Mechanism, Report, State};
+use super::spec::DESCRIPTORS_MAX;
 
 /// The orders, the folder, and the program's descriptors 0, 1 and 2.
 pub(super) const DESCRIPTORS: usize = 5;
+/// The most that the first packet has.
+const MOST: usize = DESCRIPTORS + DESCRIPTORS_MAX;
 /// More than a packet needs: a report is some hundred bytes.
 pub(super) const PACKET_MAX: usize = 16 << 10;
 
@@ -215,11 +218,11 @@ pub(super) fn report(rows: Vec<Row>) -> Report {
 /// Sends the first packet.
 pub(super) fn send_descriptors(
     socket: BorrowedFd<'_>,
-    descriptors: [BorrowedFd<'_>; DESCRIPTORS],
+    descriptors: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+    if !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(io::Error::other("there is no room for the descriptors"));
     }
     sendmsg(socket, &[IoSlice::new(&[0])], &mut control, SendFlags::NOSIGNAL)?;
@@ -227,8 +230,10 @@ pub(super) fn send_descriptors(
 }
 
 /// Receives the first packet.
-pub(super) fn receive_descriptors(socket: BorrowedFd<'_>) -> io::Result<[OwnedFd; DESCRIPTORS]> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+pub(super) fn receive_descriptors(
+    socket: BorrowedFd<'_>,
+) -> io::Result<([OwnedFd; DESCRIPTORS], Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0];
     recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
@@ -238,7 +243,11 @@ pub(super) fn receive_descriptors(socket: BorrowedFd<'_>) -> io::Result<[OwnedFd
             received.extend(descriptors);
         }
     }
-    received.try_into().map_err(|_| io::Error::other("the orders came without their descriptors"))
+    let further = received.split_off(received.len().min(DESCRIPTORS));
+    match received.try_into() {
+        Ok(received) => Ok((received, further)),
+        Err(_) => Err(io::Error::other("the orders came without their descriptors")),
+    }
 }
 
 /// Sends one packet. It never waits: a packet is small, and few are on their way.

@@ -13,6 +13,7 @@ use caps::{CapSet, CapsHashSet};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use prost::Message as _;
 use rustix::fs::Mode;
+use rustix::io::FdFlags;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
 use super::landlock::{self, Paths};
@@ -99,7 +100,11 @@ fn leave_the_stub(orders: &Orders, descriptors: &Descriptors) -> io::Result<()> 
     rustix::process::umask(Mode::WGRP | Mode::WOTH);
     raw::default_signals();
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
-    raw::close_others_on_execution()
+    raw::close_all_but_streams_on_execution()?;
+    for descriptor in &descriptors.further {
+        rustix::io::fcntl_setfd(descriptor, FdFlags::empty())?;
+    }
+    Ok(())
 }
 
 fn limit(limits: &LimitOrders) -> io::Result<()> {

@@ -12,7 +12,7 @@ mod tree;
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read as _, Seek as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -22,11 +22,13 @@ use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::ForkResult;
 use prost::Message as _;
+use rustix::io::fcntl_dupfd_cloexec;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use super::ended::Limit;
 use super::report::{Mechanism, Report, State};
+use super::spec::DESCRIPTORS_MAX;
 use super::wire::{self, EndedNews, News, Orders, Refused, Started, news};
 use leaf::Leaf;
 use supervise::Supervisor;
@@ -38,7 +40,8 @@ pub const STUB_ARGUMENT: &str = "exec-stub";
 /// Is the stub. It must be called before this process has a second thread.
 #[must_use]
 pub fn run_stub() -> ExitCode {
-    let Ok(control) = io::stdin().as_fd().try_clone_to_owned() else {
+    // Above the numbers that the program's descriptors are going to have.
+    let Ok(control) = fcntl_dupfd_cloexec(io::stdin(), ABOVE) else {
         return ExitCode::FAILURE;
     };
     let what = match serve(&control) {
@@ -67,7 +70,14 @@ impl Refused {
 struct Descriptors {
     directory: OwnedFd,
     streams: [OwnedFd; 3],
+    /// They have the numbers that they have in the program.
+    further: Vec<OwnedFd>,
 }
+
+/// The number after those of the program's descriptors.
+const ABOVE: RawFd = FIRST_FURTHER + DESCRIPTORS_MAX as RawFd;
+/// The number of the first descriptor after the standard streams.
+const FIRST_FURTHER: RawFd = 3;
 
 fn serve(control: &OwnedFd) -> Result<EndedNews, Refused> {
     let (orders, descriptors) =
@@ -93,13 +103,33 @@ fn serve(control: &OwnedFd) -> Result<EndedNews, Refused> {
 }
 
 fn receive(control: &OwnedFd) -> io::Result<(Orders, Descriptors)> {
-    let [orders, directory, stdin, stdout, stderr] = wire::receive_descriptors(control.as_fd())?;
+    let ([orders, directory, stdin, stdout, stderr], further) = placed(control)?;
     let mut file = File::from(orders);
     file.rewind()?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     let orders = Orders::decode(bytes.as_slice()).map_err(io::Error::other)?;
-    Ok((orders, Descriptors { directory, streams: [stdin, stdout, stderr] }))
+    Ok((orders, Descriptors { directory, streams: [stdin, stdout, stderr], further }))
+}
+
+/// Receives descriptors, and gives those besides the standard streams the numbers that they have in the
+/// program. Nothing takes these numbers later on, since they are taken.
+fn placed(control: &OwnedFd) -> io::Result<([OwnedFd; wire::DESCRIPTORS], Vec<OwnedFd>)> {
+    let (needed, further) = wire::receive_descriptors(control.as_fd())?;
+    if further.is_empty() {
+        return Ok((needed, further));
+    }
+    let out_of_the_way = |descriptor: OwnedFd| fcntl_dupfd_cloexec(descriptor, ABOVE);
+    let needed = needed.into_iter().map(out_of_the_way).collect::<Result<Vec<_>, _>>()?;
+    let further = further.into_iter().map(out_of_the_way).collect::<Result<Vec<_>, _>>()?;
+    let place = |(number, descriptor): (RawFd, OwnedFd)| {
+        let placed = fcntl_dupfd_cloexec(descriptor, number)?;
+        let taken = || io::Error::other(format!("descriptor {number} is taken"));
+        if placed.as_raw_fd() == number { Ok(placed) } else { Err(taken()) }
+    };
+    let further = (FIRST_FURTHER..).zip(further).map(place).collect::<io::Result<Vec<_>>>()?;
+    let lost = |_| io::Error::other("a descriptor is lost");
+    Ok((needed.try_into().map_err(lost)?, further))
 }
 
 /// Makes this process the parent of whatever loses its own, out of reach of the daemon's terminal, and

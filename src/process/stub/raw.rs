@@ -33,7 +33,7 @@ pub(super) fn default_signals() {
 /// # Errors
 ///
 /// The kernel is older than 5.11.
-pub(super) fn close_others_on_execution() -> io::Result<()> {
+pub(super) fn close_all_but_streams_on_execution() -> io::Result<()> {
     // SAFETY: nothing is closed now. What owns a descriptor here does so until the execution.
     let result =
         unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
