@@ -210,7 +210,8 @@ async fn further_descriptors_are_there_and_no_other() {
 #[tokio::test]
 async fn output_is_read_up_to_a_mark() {
     let place = Place::new();
-    let mut spec = place.script("printf 'a\\303'; echo err >&2; read x; printf '\\251b'; read x", &[]);
+    let mut spec =
+        place.script("printf 'a\\303'; echo err >&2; read x; printf '\\251b'; read x", &[]);
     spec.stdio = Stdio::Piped;
     let mut running = place.runner.start(spec).await.unwrap();
     let mut input = running.take_input().unwrap();

@@ -259,7 +259,8 @@ impl Kept {
         self.input = None;
         self.running.handle().stop().ok();
         while self.running.next().await?.is_some() {}
-        self.running.wait().await
+        // It may have ended before it could be asked to.
+        Ok(Ended { stopped: true, ..self.running.wait().await? })
     }
 
     /// Passes on what was printed until now.

@@ -34,9 +34,7 @@ impl Kind {
             "sh" => Ok(&[Self::Sh]),
             "bash" => Ok(&[Self::Bash]),
             "python3" => Ok(&[Self::Python]),
-            _ => {
-                Err(Error::invalid("shell", format!("{name:?} is none of sh, bash and python3")))
-            }
+            _ => Err(Error::invalid("shell", format!("{name:?} is none of sh, bash and python3"))),
         }
     }
 

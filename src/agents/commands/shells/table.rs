@@ -166,7 +166,11 @@ impl Entry {
             busy: state.busy,
             runs: state.runs,
             sandbox: self.sandbox.clone(),
-            session: self.session.as_ref().map(|session| session.id.to_string()).unwrap_or_default(),
+            session: self
+                .session
+                .as_ref()
+                .map(|session| session.id.to_string())
+                .unwrap_or_default(),
         }
     }
 
