@@ -17,7 +17,8 @@
 //! # What holds
 //!
 //! * A program is an argument vector; nothing here gives a text to a shell.
-//! * A program gets the descriptors 0, 1, 2 and no other, and an environment that is built up from
+//! * A program gets the descriptors 0, 1, 2, those that its caller names ([`Spec::descriptors`]) and no
+//!   other, and an environment that is built up from
 //!   nothing ([`environment`]).
 //! * Each mechanism of the confinement is reported as enforced, as missing with the reason, or as off
 //!   ([`Report`]); under [`Policy::Require`] nothing runs if one is missing.
@@ -47,6 +48,6 @@ pub use profile::{Access, Files, Profile, Rules, Sockets};
 pub use program::{find_program, search_path};
 pub use report::{Mechanism, Report, State};
 pub use runner::{Config, Runner};
-pub use running::{Handle, Input, Running};
-pub use spec::{Directory, Extra, Limits, Policy, Spec, Stdio, WindowSize};
+pub use running::{Handle, Input, Mark, Running};
+pub use spec::{DESCRIPTORS_MAX, Directory, Extra, Limits, Policy, Spec, Stdio, WindowSize};
 pub use stub::{STUB_ARGUMENT, run_stub};

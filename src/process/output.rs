@@ -118,6 +118,34 @@ impl Reader {
         Ok(None)
     }
 
+    /// How many bytes were written until now, read or not.
+    pub(super) fn written(&self) -> io::Result<u64> {
+        Ok(self.taken() + rustix::io::ioctl_fionread(self.descriptor.get_ref())?)
+    }
+
+    /// The next chunk of the stream's first `end` bytes, if there is one at once. A character that is not
+    /// whole by then comes as it is.
+    pub(super) fn next_before(&mut self, end: u64) -> io::Result<Option<Chunk>> {
+        while !self.at_end && self.taken() < end {
+            let mut buffer = space_after(&self.beginning);
+            let count = match read(self.descriptor.get_ref(), &mut buffer) {
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            };
+            if let Some(chunk) = self.take(buffer, count) {
+                return Ok(Some(chunk));
+            }
+        }
+        let beginning = std::mem::take(&mut self.beginning);
+        Ok(self.chunk(beginning))
+    }
+
+    /// How many bytes were read.
+    fn taken(&self) -> u64 {
+        self.offset + self.beginning.len() as u64
+    }
+
     /// Makes a chunk of `buffer`, to which `count` bytes were read, but for a character that is not whole.
     fn take(&mut self, mut buffer: Vec<u8>, count: usize) -> Option<Chunk> {
         let whole = match count {
@@ -129,6 +157,10 @@ impl Reader {
         };
         self.grow(count);
         self.beginning = buffer.split_off(whole);
+        self.chunk(buffer)
+    }
+
+    fn chunk(&mut self, buffer: Vec<u8>) -> Option<Chunk> {
         if buffer.is_empty() {
             return None;
         }

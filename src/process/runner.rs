@@ -16,7 +16,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use super::life;
 use super::output::Stream;
 use super::running::Running;
-use super::spec::{Limits, Policy, Spec, Stdio};
+use super::spec::{DESCRIPTORS_MAX, Limits, Policy, Spec, Stdio};
 use super::stubs::{Stub, Stubs};
 use super::wire::{ExtraOrder, LimitOrders, Orders};
 use super::{environment, program, terminal};
@@ -124,6 +124,10 @@ fn begin(config: &Config, stubs: &Stubs, number: u64, spec: &Spec) -> Result<Beg
     let Some(name) = spec.argv.first() else {
         return Err(Error::invalid("argv", "the program is missing"));
     };
+    if spec.descriptors.len() > DESCRIPTORS_MAX {
+        let text = format!("the program is to get {} descriptors", spec.descriptors.len());
+        return Err(Error::limit("process.descriptors", DESCRIPTORS_MAX, text));
+    }
     let is_terminal = matches!(spec.stdio, Stdio::Terminal(_));
     let environment = environment::build(&spec.environment, is_terminal)?;
     let directory = program::open_directory(&spec.directory)?;
@@ -148,9 +152,10 @@ fn begin(config: &Config, stubs: &Stubs, number: u64, spec: &Spec) -> Result<Beg
     check(&orders)?;
     let (ends, theirs) = open(spec.stdio).map_err(refused)?;
     let [stdin, stdout, stderr] = theirs.each_ref().map(OwnedFd::as_fd);
-    let descriptors = [directory.as_fd(), stdin, stdout, stderr];
+    let mut descriptors = vec![directory.as_fd(), stdin, stdout, stderr];
+    descriptors.extend(spec.descriptors.iter().map(OwnedFd::as_fd));
     let filtered = spec.profile.rules().filtered().filter(|_| !orders.off);
-    let stub = stubs.give(&orders, filtered, descriptors).map_err(refused)?;
+    let stub = stubs.give(&orders, filtered, &descriptors).map_err(refused)?;
     Ok(Begun { stub, ends, program, cgroup })
 }
 

@@ -121,21 +121,52 @@ impl Running {
     ///
     /// If the future is dropped nothing is lost.
     pub async fn next(&mut self) -> Result<Option<Chunk>, Error> {
-        let chunk = self.read().await.map_err(|error| {
-            Error::new(ErrorKind::BackendFailed, format!("the output cannot be read: {error}"))
-        })?;
-        let Some(mut chunk) = chunk else { return Ok(None) };
+        let chunk = self.read().await.map_err(unreadable)?;
+        Ok(chunk.and_then(|chunk| self.within_limit(chunk)))
+    }
+
+    /// Where the output is at this moment.
+    ///
+    /// # Errors
+    ///
+    /// `BackendFailed` if the system cannot tell.
+    pub fn mark(&self) -> Result<Mark, Error> {
+        let written = |reader: &Option<Reader>| reader.as_ref().map_or(Ok(0), Reader::written);
+        let both = || Ok([written(&self.stdout)?, written(&self.stderr)?]);
+        both().map(Mark).map_err(unreadable)
+    }
+
+    /// The next piece of what was printed before `mark`, or `None` when all of that is read. It waits for
+    /// nothing, and a piece may hold some of what was printed after it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Running::next`].
+    pub fn next_before(&mut self, mark: Mark) -> Result<Option<Chunk>, Error> {
+        let Mark([stdout, stderr]) = mark;
+        let before = |reader: &mut Option<Reader>, end| {
+            reader.as_mut().map_or(Ok(None), |reader| reader.next_before(end))
+        };
+        let chunk = match before(&mut self.stdout, stdout).map_err(unreadable)? {
+            None => before(&mut self.stderr, stderr).map_err(unreadable)?,
+            chunk => chunk,
+        };
+        Ok(chunk.and_then(|chunk| self.within_limit(chunk)))
+    }
+
+    /// What of a chunk is within the limit of the output.
+    fn within_limit(&mut self, mut chunk: Chunk) -> Option<Chunk> {
         let before = self.output_bytes;
         self.output_bytes += chunk.bytes.len() as u64;
         let Some(limit) = self.limits.output_bytes.filter(|limit| self.output_bytes > *limit)
         else {
-            return Ok(Some(chunk));
+            return Some(chunk);
         };
         self.handle.control.tell(What::Stop(Limit::number(Some(Limit::Output))));
         (self.stdout, self.stderr) = (None, None);
         // What fits into a chunk fits into a usize.
         chunk.bytes.truncate(usize::try_from(limit - before).unwrap_or(usize::MAX));
-        Ok(Some(chunk).filter(|chunk| !chunk.bytes.is_empty()))
+        Some(chunk).filter(|chunk| !chunk.bytes.is_empty())
     }
 
     async fn read(&mut self) -> io::Result<Option<Chunk>> {
@@ -209,6 +240,14 @@ impl Running {
         Ok(Finished { ended, stdout, stderr, limits: self.limits.clone() })
     }
 }
+
+fn unreadable(error: io::Error) -> Error {
+    Error::new(ErrorKind::BackendFailed, format!("the output cannot be read: {error}"))
+}
+
+/// A place in the output of a program.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark([u64; 2]);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -311,6 +350,17 @@ impl Input {
                 _ => format!("the input cannot be written: {error}"),
             };
             Error::new(ErrorKind::Conflict, text)
+        })
+    }
+
+    /// How many bytes that were written the program has not read yet.
+    ///
+    /// # Errors
+    ///
+    /// `Conflict` if the system cannot tell.
+    pub fn unread(&self) -> Result<u64, Error> {
+        rustix::io::ioctl_fionread(self.descriptor.get_ref()).map_err(|errno| {
+            Error::new(ErrorKind::Conflict, format!("the input cannot be looked at: {errno}"))
         })
     }
 

@@ -26,7 +26,12 @@ pub struct Spec {
     pub extra: Vec<Extra>,
     /// What happens if the confinement cannot be had.
     pub policy: Policy,
+    /// Descriptors that it gets besides 0, 1 and 2, as 3 and so on; at most [`DESCRIPTORS_MAX`].
+    pub descriptors: Vec<OwnedFd>,
 }
+
+/// How many descriptors a program may get besides its standard streams.
+pub const DESCRIPTORS_MAX: usize = 4;
 
 impl Spec {
     /// The program `argv` in the folder `directory`, without input, in the profile `exec`, with the
@@ -44,6 +49,7 @@ impl Spec {
             profile: Profile::Exec,
             extra: Vec::new(),
             policy: Policy::Prefer,
+            descriptors: Vec::new(),
         }
     }
 }

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use super::profile::Sockets;
 use super::readiness::wait_on;
 use super::stub::STUB_ARGUMENT;
-use super::wire::{self, DESCRIPTORS, Orders};
+use super::wire::{self, Orders};
 
 /// How many stubs are kept ready. Each has about a megabyte of memory of its own.
 const READY_MAX: usize = 16;
@@ -92,7 +92,7 @@ impl Stubs {
         &self,
         orders: &Orders,
         filtered: Option<Sockets>,
-        descriptors: [BorrowedFd<'_>; DESCRIPTORS],
+        descriptors: &[BorrowedFd<'_>],
     ) -> io::Result<Stub> {
         // One that has ended meanwhile takes no orders.
         while let Some(stub) = self.take(filtered) {

@@ -1,9 +1,9 @@
 //! What the runner and the stub, two processes of one binary, say to each other over their socket. It
 //! is no contract: both ends are always the same version.
 //!
-//! For each program the runner sends one packet with [`DESCRIPTORS`] descriptors, which is the
-//! [`Orders`]; if they are too long for a packet, a file with them comes as one more descriptor before
-//! the others. Then it sends [`Command`]s and the stub [`News`], a packet each. After the last news,
+//! For each program the runner sends one packet with [`DESCRIPTORS`] descriptors, and those that the
+//! program gets besides its standard streams. It is the [`Orders`]; if they are too long for a packet, it
+//! is one byte, and a file with them comes before the other descriptors. Then it sends [`Command`]s and the stub [`News`], a packet each. After the last news,
 //! [`EndedNews`] that say so, the next program may come; a command that comes late is for nobody.
 
 use std::ffi::OsStr;
@@ -22,9 +22,12 @@ use rustix::net::{
 };
 
 use super::report::{Mechanism, Report, State};
+use super::spec::DESCRIPTORS_MAX;
 
 /// The folder, and the program's descriptors 0, 1 and 2.
 pub(super) const DESCRIPTORS: usize = 4;
+/// With those besides the standard streams, and the file.
+const DESCRIPTORS_SENT_MAX: usize = 1 + DESCRIPTORS + DESCRIPTORS_MAX;
 /// The longest packet. Most orders fit, and all that is said after them is much shorter.
 const PACKET_MAX: usize = 16 << 10;
 
@@ -233,7 +236,7 @@ pub(super) fn path(bytes: &[u8]) -> &Path {
 pub(super) fn send_orders(
     socket: BorrowedFd<'_>,
     orders: &Orders,
-    descriptors: [BorrowedFd<'_>; DESCRIPTORS],
+    descriptors: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
     let mut packet = orders.encode_to_vec();
     let mut file = None;
@@ -241,8 +244,8 @@ pub(super) fn send_orders(
         file = Some(memory(&packet)?);
         packet.truncate(1);
     }
-    let descriptors: Vec<_> = file.iter().map(OwnedFd::as_fd).chain(descriptors).collect();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS + 1))];
+    let descriptors: Vec<_> = file.iter().map(OwnedFd::as_fd).chain(descriptors.iter().copied()).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_SENT_MAX))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
         return Err(io::Error::other("there is no room for the descriptors"));
@@ -263,7 +266,7 @@ fn memory(content: &[u8]) -> io::Result<OwnedFd> {
 pub(super) fn receive_with_descriptors(
     socket: BorrowedFd<'_>,
 ) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS + 1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_SENT_MAX))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut packet = vec![0; PACKET_MAX];
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;

@@ -20,6 +20,10 @@ pub struct Config {
     pub ring_bytes: usize,
     /// The most that a call may ask to be kept of each end of a stream, in bytes (`keep_bytes_max`).
     pub keep_bytes_max: usize,
+    /// How many shells of a user may be open at once (`max_shells`).
+    pub max_shells: usize,
+    /// After what time without use a shell is ended (`shell_idle_ms`).
+    pub shell_idle: Duration,
     /// The profiles that may be asked for (`profiles`).
     pub profiles: Vec<String>,
     /// What happens if the kernel cannot enforce a profile; a call may ask for more, never for less
@@ -116,6 +120,8 @@ impl Default for Config {
             keep: Duration::from_secs(600),
             ring_bytes: 256 << 10,
             keep_bytes_max: 128 << 10,
+            max_shells: 8,
+            shell_idle: Duration::from_secs(1800),
             profiles: ["read", "build", "test", "exec", "network"].map(str::to_owned).into(),
             confinement: Confinement::Prefer,
             limits: Limits {

@@ -2,6 +2,7 @@
 
 use nix::sys::signal::Signal;
 
+use crate::error::Error;
 use crate::process::{self, Exit, Kept, Limit, Limits, Report, State};
 use crate::proto::opdbus::agent::commands::v1::{
     Chunk, Ended, Mechanism, MechanismState, Printed, Stream,
@@ -26,6 +27,14 @@ pub(super) fn ended(ended: &process::Ended, limits: &Limits) -> Ended {
         left_behind: ended.left_behind,
         unkillable: ended.unkillable,
         problem: String::new(),
+    }
+}
+
+/// The same, or why nobody knows.
+pub(super) fn outcome(outcome: &Result<process::Ended, Error>, limits: &Limits) -> Ended {
+    match outcome {
+        Ok(known) => ended(known, limits),
+        Err(error) => Ended { problem: error.to_string(), ..Ended::default() },
     }
 }
 

@@ -49,6 +49,7 @@ pub(super) fn spec(
         profile,
         extra,
         policy: policy(run.confinement(), config)?,
+        descriptors: Vec::new(),
         directory: Directory::Path(directory),
     })
 }

@@ -4,13 +4,14 @@
 use std::convert::Infallible;
 use std::ffi::{CString, NulError};
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use caps::{CapSet, CapsHashSet};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use rustix::fs::Mode;
+use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, setrlimit};
 
 use super::landlock::{self, Paths};
@@ -63,6 +64,7 @@ impl<'a> Program<'a> {
         if self.orders.require && !missing.is_empty() {
             return Err(unavailable(&missing));
         }
+        self.place_further().map_err(stopped("its descriptors"))?;
         nix::unistd::execve(&self.path, &self.argv, &self.environment).map_err(|errno| Refused {
             text: format!("{} cannot be executed: {errno}", path(&self.orders.program).display()),
             sandbox: false,
@@ -90,6 +92,21 @@ impl<'a> Program<'a> {
         raw::default_signals();
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
         raw::close_others_on_execution()
+    }
+
+    /// Gives the descriptors besides the standard streams their numbers. The last step, since what has
+    /// these numbers until then is lost.
+    fn place_further(&self) -> io::Result<()> {
+        const FIRST: RawFd = 3;
+        let above = FIRST + self.descriptors.further.len() as RawFd;
+        let out_of_the_way = self.descriptors.further.iter();
+        let out_of_the_way: Vec<OwnedFd> = out_of_the_way
+            .map(|descriptor| Ok(fcntl_dupfd_cloexec(descriptor, above)?))
+            .collect::<io::Result<_>>()?;
+        for (number, descriptor) in (FIRST..).zip(&out_of_the_way) {
+            raw::place(descriptor.as_fd(), number)?;
+        }
+        Ok(())
     }
 
     fn confine(&self, report: &mut Report) -> Result<(), Refused> {

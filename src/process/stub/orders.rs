@@ -12,6 +12,8 @@ use crate::process::wire::{self, Orders};
 pub(super) struct Descriptors {
     pub(super) directory: OwnedFd,
     pub(super) streams: [OwnedFd; 3],
+    /// What the program gets as 3 and so on.
+    pub(super) further: Vec<OwnedFd>,
 }
 
 /// What a packet was.
@@ -26,11 +28,11 @@ pub(super) enum Received {
 /// Receives one packet without waiting.
 pub(super) fn receive(control: BorrowedFd<'_>) -> io::Result<Received> {
     let (packet, mut descriptors) = wire::receive_with_descriptors(control)?;
-    let orders = match (packet.is_empty(), descriptors.len()) {
-        (true, _) => return Ok(Received::Closed),
-        (false, 0) => return Ok(Received::Command),
-        (false, wire::DESCRIPTORS) => Orders::decode(packet.as_slice()),
-        (false, _) => {
+    let orders = match (packet.len(), descriptors.len()) {
+        (0, _) => return Ok(Received::Closed),
+        (_, 0) => return Ok(Received::Command),
+        (2.., _) => Orders::decode(packet.as_slice()),
+        (1, _) => {
             let mut file = File::from(descriptors.remove(0));
             let mut bytes = Vec::new();
             file.rewind()?;
@@ -39,8 +41,9 @@ pub(super) fn receive(control: BorrowedFd<'_>) -> io::Result<Received> {
         }
     };
     let lacking = |_| io::Error::other("the orders came without their descriptors");
+    let further = descriptors.split_off(descriptors.len().min(wire::DESCRIPTORS));
     let [directory, stdin, stdout, stderr] =
         <[OwnedFd; wire::DESCRIPTORS]>::try_from(descriptors).map_err(lacking)?;
-    let descriptors = Descriptors { directory, streams: [stdin, stdout, stderr] };
+    let descriptors = Descriptors { directory, streams: [stdin, stdout, stderr], further };
     Ok(Received::Orders(Box::new(orders.map_err(io::Error::other)?), descriptors))
 }

@@ -3,10 +3,11 @@
 
 #![expect(
     unsafe_code,
-    reason = "clone, wait4, signal dispositions and close_range have no safe wrapper"
+    reason = "clone, wait4, dup2, signal dispositions and close_range have no safe wrapper"
 )]
 
 use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 
@@ -96,4 +97,16 @@ pub(super) fn close_others_on_execution() -> io::Result<()> {
     let result =
         unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Makes `number` another name of `descriptor`, which the execution leaves open.
+///
+/// # Errors
+///
+/// The number is higher than this process may have.
+pub(super) fn place(descriptor: BorrowedFd<'_>, number: RawFd) -> io::Result<()> {
+    // SAFETY: what had the number is closed in this process, which is the child: it has copies of the
+    // stub's descriptors, and uses none of them from here to its execution.
+    let result = unsafe { libc::dup2(descriptor.as_raw_fd(), number) };
+    if result == number { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

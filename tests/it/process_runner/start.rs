@@ -8,9 +8,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use op_dbus::error::ErrorKind;
-use op_dbus::process::{Directory, Exit, Keep, Spec};
+use op_dbus::process::{DESCRIPTORS_MAX, Directory, Exit, Keep, Spec, Stdio};
 
 use super::Place;
+use crate::process::PATIENCE;
 
 async fn refusal(place: &Place, spec: Spec) -> (ErrorKind, String) {
     let error = place.runner.start(spec).await.unwrap_err();
@@ -179,4 +180,54 @@ async fn many_programs_run_at_once_and_keep_apart() {
         outcome.unwrap();
     }
     place.assert_nothing_is_left();
+}
+
+/// A program gets the descriptors that it is given, with the numbers that follow the standard streams,
+/// and no other.
+#[tokio::test]
+async fn further_descriptors_are_there_and_no_other() {
+    let place = Place::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    let text = File::open(place.beside("text", "from a file\n")).unwrap();
+    let mut spec = place.script("read line <&4; echo \"$line\" >&3; ls /proc/self/fd; ls >&5", &[]);
+    spec.descriptors = vec![writer.into(), text.into()];
+    let finished = place.run(spec).await;
+    // Besides these, `ls` has the folder that it lists open.
+    assert_eq!(finished.stdout.text(), "0\n1\n2\n3\n4\n5\n", "{}", finished.stderr.text());
+    assert!(!finished.is_success(), "descriptor 5 is open");
+    // The pipe is at its end when the program has ended: nobody else holds it.
+    assert_eq!(std::io::read_to_string(reader).unwrap(), "from a file\n");
+
+    let mut spec = place.spec(["true"]);
+    let null = || File::open("/dev/null").unwrap().into();
+    spec.descriptors = (0..=DESCRIPTORS_MAX).map(|_| null()).collect();
+    let error = place.runner.start(spec).await.unwrap_err();
+    assert_eq!(error.fact("limit"), Some("process.descriptors"), "{error}");
+}
+
+/// What was printed before a moment is told apart from what comes later, also if it ends within a
+/// character.
+#[tokio::test]
+async fn output_is_read_up_to_a_mark() {
+    let place = Place::new();
+    let mut spec =
+        place.script("printf 'a\\303'; echo err >&2; read x; printf '\\251b'; read x", &[]);
+    spec.stdio = Stdio::Piped;
+    let mut running = place.runner.start(spec).await.unwrap();
+    let mut input = running.take_input().unwrap();
+    let mut read = Vec::new();
+    while read.len() < 6 {
+        let mark = running.mark().unwrap();
+        while let Some(chunk) = running.next_before(mark).unwrap() {
+            read.extend_from_slice(&chunk.bytes);
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(read, b"a\xc3err\n".as_slice());
+    input.write_all(b"\n").await.unwrap();
+    let chunk = running.next().await.unwrap().unwrap();
+    assert_eq!((chunk.offset, chunk.bytes.as_ref()), (2, b"\xa9b".as_slice()));
+    input.close().await.unwrap();
+    let ended = tokio::time::timeout(PATIENCE, running.wait()).await.unwrap().unwrap();
+    assert_eq!(ended.exit, Exit::Code(1));
 }
