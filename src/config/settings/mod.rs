@@ -48,6 +48,8 @@ pub struct Settings {
     pub storage: storage::Config,
     /// The bounds of what each agent keeps.
     pub agent_settings: agents::Settings,
+    /// What workers are told of the settings of their agents.
+    pub worker_settings: agents::WorkerSettings,
     /// The processes that act as callers.
     pub worker: Worker,
     /// Where the metrics are served over HTTP.
@@ -165,6 +167,7 @@ pub(super) fn check(keys: &Keys, sources: &[Source]) -> Result<Settings, Problem
                 &keys.sequential_thinking,
             ),
         },
+        worker_settings: agents::WorkerSettings::default(),
         worker: worker::workers(&mut c, &keys.worker),
         metrics: metrics(&mut c, keys),
         log: log(&mut c, &keys.log),
