@@ -105,7 +105,7 @@ pub struct SessionScope {
 /// Hears how far a call is.
 pub trait Reporter: fmt::Debug + Send + Sync {
     /// So much of so much is done, counted in `unit`s.
-    fn progress(&self, done: u64, total: u64, unit: &'static str);
+    fn progress(&self, done: u64, total: u64, unit: &str);
 }
 
 /// What belongs to a call but not to its request. The transports build it, the executor completes

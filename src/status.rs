@@ -141,6 +141,8 @@ impl Status {
             config_error: notes.config_error.clone(),
             warnings: notes.warnings.clone(),
             workers: notes.workers.clone(),
+            workers_running: 0,
+            workers_going_on: 0,
         }
     }
 

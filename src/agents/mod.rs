@@ -6,6 +6,7 @@ pub mod context_manager;
 pub mod memory;
 pub mod sequential_thinking;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -84,6 +85,9 @@ pub trait AtCaller: Send + Sync {
 pub struct InWorker {
     /// The sandbox profile of the operations that the worker serves; empty for those that name none.
     pub profile: String,
+    /// The control group of version 2, delegated to the worker's user, in which each program may have one
+    /// of its own (`process::Config`); `None`: there is none.
+    pub cgroup: Option<PathBuf>,
     /// The settings as they are, which the daemon may change while the worker runs.
     pub settings: Arc<ArcSwap<WorkerSettings>>,
 }
@@ -141,7 +145,9 @@ pub const FOR_WORKERS: &[ForWorkers] = &[
     #[cfg(feature = "testing")]
     ForWorkers {
         service: "opdbus.agent.worker_probe.v1.WorkerProbeService",
-        build: |worker| Ok(crate::testing::worker_probe(&worker.profile)),
+        build: |InWorker { profile, cgroup, settings }| {
+            Ok(crate::testing::worker_probe(profile, cgroup.clone(), Arc::clone(settings)))
+        },
         in_daemon: None,
     },
 ];

@@ -139,6 +139,13 @@ impl RawRequests {
         self
     }
 
+    /// The same stream without its watch, and that: for who passes the stream on, whose waiting is not
+    /// the agent's.
+    #[must_use]
+    pub fn unwatched(self) -> (Self, Option<Arc<dyn InputWatch>>) {
+        (Self { source: self.source, watch: None }, self.watch)
+    }
+
     /// The same stream, decoded.
     #[must_use]
     pub fn decoded<T>(self) -> Requests<T> {

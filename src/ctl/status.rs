@@ -80,7 +80,12 @@ fn write(
     ))?;
     // Empty from a service of another release.
     if !status.workers.is_empty() {
-        output.line(&format!("workers: {}", clean(&status.workers)))?;
+        output.line(&format!(
+            "workers: {}; running: {}, going on in them between calls: {}",
+            clean(&status.workers),
+            status.workers_running,
+            status.workers_going_on
+        ))?;
     }
     let files = match status.config_files.as_slice() {
         [] => "built-in defaults".to_owned(),

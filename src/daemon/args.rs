@@ -41,6 +41,9 @@ pub enum Command {
         /// The sandbox profile of the operations that are served.
         #[arg(long, default_value = "")]
         profile: String,
+        /// The control group in which its programs may have ones of their own.
+        #[arg(long)]
+        cgroup: Option<PathBuf>,
     },
     /// Become the worker of a user. The exec service starts this.
     #[command(hide = true)]

@@ -12,7 +12,7 @@ use crate::executor::{self, Calls, Executor};
 use crate::host::worker::{InWorkers, Workers};
 use crate::host::{Activated, Host, Life, Local, Parted, Plan};
 use crate::proto::opdbus::v1::{
-    AgentsServiceAgent, CallsServiceAgent, SessionsServiceAgent, TasksServiceAgent,
+    Activation, AgentsServiceAgent, CallsServiceAgent, SessionsServiceAgent, TasksServiceAgent,
 };
 use crate::registry::{Agents, Registry};
 use crate::session::{self, Sessions};
@@ -30,12 +30,13 @@ pub struct Starts {
 }
 
 impl Starts {
-    fn of(&self, id: &str, agent: &agents::Installed) -> Start {
+    /// When the agent `id` starts; `otherwise` if neither list names it.
+    fn of(&self, id: &str, otherwise: Start) -> Start {
         let names = |list: &[String]| list.iter().any(|name| name == id);
         match () {
             () if names(&self.with_session) => Start::WithSession,
             () if names(&self.at_first_call) => Start::AtFirstCall,
-            () => agent.start,
+            () => otherwise,
         }
     }
 }
@@ -60,7 +61,7 @@ pub fn executor(
             let own = setup.clone();
             let plan = Plan {
                 agent: id.into(),
-                start: starts.of(id, agent),
+                start: starts.of(id, agent.start),
                 idle_stop: starts.idle_stop,
                 build: Box::new(move || (agent.build)(&own)),
             };
@@ -72,8 +73,14 @@ pub fn executor(
         registry.register(&contract, agent.service, Arc::new(Activated::new(life)))?;
     }
     for agent in agents::FOR_WORKERS {
+        let service = contract.service(agent.service)?;
+        let by_contract = match service.activation {
+            Activation::RunOnConnection => Start::WithSession,
+            Activation::OnDemand | Activation::Unspecified => Start::AtFirstCall,
+        };
+        let start = starts.of(&service.id, by_contract);
         let in_workers =
-            Arc::new(InWorkers::new(contract.service(agent.service)?, Arc::clone(workers)));
+            Arc::new(InWorkers::new(service, Arc::clone(workers), start, registry.roster()));
         let host: Arc<dyn Host> = match agent.in_daemon {
             None => in_workers,
             Some(build) => {

@@ -10,7 +10,7 @@ use crate::worker;
 /// Runs what `command` says; `args` name the configuration.
 pub(super) fn run(command: Command, args: &Args) -> Result<Exit, Failure> {
     match command {
-        Command::Worker { profile } => worker::run(profile)
+        Command::Worker { profile, cgroup } => worker::run(profile, cgroup)
             .map(|()| Exit::Success)
             .map_err(|error| Failure::part("the worker cannot run", &error, Exit::Os)),
         Command::BecomeWorker(worker) => match worker.run() {

@@ -17,8 +17,8 @@ const MISSING_AGENT: &str = "[agents] names ";
 const NEEDS_RESTART: &str = "a restart is needed for ";
 
 /// What a reload takes up: whole sections (`executor.`) and single keys.
-const TAKEN_UP: [&str; 7] =
-    ["batch.", "client.", "daemon.", "executor.", "log.level", "sessions.", "tasks."];
+const TAKEN_UP: [&str; 8] =
+    ["batch.", "client.", "commands.", "daemon.", "executor.", "log.level", "sessions.", "tasks."];
 
 /// Reads the configuration anew, and puts it in force if it is without fault.
 pub(super) fn reload(service: &mut Service) {
@@ -47,6 +47,7 @@ fn take_up(service: &mut Service, config: Loaded) {
     service.status.replace_warnings(NEEDS_RESTART, waiting);
     let settings = config.settings;
     service.executor.reconfigure(settings.executor);
+    service.workers.configure(settings.worker_settings);
     service.logging.set_level(settings.log.level);
     service.drain_grace = settings.drain_grace;
     service.status.config_reloaded(config.files);

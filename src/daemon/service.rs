@@ -38,7 +38,7 @@ pub(super) struct Service {
     pub(super) started_with: Loaded,
     pub(super) drain_grace: Duration,
     pub(super) executor: Arc<Executor>,
-    workers: Arc<Workers>,
+    pub(super) workers: Arc<Workers>,
     pub(super) status: Arc<Status>,
     watchdog: Watchdog,
     grpc: Option<grpc::Server>,
@@ -72,6 +72,7 @@ impl Service {
             idle_stop: settings.agents.idle_stop,
         };
         let workers = workers::prepare(&settings.worker, &metrics, &status);
+        workers.configure(settings.worker_settings.clone());
         let executor = compose::executor(settings.executor.clone(), &setup, &starts, &workers)
             .map_err(|error| Failure::part("an agent cannot be built", &error, Exit::State))?;
         status.config_loaded(config.files.clone());

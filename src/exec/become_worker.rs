@@ -17,6 +17,7 @@ use nix::libc;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
+use super::cgroup::OWN_LEAF;
 use super::worker_arguments;
 use crate::error::{Error, ErrorKind};
 
@@ -35,7 +36,7 @@ pub struct Worker {
     /// How many files it may have open.
     #[arg(long)]
     pub files: u64,
-    /// Its control group.
+    /// Its control group, made by the exec service: it joins the leaf `self`, and the rest is its own.
     #[arg(long)]
     pub cgroup: Option<PathBuf>,
     /// The sandbox profile of the operations that it serves.
@@ -65,10 +66,9 @@ impl Worker {
     /// `SandboxUnavailable` if a step is refused; the process must then end.
     pub fn run(self) -> Result<std::convert::Infallible, Error> {
         if let Some(cgroup) = &self.cgroup {
-            let joined = fs::write(cgroup.join("cgroup.procs"), "0");
+            let joined = fs::write(cgroup.join(OWN_LEAF).join("cgroup.procs"), "0");
             joined.map_err(|error| refused("the control group cannot be joined", &error))?;
         }
-        join_session_keyring()?;
         setrlimit(Resource::RLIMIT_NOFILE, self.files, self.files)
             .map_err(|error| refused("open files cannot be limited", &error))?;
         caps::clear(None, CapSet::Ambient)
@@ -81,9 +81,11 @@ impl Worker {
             .and_then(|()| setresgid(gid, gid, gid))
             .and_then(|()| setresuid(uid, uid, uid))
             .map_err(|error| refused("the user cannot be taken on", &error))?;
+        // As the user, so that it is his.
+        join_session_keyring()?;
         rustix::thread::set_no_new_privs(true)
             .map_err(|error| refused("gaining rights cannot be forbidden", &error))?;
-        let arguments = worker_arguments(&self.profile);
+        let arguments = worker_arguments(&self.profile, self.cgroup.as_deref());
         let error = Command::new("/proc/self/exe").arg0("op-dbusd").args(&arguments[1..]).exec();
         Err(refused("the worker cannot be run", &error))
     }

@@ -1,14 +1,28 @@
-//! The control groups of workers, below the one that systemd delegates to the exec service. What cannot
-//! be limited here is said, not refused.
+//! The control groups of workers, below the one that systemd delegates to the exec service. Each is
+//! limited here and delegated further to its user, who may make ones for his programs in it but not change
+//! the limits. What cannot be limited or delegated is said, not refused.
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use super::Limits;
 
 /// Where control groups of version 2 are found.
 const ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+
+/// The leaf that the worker itself is in: what has groups below it may hold no processes.
+pub(super) const OWN_LEAF: &str = "self";
+
+/// What begins the names of workers' control groups.
+const NAMES: &str = "worker-";
+
+/// What of a control group belongs to whoever it is delegated to, beside the folder itself.
+const DELEGATED: [&str; 3] = ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"];
+
+/// How many groups may be below a worker's and in each other, when they are removed.
+const DEEPEST: usize = 16;
 
 /// The place for workers' control groups.
 #[derive(Debug)]
@@ -38,6 +52,7 @@ impl Cgroups {
             ("pids", "pids.max", limits.tasks),
             ("cpu", "cpu.weight", limits.cpu_weight),
         ];
+        remove_left_over(&own);
         let mut held = Vec::new();
         let mut report = Vec::new();
         for (controller, file, value) in wanted {
@@ -52,14 +67,28 @@ impl Cgroups {
         (Self { own: Some(own), limits: held }, report)
     }
 
-    /// A control group for the worker `name`, with its limits; `None` if nothing was delegated.
-    pub(super) fn make(&self, name: &str) -> io::Result<Option<Cgroup>> {
+    /// A control group for a worker of the user `uid`, with its limits; `None` if nothing was delegated.
+    pub(super) fn make(&self, uid: u32) -> io::Result<Option<Cgroup>> {
         let Some(own) = &self.own else { return Ok(None) };
-        let path = own.join(name);
+        let path = own.join(format!("{NAMES}{uid}-{}", uuid::Uuid::new_v4().simple()));
         fs::create_dir(&path)?;
         let made = Cgroup(path);
         for (file, value) in &self.limits {
             fs::write(made.0.join(file), value)?;
+        }
+        fs::create_dir(made.0.join(OWN_LEAF))?;
+        // Whatever this process's umask is: the worker finds its groups by their path.
+        fs::set_permissions(&made.0, fs::Permissions::from_mode(0o755))?;
+        // What is limited as a whole can be limited for each program, too.
+        for (file, _) in &self.limits {
+            let controller = file.split('.').next().unwrap_or_default();
+            let control = made.0.join("cgroup.subtree_control");
+            if let Err(error) = fs::write(control, format!("+{controller}")) {
+                tracing::warn!("{file} of single programs cannot be set: {error}");
+            }
+        }
+        if let Err(error) = made.give_to(uid) {
+            tracing::warn!("programs of uid {uid} have no control groups of their own: {error}");
         }
         Ok(Some(made))
     }
@@ -70,9 +99,19 @@ impl Cgroup {
         &self.0
     }
 
+    /// Lets the user make groups in it and move what is in it between them. The limits stay as they are.
+    fn give_to(&self, uid: u32) -> io::Result<()> {
+        // Last, because who owns the folder could replace what is in it.
+        let files = DELEGATED.iter().map(|file| self.0.join(file)).filter(|file| file.exists());
+        files.chain([self.0.clone()]).try_for_each(|path| chown(path, Some(uid), None))
+    }
+
     /// Kills everything in it.
     pub(super) fn kill(&self) {
-        if let Err(error) = fs::write(self.0.join("cgroup.kill"), "1") {
+        // Its owner could have closed it.
+        let taken_back = chown(&self.0, Some(0), None);
+        let killed = taken_back.and_then(|()| fs::write(self.0.join("cgroup.kill"), "1"));
+        if let Err(error) = killed {
             tracing::warn!("what a worker has left in {} goes on: {error}", self.0.display());
         }
     }
@@ -83,7 +122,7 @@ impl Drop for Cgroup {
         self.kill();
         // The kernel takes a moment to end what was killed.
         let removed = (0..50).any(|_| {
-            let removed = fs::remove_dir(&self.0).is_ok();
+            let removed = remove(&self.0, DEEPEST).is_ok();
             if !removed {
                 std::thread::sleep(std::time::Duration::from_millis(2));
             }
@@ -91,6 +130,30 @@ impl Drop for Cgroup {
         });
         if !removed {
             tracing::warn!("the control group {} cannot be removed", self.0.display());
+        }
+    }
+}
+
+/// Removes a control group and those in it. They are taken back first: without the right to pass over
+/// other users' rights, only what is one's own can be removed.
+fn remove(path: &Path, deepest: usize) -> io::Result<()> {
+    chown(path, Some(0), None)?;
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() && deepest > 0 {
+            remove(&entry.path(), deepest - 1)?;
+        }
+    }
+    fs::remove_dir(path)
+}
+
+/// Ends what workers of an exec service before this one have left.
+fn remove_left_over(own: &Path) {
+    let Ok(entries) = fs::read_dir(own) else { return };
+    for entry in entries.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(NAMES) {
+            tracing::info!("what is left of {} is ended", entry.path().display());
+            drop(Cgroup(entry.path()));
         }
     }
 }

@@ -6,6 +6,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
 use nix::sys::signal::SigSet;
@@ -132,10 +133,12 @@ impl Drop for Child {
     }
 }
 
-/// The command line of a worker.
+/// The command line of a worker; `cgroup` is the one that is delegated to it, if one is.
 #[must_use]
-pub fn worker_arguments(profile: &str) -> Vec<String> {
-    ["op-dbusd", "worker", "--profile", profile].map(str::to_owned).to_vec()
+pub fn worker_arguments(profile: &str, cgroup: Option<&Path>) -> Vec<String> {
+    let mut arguments = ["op-dbusd", "worker", "--profile", profile].map(str::to_owned).to_vec();
+    arguments.extend(cgroup.map(|path| format!("--cgroup={}", path.display())));
+    arguments
 }
 
 /// All that a worker of `user` finds in its environment; `None`: the system's database does not know

@@ -143,8 +143,7 @@ impl Service {
         };
         let user = self.user(request.uid).await?;
         let (ours, theirs) = UnixStream::pair().map_err(|error| failed(&error))?;
-        let name = format!("worker-{}-{}", request.uid, uuid::Uuid::new_v4().simple());
-        let cgroup = self.cgroups.make(&name).map_err(|error| failed(&error))?;
+        let cgroup = self.cgroups.make(request.uid).map_err(|error| failed(&error))?;
         let worker = Worker {
             uid: request.uid,
             gid: user.user.gid.as_raw(),

@@ -4,8 +4,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 
-use super::{Host, Life};
+use super::{Host, Life, Started};
 use crate::call::{Context, SessionScope};
 use crate::contract::{Operation, RawReplies, RawRequests, Running};
 
@@ -66,7 +68,7 @@ impl Host for Activated {
         })
     }
 
-    fn life(&self) -> Option<&Arc<Life>> {
-        Some(&self.0)
+    fn warm(&self, _uid: u32, by_contract: bool) -> Option<BoxFuture<'_, Started>> {
+        self.0.is_ready_with_sessions(by_contract).then(|| self.0.ready().boxed())
     }
 }

@@ -33,8 +33,8 @@ pub(super) async fn keep(life: Weak<Life>, wake: Arc<Notify>) {
         let next = {
             let Some(life) = life.upgrade() else { return };
             phase.mark_unchanged();
-            let open = *sessions.borrow_and_update();
-            look(&life, &mut seen, open > 0).await
+            let any = !sessions.borrow_and_update().is_empty();
+            look(&life, &mut seen, any).await
         };
         tokio::select! {
             changed = phase.changed() => if changed.is_err() { return },

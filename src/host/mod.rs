@@ -14,6 +14,7 @@ pub mod worker;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 
 use crate::call::{Context, SessionScope};
 use crate::contract::{Agent, Operation, RawReplies, RawRequests, Running};
@@ -48,8 +49,12 @@ pub trait Host: Send + Sync {
     /// that is not running is started for this.
     fn session_ended<'a>(&'a self, session: &'a SessionScope) -> Running<'a, ()>;
 
-    /// The life of an agent that starts and stops; `None` for what is always there.
-    fn life(&self) -> Option<&Arc<Life>> {
+    /// Makes the agent ready for a session of the user and says what came of it; `None` if it is not to
+    /// be ready with sessions, or is always there. `by_contract`: its contract wants it to be ready.
+    ///
+    /// # Cancel safety
+    /// A start that has begun is carried to its end.
+    fn warm(&self, _uid: u32, _by_contract: bool) -> Option<BoxFuture<'_, Started>> {
         None
     }
 }

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 
-use super::Host;
+use super::{Host, Started};
 use crate::call::{Context, SessionScope};
 use crate::contract::{Agent, Operation, RawReplies, RawRequests, Running};
 
@@ -47,6 +48,10 @@ impl Host for Parted {
             true => self.here.stream(operation.index, context, requests, replies),
             false => self.in_workers.stream(operation, context, requests, replies),
         }
+    }
+
+    fn warm(&self, uid: u32, by_contract: bool) -> Option<BoxFuture<'_, Started>> {
+        self.in_workers.warm(uid, by_contract)
     }
 
     fn session_ended<'a>(&'a self, session: &'a SessionScope) -> Running<'a, ()> {

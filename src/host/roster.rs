@@ -1,7 +1,7 @@
-//! The agents that start and stop, with what each does now and what becomes of them, and how many
-//! sessions want them. It starts and stops nothing.
+//! The agents that start and stop, with what each does now and what becomes of them, and whose sessions
+//! want them. It starts and stops nothing.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{broadcast, watch};
@@ -16,7 +16,8 @@ const CHANGES_KEPT: usize = 256;
 pub struct Roster {
     conditions: Mutex<BTreeMap<Arc<str>, Condition>>,
     changes: broadcast::Sender<Condition>,
-    sessions: watch::Sender<usize>,
+    /// How many sessions each user has, who has any.
+    sessions: watch::Sender<HashMap<u32, usize>>,
 }
 
 impl Default for Roster {
@@ -24,7 +25,7 @@ impl Default for Roster {
         Self {
             conditions: Mutex::default(),
             changes: broadcast::Sender::new(CHANGES_KEPT),
-            sessions: watch::Sender::new(0),
+            sessions: watch::Sender::default(),
         }
     }
 }
@@ -54,19 +55,25 @@ impl Roster {
         }
     }
 
-    /// Notes that a session is open, until the hold is dropped.
-    pub fn session_opened(self: &Arc<Self>) -> SessionHold {
+    /// Notes that a session of the user is open, until the hold is dropped.
+    pub fn session_opened(self: &Arc<Self>, uid: u32) -> SessionHold {
         self.sessions.send_if_modified(|open| {
-            *open += 1;
-            // Only whether there are any matters to those who wait for it.
-            *open == 1
+            let own = open.entry(uid).or_default();
+            *own += 1;
+            // Only who has any matters to those who wait for it.
+            *own == 1
         });
-        SessionHold(Arc::clone(self))
+        SessionHold { roster: Arc::clone(self), uid }
     }
 
-    /// How many sessions are open.
-    pub(super) fn sessions(&self) -> watch::Receiver<usize> {
+    /// Who has sessions that are open, and how many.
+    pub(super) fn sessions(&self) -> watch::Receiver<HashMap<u32, usize>> {
         self.sessions.subscribe()
+    }
+
+    /// True if a session of the user is open.
+    pub(super) fn has_session(&self, uid: u32) -> bool {
+        self.sessions.borrow().contains_key(&uid)
     }
 
     /// Tells what an agent does from now on.
@@ -85,13 +92,21 @@ impl Roster {
 
 /// A session that is open. While there is one, the agents that start with sessions are kept running.
 #[must_use = "dropping it says that the session has ended"]
-pub struct SessionHold(Arc<Roster>);
+pub struct SessionHold {
+    roster: Arc<Roster>,
+    uid: u32,
+}
 
 impl Drop for SessionHold {
     fn drop(&mut self) {
-        self.0.sessions.send_if_modified(|open| {
-            *open -= 1;
-            *open == 0
+        self.roster.sessions.send_if_modified(|open| {
+            let Some(own) = open.get_mut(&self.uid) else { return false };
+            *own -= 1;
+            let is_last = *own == 0;
+            if is_last {
+                open.remove(&self.uid);
+            }
+            is_last
         });
     }
 }

@@ -31,6 +31,7 @@ impl WorkerEnd {
 /// The handles of all workers.
 pub struct WorkerMetrics {
     running: IntGauge,
+    going_on: IntGauge,
     starts: IntCounterVec,
     ends: IntCounterVec,
 }
@@ -39,6 +40,10 @@ impl WorkerMetrics {
     pub(super) fn new(add: &Adder<'_>) -> Result<Self, Error> {
         Ok(Self {
             running: add.gauge("opdbus_workers", "Workers that run.")?,
+            going_on: add.gauge(
+                "opdbus_worker_going_on",
+                "What goes on between calls in all workers together, as programs that run.",
+            )?,
             starts: add.counters(
                 "opdbus_worker_starts_total",
                 "Starts of workers that ended, by outcome: ok or failed.",
@@ -56,6 +61,23 @@ impl WorkerMetrics {
     /// Counts a start that ended.
     pub fn started(&self, well: bool) {
         self.starts.with_label_values(&[if well { "ok" } else { "failed" }]).inc();
+    }
+
+    /// How many workers run.
+    #[must_use]
+    pub fn running(&self) -> i64 {
+        self.running.get()
+    }
+
+    /// How much goes on between calls in all of them.
+    #[must_use]
+    pub fn going_on(&self) -> i64 {
+        self.going_on.get()
+    }
+
+    /// Notes that so much more, or less, goes on in a worker.
+    pub fn goes_on(&self, more: i64) {
+        self.going_on.add(more);
     }
 
     /// Notes that a worker runs.

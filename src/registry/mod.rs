@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 
 use crate::contract::{Contract, Service};
 use crate::error::{Error, ErrorKind};
-use crate::host::{Host, Life};
+use crate::host::Host;
 use crate::proto::opdbus::v1::Activation;
 
 pub use crate::host::{Changes, Condition, Roster, SessionHold, Started, State};
@@ -107,28 +107,27 @@ impl Registry {
         self.roster.changes()
     }
 
-    /// Notes that a session is open, until the hold is dropped: the agents that start with sessions
-    /// then do not stop, and after a failed start are tried again. It starts none; see
+    /// Notes that a session of the user is open, until the hold is dropped: the agents that start with
+    /// sessions then do not stop, and after a failed start are tried again. It starts none; see
     /// [`Registry::warm`].
-    pub fn session_opened(&self) -> SessionHold {
-        self.roster.session_opened()
+    pub fn session_opened(&self, uid: u32) -> SessionHold {
+        self.roster.session_opened(uid)
     }
 
-    /// Makes the agents ready that are to be ready with a session, side by side, and says what came of
-    /// each, sorted by id. Those that started with the daemon are named too, if their contract wants
+    /// Makes the agents ready that are to be ready with a session of the user, side by side, and says
+    /// what came of each, sorted by id. Those that started with the daemon are named too, if their contract wants
     /// them with a session.
     ///
     /// # Cancel safety
     /// Starts that have begun are carried to their end.
-    pub async fn warm(&self) -> Vec<Started> {
+    pub async fn warm(&self, uid: u32) -> Vec<Started> {
         let snapshot = self.snapshot();
         let services = snapshot.services();
-        let lives = services.iter().filter_map(|service| {
-            let life = snapshot.by_id.get(&service.id)?.host.life()?;
+        let warming = services.iter().filter_map(|service| {
             let by_contract = service.activation == Activation::RunOnConnection;
-            life.is_ready_with_sessions(by_contract).then_some(life)
+            snapshot.by_id.get(&service.id)?.host.warm(uid, by_contract)
         });
-        join_all(lives.map(Life::ready)).await
+        join_all(warming).await
     }
 
     /// The services as they are now.

@@ -121,6 +121,8 @@ impl AgentsService for Agents {
         let mut status = self.status.report();
         status.calls_in_flight = count(self.metrics.running());
         status.calls_queued = count(self.metrics.queued().get());
+        status.workers_running = count(self.metrics.workers().running());
+        status.workers_going_on = count(self.metrics.workers().going_on());
         let conditions = self.registry()?.states();
         status.warnings.extend(
             conditions.iter().filter(|condition| condition.state == State::Failed).map(

@@ -18,10 +18,10 @@ use crate::proto::opdbus::v1::{
 };
 
 impl Sessions {
-    /// Has the agents ready that are to be, and says how that went.
-    async fn warm(&self) -> Result<Vec<AgentStart>, Error> {
+    /// Has the agents ready for the user that are to be, and says how that went.
+    async fn warm(&self, uid: u32) -> Result<Vec<AgentStart>, Error> {
         match self.agents.upgrade() {
-            Some(agents) => agents.warm().await,
+            Some(agents) => agents.warm(uid).await,
             None => Err(stopping()),
         }
     }
@@ -33,7 +33,7 @@ impl Begun {
         Ok(StartSessionResponse {
             session: Some(self.session.clone()),
             token: self.token.clone(),
-            agents: self.sessions.warm().await?,
+            agents: self.sessions.warm(self.scope.uid).await?,
             resumed: self.resumed,
         })
     }

@@ -67,7 +67,7 @@ impl Sessions {
         let Session { scope, streams, clients, agents, transport, running, .. } = session;
         let telling = self.telling(&mut table, scope.clone(), agents, running);
         self.changes.send(Change::Ended { scope: scope.clone(), reason, clients }).ok();
-        self.want_agents(&mut table);
+        self.want_agents(&mut table, scope.uid);
         drop(table);
         self.metrics.session_ended(transport, reason);
         tracing::debug!(

@@ -263,12 +263,14 @@ impl Sessions {
         self.changes.subscribe()
     }
 
-    /// Has the agents kept running while there are sessions.
-    fn want_agents(&self, table: &mut Table) {
-        if table.count() == 0 {
-            table.agents = None;
-        } else if table.agents.is_none() {
-            table.agents = self.agents.upgrade().map(|agents| agents.wanted());
+    /// Has the agents kept running while the user has sessions.
+    fn want_agents(&self, table: &mut Table, uid: u32) {
+        if table.count_of(uid) == 0 {
+            table.agents.remove(&uid);
+        } else if !table.agents.contains_key(&uid)
+            && let Some(agents) = self.agents.upgrade()
+        {
+            table.agents.insert(uid, agents.wanted(uid));
         }
     }
 

@@ -148,7 +148,9 @@ impl Sessions {
                 }
             }
         }
-        self.want_agents(&mut table);
+        for uid in table.uids() {
+            self.want_agents(&mut table, uid);
+        }
         drop(table);
         for telling in ended {
             tokio::spawn(telling.run());

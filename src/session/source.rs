@@ -12,13 +12,13 @@ use crate::registry::{Registry, Started};
 
 /// The agents, as sessions see them.
 pub trait Agents: Send + Sync {
-    /// Notes that there are sessions, until what it gives is dropped: the agents that are to be ready
+    /// Notes that the user has sessions, until what it gives is dropped: the agents that are to be ready
     /// with them are kept running.
-    fn wanted(&self) -> Box<dyn Send>;
+    fn wanted(&self, uid: u32) -> Box<dyn Send>;
 
-    /// Starts the agents that are to be ready with a session and says how that went. One that cannot
-    /// be started is named with the reason.
-    fn warm(&self) -> Running<'_, Vec<AgentStart>>;
+    /// Starts the agents that are to be ready with a session of the user and says how that went. One
+    /// that cannot be started is named with the reason.
+    fn warm(&self, uid: u32) -> Running<'_, Vec<AgentStart>>;
 
     /// Tells every change of an agent's state from now on.
     fn changes(&self) -> BoxStream<'static, WatchAgentsResponse>;
@@ -28,13 +28,13 @@ pub trait Agents: Send + Sync {
 }
 
 impl Agents for Registry {
-    fn wanted(&self) -> Box<dyn Send> {
-        Box::new(self.session_opened())
+    fn wanted(&self, uid: u32) -> Box<dyn Send> {
+        Box::new(self.session_opened(uid))
     }
 
-    fn warm(&self) -> Running<'_, Vec<AgentStart>> {
-        Box::pin(async {
-            let started = Self::warm(self).await;
+    fn warm(&self, uid: u32) -> Running<'_, Vec<AgentStart>> {
+        Box::pin(async move {
+            let started = Self::warm(self, uid).await;
             Ok(started.into_iter().map(AgentStart::from).collect())
         })
     }

@@ -43,7 +43,7 @@ pub enum Holder {
 /// client was [told](Begun::told) of it: nobody would know its token.
 pub struct Begun {
     pub(super) sessions: Arc<Sessions>,
-    scope: SessionScope,
+    pub(super) scope: SessionScope,
     /// The session.
     pub session: v1::Session,
     /// Its secret.
@@ -176,7 +176,7 @@ impl Sessions {
                 let idle = idle.unwrap_or(config.idle);
                 let session = Session::new(scope.clone(), said, transport, idle);
                 self.add(&mut table, &config, session)?;
-                self.want_agents(&mut table);
+                self.want_agents(&mut table, uid);
                 false
             }
         };

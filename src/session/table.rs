@@ -237,13 +237,18 @@ pub(super) struct Table {
     pub(super) ending: HashMap<SessionScope, Ending>,
     /// Whose record differs from what they are.
     pub(super) unrecorded: HashSet<SessionScope>,
-    /// While there are sessions: keeps the agents running that are to be ready with them.
-    pub(super) agents: Option<Box<dyn Send>>,
+    /// For each user with sessions: keeps the agents running that are to be ready with them.
+    pub(super) agents: HashMap<u32, Box<dyn Send>>,
 }
 
 impl Table {
     pub(super) fn count(&self) -> usize {
         self.count
+    }
+
+    /// The users with sessions.
+    pub(super) fn uids(&self) -> Vec<u32> {
+        self.users.keys().copied().collect()
     }
 
     pub(super) fn count_of(&self, uid: u32) -> usize {

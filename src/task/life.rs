@@ -410,7 +410,7 @@ impl InputWatch for Task {
 }
 
 impl Reporter for Task {
-    fn progress(&self, done: u64, total: u64, unit: &'static str) {
+    fn progress(&self, done: u64, total: u64, unit: &str) {
         self.step(|inner| {
             let progress = Some(Progress { done: done.min(total), total, unit: unit.into() });
             let is_further = inner.now.progress != progress;

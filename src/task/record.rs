@@ -1,6 +1,5 @@
 //! A task as the contract has it, which is also how it is stored. It changes nothing.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -115,7 +114,7 @@ pub(super) fn restore(
         progress: record.progress.map(|progress| Progress {
             done: progress.done.min(progress.total),
             total: progress.total,
-            unit: Cow::Owned(progress.unit),
+            unit: progress.unit.into(),
         }),
         began_at: None,
         ended_at: Some(record.ended_at.map_or(at, moment)),

@@ -1,6 +1,5 @@
 //! What can become of a task, and how that reads in the contract and in the metrics.
 
-use std::borrow::Cow;
 use std::time::SystemTime;
 
 use prometheus::IntGauge;
@@ -81,7 +80,7 @@ pub struct Progress {
     /// How much there is to do.
     pub total: u64,
     /// What is counted.
-    pub unit: Cow<'static, str>,
+    pub unit: Box<str>,
 }
 
 /// What has become of a task so far.

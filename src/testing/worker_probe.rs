@@ -2,28 +2,40 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use nix::sys::resource::{Resource, getrlimit};
+use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::call::{Context, SessionScope};
 use crate::contract::{Agent, Replies, Requests};
 use crate::error::{Error, ErrorKind};
+use crate::process::{self, Runner, Spec};
 use crate::proto::opdbus::agent::worker_probe::v1::{
     BlockRequest, BlockResponse, BlocksRequest, BlocksResponse, ChatRequest, ChatResponse,
-    CountRequest, CountResponse, EchoRequest, EchoResponse, FailRequest, FailResponse, SumRequest,
+    CountRequest, CountResponse, EchoRequest, EchoResponse, FailRequest, FailResponse,
+    StartProgramRequest, StartProgramResponse, StepsRequest, StepsResponse, SumRequest,
     SumResponse, WaitRequest, WaitResponse, WhoAmIRequest, WhoAmIResponse, WhoAmIThereRequest,
     WhoAmIThereResponse, WorkerProbeService, WorkerProbeServiceAgent,
 };
 
-/// The agent's counters.
-#[derive(Debug, Default)]
+/// The variables whose values are told.
+const VARIABLES: [&str; 4] = ["HOME", "LOGNAME", "SHELL", "USER"];
+
+/// The agent: what it was built from, and its counters.
 pub(super) struct WorkerProbe {
     profile: String,
+    cgroup: Option<PathBuf>,
+    /// As JSON, and where in memory they are.
+    settings: Box<dyn Fn() -> (String, u64) + Send + Sync>,
+    runner: Runner,
+    programs: Arc<AtomicUsize>,
     started: AtomicU64,
     finished: AtomicU64,
     cancelled: AtomicU64,
@@ -49,6 +61,7 @@ impl WorkerProbeService for WorkerProbe {
     ) -> Result<WhoAmIResponse, Error> {
         let left = context.deadline.map(|at| at.saturating_duration_since(Instant::now()));
         let status = proc("status")?;
+        let (settings, settings_at) = (self.settings)();
         let mut gids: Vec<u32> = words(&status, "Groups:").collect();
         gids.sort_unstable();
         Ok(WhoAmIResponse {
@@ -79,6 +92,14 @@ impl WorkerProbeService for WorkerProbe {
             traceparent: context.traceparent.as_deref().unwrap_or_default().to_owned(),
             left: left.and_then(|left| left.try_into().ok()),
             task_id: context.task_id.as_deref().unwrap_or_default().to_owned(),
+            variables: VARIABLES
+                .into_iter()
+                .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
+                .collect(),
+            session_keyring: session_keyring(),
+            cgroup: self.cgroup.as_deref().unwrap_or(Path::new("")).display().to_string(),
+            settings,
+            settings_at,
         })
     }
 
@@ -88,7 +109,8 @@ impl WorkerProbeService for WorkerProbe {
         _request: WhoAmIThereRequest,
     ) -> Result<WhoAmIThereResponse, Error> {
         let uid = nix::unistd::geteuid().as_raw();
-        Ok(WhoAmIThereResponse { uid, pid: std::process::id(), profile: self.profile.clone() })
+        let profile = self.profile.clone();
+        Ok(WhoAmIThereResponse { uid, pid: std::process::id(), profile })
     }
 
     async fn nothing(&self, _context: &Context, _request: ()) -> Result<(), Error> {
@@ -182,6 +204,43 @@ impl WorkerProbeService for WorkerProbe {
         Ok(())
     }
 
+    async fn steps(
+        &self,
+        context: &Context,
+        request: StepsRequest,
+    ) -> Result<StepsResponse, Error> {
+        for step in 1..=request.steps {
+            context.progress(step.into(), request.steps.into(), "steps");
+            if step == request.rest_after {
+                tokio::time::sleep(duration(request.rest)?).await;
+            }
+        }
+        Ok(StepsResponse {})
+    }
+
+    async fn start_program(
+        &self,
+        _context: &Context,
+        request: StartProgramRequest,
+    ) -> Result<StartProgramResponse, Error> {
+        let mut running = self.runner.start(Spec::new(request.argv, "/")).await?;
+        let report = running.report().iter();
+        let report = report.map(|(of, state)| (of.name().to_owned(), state.to_string())).collect();
+        let pid = running.pid().unsigned_abs();
+        let programs = Arc::clone(&self.programs);
+        programs.fetch_add(1, Ordering::SeqCst);
+        tokio::spawn(async move {
+            while let Ok(Some(_)) = running.next().await {}
+            running.wait().await.ok();
+            programs.fetch_sub(1, Ordering::SeqCst);
+        });
+        Ok(StartProgramResponse { pid, report })
+    }
+
+    fn going_on(&self) -> usize {
+        self.programs.load(Ordering::SeqCst)
+    }
+
     async fn session_ended(&self, session: &SessionScope) -> Result<(), Error> {
         let mut ended = self.sessions_ended.lock().unwrap_or_else(PoisonError::into_inner);
         ended.push(format!("{} of {}", session.id, session.uid));
@@ -192,6 +251,14 @@ impl WorkerProbeService for WorkerProbe {
 fn duration(duration: Option<prost_types::Duration>) -> Result<Duration, Error> {
     Duration::try_from(duration.unwrap_or_default())
         .map_err(|error| Error::invalid("duration", error))
+}
+
+/// Empty if there is none that this process may see.
+fn session_keyring() -> String {
+    let keys = fs::read_to_string("/proc/keys").unwrap_or_default();
+    let found = keys.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let mut found = found.filter(|key| key.get(8).is_some_and(|name| name.starts_with("_ses")));
+    found.next().map_or_else(String::new, |key| format!("{} {}", key[0], key[5]))
 }
 
 fn proc(name: &str) -> Result<String, Error> {
@@ -219,7 +286,28 @@ fn broken(error: &std::io::Error) -> Error {
 
 /// The agent as workers take it.
 #[must_use]
-pub fn worker_probe(profile: &str) -> Arc<dyn Agent> {
-    let probe = WorkerProbe { profile: profile.to_owned(), ..WorkerProbe::default() };
+pub fn worker_probe(
+    profile: &str,
+    cgroup: Option<PathBuf>,
+    settings: Arc<ArcSwap<impl Serialize + Send + Sync + 'static>>,
+) -> Arc<dyn Agent> {
+    let config = process::Config { cgroup: cgroup.clone(), ..process::Config::default() };
+    let settings = move || {
+        let now = settings.load_full();
+        let at = Arc::as_ptr(&now) as usize as u64;
+        (serde_json::to_string(&*now).unwrap_or_else(|error| error.to_string()), at)
+    };
+    let probe = WorkerProbe {
+        profile: profile.to_owned(),
+        cgroup,
+        settings: Box::new(settings),
+        runner: Runner::new(config),
+        programs: Arc::default(),
+        started: AtomicU64::new(0),
+        finished: AtomicU64::new(0),
+        cancelled: AtomicU64::new(0),
+        blocks: AtomicU64::new(0),
+        sessions_ended: Mutex::default(),
+    };
     Arc::new(WorkerProbeServiceAgent(Arc::new(probe)))
 }

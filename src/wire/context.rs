@@ -22,6 +22,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("opdbus-request-id");
 const SESSION: HeaderName = HeaderName::from_static("opdbus-session-id");
 const TASK_ID: HeaderName = HeaderName::from_static("opdbus-task-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// There if somebody hears the notes of the call.
+const NOTES: HeaderName = HeaderName::from_static("opdbus-notes");
 
 /// Writes a context into headers.
 ///
@@ -42,6 +44,9 @@ pub(crate) fn write_context(context: &Context, headers: &mut HeaderMap) -> Resul
         let left = deadline.saturating_duration_since(Instant::now());
         headers.insert(TIMEOUT, text(&timeout_text(left))?);
     }
+    if context.reporter.is_some() {
+        headers.insert(NOTES, HeaderValue::from_static("1"));
+    }
     headers.insert(ADDRESS, text(&context.caller.address)?);
     let texts = [
         (REQUEST_ID, context.request_id.as_deref()),
@@ -55,6 +60,11 @@ pub(crate) fn write_context(context: &Context, headers: &mut HeaderMap) -> Resul
         }
     }
     Ok(())
+}
+
+/// True if somebody hears how far the call is, which [`read_context`] cannot give a reporter for.
+pub(crate) fn wants_notes(headers: &HeaderMap) -> bool {
+    headers.contains_key(NOTES)
 }
 
 /// Reads the context that [`write_context`] wrote.

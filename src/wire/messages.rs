@@ -1,5 +1,5 @@
-//! Messages out of the bytes of a body and into them, each behind five bytes of flag and length. What
-//! they mean is not known here.
+//! Messages out of the bytes of a body and into them, each behind five bytes of flag and length, and
+//! what a worker notes between them. What they mean is not known here.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -12,6 +12,21 @@ use super::good;
 
 /// The flag and the length before each message.
 const PREFIX_BYTES: usize = 5;
+
+/// The flag of a message of the call.
+const MESSAGE: u8 = 0;
+
+/// The flag of a compressed one.
+const COMPRESSED: u8 = 1;
+
+/// The flag of a note, which gRPC does not have: only workers write it, and only the front reads it.
+const NOTE: u8 = 2;
+
+/// The most bytes of a note.
+const NOTE_BYTES: usize = 1024;
+
+/// So many notes are read before others have their turn.
+const NOTES_AT_ONCE: usize = 64;
 
 /// The room that a claimed length alone gets; more comes with the bytes themselves.
 const FIRST_ROOM_BYTES: usize = 64 * 1024;
@@ -65,10 +80,21 @@ pub(crate) fn put_message(
     };
     let copied = if message.len() <= COPIED_BYTES { message.len() } else { 0 };
     buffer.reserve(PREFIX_BYTES + copied);
-    buffer.put_u8(0);
+    buffer.put_u8(MESSAGE);
     buffer.put_u32(length);
     buffer.put_slice(&message[..copied]);
     Ok((copied < message.len()).then_some(message))
+}
+
+/// Puts a note into `buffer`. One that is longer than notes may be is left out.
+pub(crate) fn put_note(buffer: &mut BytesMut, note: &[u8]) {
+    if let Ok(length) = u32::try_from(note.len())
+        && note.len() <= NOTE_BYTES
+    {
+        buffer.put_u8(NOTE);
+        buffer.put_u32(length);
+        buffer.put_slice(note);
+    }
 }
 
 /// What is left to send of a message: its prefix with or without it, it, the end of the call.
@@ -112,6 +138,12 @@ impl Parts {
     }
 }
 
+/// Hears the notes between messages.
+///
+/// # Errors
+/// `Malformed` if one is none.
+pub(crate) type Hear = Box<dyn FnMut(Bytes) -> Result<(), Malformed> + Send>;
+
 /// The messages in a body, read from it as they are wanted.
 pub(crate) struct Messages<B> {
     /// `None` after the end.
@@ -120,13 +152,21 @@ pub(crate) struct Messages<B> {
     /// What came behind the last message.
     data: Bytes,
     trailers: Option<HeaderMap>,
+    /// `None`: there must be no notes.
+    hear: Option<Hear>,
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Messages<B> {
     /// Reads messages of at most `limit` bytes.
     pub(crate) fn new(body: B, limit: usize) -> Self {
         let deframer = Deframer::new(limit);
-        Self { body: Some(body), deframer, data: Bytes::new(), trailers: None }
+        Self { body: Some(body), deframer, data: Bytes::new(), trailers: None, hear: None }
+    }
+
+    /// Has `hear` called with each note between the messages.
+    pub(crate) fn hear(&mut self, hear: Hear) {
+        self.deframer.takes_notes = true;
+        self.hear = Some(hear);
     }
 
     /// The next message; `None` at the end of the body.
@@ -134,11 +174,21 @@ impl<B: Body<Data = Bytes> + Unpin> Messages<B> {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Result<Option<Bytes>, Lost>> {
+        let mut notes = 0;
         loop {
             if !self.data.is_empty()
                 && let Some(message) = self.deframer.take(&mut self.data)?
             {
-                return Poll::Ready(Ok(Some(message)));
+                match &mut self.hear {
+                    Some(hear) if self.deframer.took_note() => hear(message)?,
+                    Some(_) | None => return Poll::Ready(Ok(Some(message))),
+                }
+                notes += 1;
+                if notes == NOTES_AT_ONCE {
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                continue;
             }
             let Some(body) = &mut self.body else { return Poll::Ready(Ok(None)) };
             match ready!(Pin::new(&mut *body).poll_frame(context)) {
@@ -171,6 +221,8 @@ impl<B: Body<Data = Bytes> + Unpin> Messages<B> {
 /// Finds the messages in the bytes of a body.
 pub(crate) struct Deframer {
     limit: usize,
+    /// True if there may be notes between the messages.
+    takes_notes: bool,
     /// The prefix of the message; so many bytes of it have come.
     prefix: [u8; PREFIX_BYTES],
     met: usize,
@@ -227,7 +279,13 @@ impl Got {
 impl Deframer {
     /// Takes messages of at most `limit` bytes.
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, prefix: [0; PREFIX_BYTES], met: 0, length: None, message: Got::Nothing }
+        let prefix = [MESSAGE; PREFIX_BYTES];
+        Self { limit, takes_notes: false, prefix, met: 0, length: None, message: Got::Nothing }
+    }
+
+    /// True if what was taken last is a note.
+    fn took_note(&self) -> bool {
+        self.prefix[0] == NOTE
     }
 
     /// Takes out of `data` what belongs to the message that is coming, and gives it once it is whole.
@@ -275,18 +333,53 @@ impl Deframer {
     /// Reads the prefix: the length of the message.
     fn prefix_read(&self) -> Result<usize, Malformed> {
         let [flag, number @ ..] = self.prefix;
-        match flag {
-            0 => {}
-            1 => return Err(Malformed::Compressed),
+        let limit = match flag {
+            MESSAGE => self.limit,
+            COMPRESSED => return Err(Malformed::Compressed),
+            NOTE if self.takes_notes => NOTE_BYTES,
             flag => {
                 let problem = format!("the message begins with the unknown flag {flag}");
                 return Err(Malformed::Broken(problem));
             }
-        }
+        };
         let length = usize::try_from(u32::from_be_bytes(number)).unwrap_or(usize::MAX);
-        if length > self.limit {
-            return Err(Malformed::TooLarge { length, limit: self.limit });
+        if length > limit {
+            return Err(Malformed::TooLarge { length, limit });
         }
         Ok(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn deframer(takes_notes: bool) -> Deframer {
+        Deframer { takes_notes, ..Deframer::new(usize::MAX) }
+    }
+
+    #[test]
+    fn notes_are_told_from_messages() {
+        let mut bytes = BytesMut::new();
+        put_note(&mut bytes, b"note");
+        put_message(&mut bytes, Bytes::from_static(b"message"), usize::MAX).unwrap();
+        put_note(&mut bytes, &[0; NOTE_BYTES + 1]);
+        let mut bytes = bytes.freeze();
+        let mut deframer = deframer(true);
+        assert_eq!(deframer.take(&mut bytes).unwrap().unwrap(), "note");
+        assert!(deframer.took_note());
+        assert_eq!(deframer.take(&mut bytes).unwrap().unwrap(), "message");
+        assert!(!deframer.took_note() && bytes.is_empty(), "a note that is too long is left out");
+    }
+
+    #[test]
+    fn notes_are_refused_where_there_are_none_and_when_they_are_too_long() {
+        let mut bytes = BytesMut::new();
+        put_note(&mut bytes, b"note");
+        let refused = deframer(false).take(&mut bytes.freeze());
+        assert!(matches!(refused, Err(Malformed::Broken(_))), "{refused:?}");
+        let mut long = Bytes::from_static(&[NOTE, 0, 0, 4, 1]);
+        let refused = deframer(true).take(&mut long);
+        assert!(matches!(refused, Err(Malformed::TooLarge { length: 1025, limit: 1024 })));
     }
 }

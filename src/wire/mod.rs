@@ -6,15 +6,18 @@ mod messages;
 mod status;
 mod timeout;
 
-pub(crate) use context::{read_context, write_context};
+pub(crate) use context::{read_context, wants_notes, write_context};
 pub(crate) use messages::{
-    COPIED_BYTES, Deframer, Lost, Malformed, Messages, Parts, TooLarge, put_message,
+    COPIED_BYTES, Deframer, Hear, Lost, Malformed, Messages, Parts, TooLarge, put_message, put_note,
 };
 pub(crate) use status::{good, kind, outcome, status, trailers};
 pub(crate) use timeout::{timeout, timeout_text};
 
-/// Where a worker shows that it is ready.
-pub(crate) const HELLO: &str = "/opdbus.worker.v1.WorkerService/Hello";
+/// Where a worker is told its settings, and shows that it is ready.
+pub(crate) const CONFIGURE: &str = "/opdbus.worker.v1.WorkerService/Configure";
+
+/// Where a worker says how much goes on in it between calls.
+pub(crate) const GOING_ON: &str = "/opdbus.worker.v1.WorkerService/GetGoingOn";
 
 /// Where a worker hears that a session has ended.
 pub(crate) const END_SESSION: &str = "/opdbus.worker.v1.WorkerService/EndSession";

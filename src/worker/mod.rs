@@ -7,6 +7,7 @@ mod outbox;
 mod serve;
 
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use listenfd::ListenFd;
@@ -17,12 +18,13 @@ use crate::error::{Error, ErrorKind};
 
 use serve::Agents;
 
-/// Runs a worker until the front closes its socket.
+/// Runs a worker until the front closes its socket. `cgroup` is the control group that its programs may
+/// have ones of their own in.
 ///
 /// # Errors
 /// `SandboxUnavailable` if a right cannot be given up, `InvalidArgument` if the process was not passed a
 /// connected socket, `Internal` if the agents or the runtime cannot be had.
-pub fn run(profile: String) -> Result<(), Error> {
+pub fn run(profile: String, cgroup: Option<PathBuf>) -> Result<(), Error> {
     confine::confine()?;
     let socket = socket()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -32,7 +34,7 @@ pub fn run(profile: String) -> Result<(), Error> {
     let served = runtime.block_on(async {
         let socket = tokio::net::UnixStream::from_std(socket)
             .map_err(|error| Error::internal(format!("the socket cannot be used: {error}")))?;
-        let agents = Agents::build(&InWorker { profile, settings: Arc::default() })?;
+        let agents = Agents::new(InWorker { profile, cgroup, settings: Arc::default() })?;
         agents.serve(socket).await.map_err(|error| {
             Error::new(ErrorKind::Unavailable, format!("the connection broke: {error}"))
         })

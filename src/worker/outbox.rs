@@ -1,5 +1,6 @@
-//! The replies of a stream between the agent that gives them and the connection that takes them: a
-//! few, so that an agent runs no further ahead than its client reads.
+//! The replies of a call between the agent that gives them and the connection that takes them: a few,
+//! so that an agent runs no further ahead than its client reads. Beside them, the last of what the agent
+//! notes of the call.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,10 +8,13 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
 use http_body::Frame;
+use prost::Message as _;
 use tokio::task::AbortHandle;
 
-use crate::contract::ReplySink;
+use crate::call::Reporter;
+use crate::contract::{InputWatch, ReplySink};
 use crate::error::{Error, ErrorKind};
+use crate::proto::opdbus::worker::v1::{self, Note};
 use crate::wire;
 
 /// The bytes of replies that wait; one larger reply may wait alone.
@@ -20,14 +24,17 @@ const WAITING_BYTES: usize = 256 * 1024;
 const TOGETHER_BYTES: usize = 16 * 1024;
 
 /// What both sides share.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Outbox(Mutex<State>);
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
     replies: VecDeque<Bytes>,
     bytes: usize,
     outcome: Option<Result<(), Error>>,
+    /// Each of its kind takes the place of the one before.
+    progress: Option<v1::Progress>,
+    waits_for_input: Option<bool>,
     /// True once nobody reads.
     abandoned: bool,
     reader: Option<Waker>,
@@ -43,6 +50,15 @@ impl State {
     fn wake_reader(&mut self) {
         if let Some(reader) = self.reader.take() {
             reader.wake();
+        }
+    }
+
+    /// Writes down what was noted since the last time.
+    fn put_notes(&mut self, buffer: &mut BytesMut) {
+        let waits = self.waits_for_input.take().map(v1::note::Note::WaitsForInput);
+        let progress = self.progress.take().map(v1::note::Note::Progress);
+        for note in waits.into_iter().chain(progress) {
+            wire::put_note(buffer, &Note { note: Some(note) }.encode_to_vec());
         }
     }
 }
@@ -83,6 +99,22 @@ impl ReplySink for Outbox {
     }
 }
 
+impl Reporter for Outbox {
+    fn progress(&self, done: u64, total: u64, unit: &str) {
+        let mut state = self.lock();
+        state.progress = Some(v1::Progress { done, total, unit: unit.to_owned() });
+        state.wake_reader();
+    }
+}
+
+impl InputWatch for Outbox {
+    fn waits_for_input(&self, waits: bool) {
+        let mut state = self.lock();
+        state.waits_for_input = Some(waits);
+        state.wake_reader();
+    }
+}
+
 /// The connection's side. Dropping it ends the agent's work.
 pub(super) struct Replies {
     outbox: Arc<Outbox>,
@@ -112,6 +144,7 @@ impl Replies {
         }
         let mut state = self.outbox.lock();
         let mut small = BytesMut::new();
+        state.put_notes(&mut small);
         while self.large.is_none()
             && small.len() < TOGETHER_BYTES
             && let Some(reply) = state.replies.pop_front()

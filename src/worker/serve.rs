@@ -6,8 +6,8 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::{Arc, OnceLock};
+use std::task::{self, Poll};
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, Stream};
@@ -21,41 +21,66 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::UnixStream;
 
 use super::outbox::{Outbox, Replies};
-use crate::agents::{FOR_WORKERS, InWorker};
-use crate::call::SessionScope;
+use crate::agents::{FOR_WORKERS, InWorker, WorkerSettings};
+use crate::call::{Context, SessionScope};
 use crate::contract::{
     Agent, Contract, Operation, RawReplies, RawRequests, Running, decode, encode,
 };
 use crate::error::{Error, ErrorKind};
-use crate::proto::opdbus::worker::v1::{EndSessionRequest, HelloResponse};
+use crate::proto::opdbus::worker::v1::{
+    ConfigureRequest, ConfigureResponse, EndSessionRequest, GetGoingOnResponse,
+};
 use crate::wire::{self, Lost, Messages, Parts};
 
 /// The agents of this worker.
 pub(super) struct Agents {
-    /// By id; why it could not be built, if so.
-    agents: HashMap<String, Result<Arc<dyn Agent>, Error>>,
+    setup: InWorker,
+    contract: Contract,
     /// By path.
     operations: HashMap<String, Arc<Operation>>,
+    /// By id; why it could not be built, if so. Nothing before the settings are known.
+    built: OnceLock<HashMap<String, Result<Arc<dyn Agent>, Error>>>,
 }
 
 impl Agents {
-    /// Builds every agent that runs in workers.
+    /// Every agent that runs in workers; none is built yet.
     ///
     /// # Errors
     /// `Internal` if the contract is damaged.
-    pub(super) fn build(setup: &InWorker) -> Result<Self, Error> {
+    pub(super) fn new(setup: InWorker) -> Result<Self, Error> {
         let contract = Contract::built_in()?;
-        let mut built = Self { agents: HashMap::new(), operations: HashMap::new() };
+        let mut operations = HashMap::new();
         for agent in FOR_WORKERS {
-            let service = contract.service(agent.service)?;
-            let outcome = (agent.build)(setup).inspect_err(|error| {
-                tracing::error!(agent = service.id, "agent {} cannot start: {error}", service.id);
-            });
-            built.agents.insert(service.id.clone(), outcome);
-            let paths = service.operations.iter();
-            built.operations.extend(paths.map(|found| (found.grpc_path.clone(), found.clone())));
+            let paths = contract.service(agent.service)?.operations.iter();
+            operations.extend(paths.map(|found| (found.grpc_path.clone(), Arc::clone(found))));
         }
-        Ok(built)
+        Ok(Self { setup, contract, operations, built: OnceLock::new() })
+    }
+
+    /// Takes up the settings; with the first ones, the agents are built.
+    fn configure(&self, request: Bytes) -> Result<Reply, Error> {
+        let ConfigureRequest { settings } = decode(request)?;
+        let settings: WorkerSettings = serde_json::from_str(&settings)
+            .map_err(|error| Error::invalid("settings", format!("cannot be read: {error}")))?;
+        self.setup.settings.store(Arc::new(settings));
+        if self.built.get().is_none() {
+            let mut built = HashMap::new();
+            for agent in FOR_WORKERS {
+                let id = &self.contract.service(agent.service)?.id;
+                let outcome = (agent.build)(&self.setup).inspect_err(|error| {
+                    tracing::error!(agent = id, "agent {id} cannot start: {error}");
+                });
+                built.insert(id.clone(), outcome);
+            }
+            self.built.get_or_init(|| built);
+        }
+        whole(encode(&ConfigureResponse { version: env!("CARGO_PKG_VERSION").to_owned() })?)
+    }
+
+    /// How much goes on in all agents together.
+    fn going_on(&self) -> usize {
+        let agents = self.built.get().into_iter().flat_map(HashMap::values);
+        agents.flatten().map(|agent| agent.going_on()).sum()
     }
 
     /// Serves the connection to its end.
@@ -96,9 +121,10 @@ impl Agents {
         let (head, body) = request.into_parts();
         let mut messages = Messages::new(body, usize::MAX);
         match head.uri.path() {
-            wire::HELLO => {
-                let version = env!("CARGO_PKG_VERSION").to_owned();
-                return whole(encode(&HelloResponse { version })?);
+            wire::CONFIGURE => return self.configure(only(&mut messages).await?),
+            wire::GOING_ON => {
+                let count = u64::try_from(self.going_on()).unwrap_or(u64::MAX);
+                return whole(encode(&GetGoingOnResponse { count })?);
             }
             wire::END_SESSION => return self.end_session(only(&mut messages).await?).await,
             _ => {}
@@ -108,23 +134,30 @@ impl Agents {
             Error::new(ErrorKind::UnknownOperation, text)
         })?;
         let agent = self.agent(&operation.agent)?;
-        let context = wire::read_context(&head.headers)?;
-        if !operation.is_streaming() {
+        let mut context = wire::read_context(&head.headers)?;
+        let notes = wire::wants_notes(&head.headers);
+        if !operation.is_streaming() && !notes {
             let request = only(&mut messages).await?;
             let answer = unless_it_panics(agent.call(operation.index, &context, request)).await?;
             return whole(answer);
         }
-        let requests = match operation.client_streaming {
+        let mut requests = match operation.client_streaming {
             true => RawRequests::read(Requests(messages)),
             false => RawRequests::one(only(&mut messages).await?),
         };
         let outbox = Arc::new(Outbox::default());
+        if notes {
+            context.reporter = Some(Arc::clone(&outbox) as _);
+        }
+        if notes && operation.client_streaming {
+            requests = requests.watched(Arc::clone(&outbox) as _);
+        }
         let ending = Arc::clone(&outbox);
-        let (agent, index) = (Arc::clone(agent), operation.index);
+        let (agent, operation) = (Arc::clone(agent), Arc::clone(operation));
         // Apart from the connection, so that an agent goes on with what else it does while nobody reads.
         let work = tokio::spawn(async move {
             let replies = RawReplies::new(Arc::clone(&ending) as _);
-            let running = agent.stream(index, &context, requests, replies);
+            let running = run(&*agent, &operation, &context, requests, replies);
             ending.end(unless_it_panics(running).await);
         });
         Ok(Reply::Many(Replies::new(outbox, work.abort_handle())))
@@ -138,9 +171,30 @@ impl Agents {
     }
 
     fn agent(&self, id: &str) -> Result<&Arc<dyn Agent>, Error> {
+        let built = self.built.get().ok_or_else(|| {
+            Error::new(ErrorKind::Unavailable, "the worker was not told its settings yet")
+        })?;
         let unknown = || Error::new(ErrorKind::UnknownAgent, format!("the worker has no {id}"));
-        self.agents.get(id).ok_or_else(unknown)?.as_ref().map_err(Clone::clone)
+        built.get(id).ok_or_else(unknown)?.as_ref().map_err(Clone::clone)
     }
+}
+
+/// Runs any operation as if it were a stream.
+fn run<'a>(
+    agent: &'a dyn Agent,
+    operation: &'a Operation,
+    context: &'a Context,
+    mut requests: RawRequests,
+    replies: RawReplies,
+) -> Running<'a, ()> {
+    if operation.is_streaming() {
+        return agent.stream(operation.index, context, requests, replies);
+    }
+    Box::pin(async move {
+        let request =
+            requests.next().await.ok_or_else(|| Error::invalid("request", "is missing"))?;
+        replies.send(agent.call(operation.index, context, request?).await?).await
+    })
 }
 
 /// Runs an agent's work; should it panic, the rest of the worker goes on.
@@ -179,7 +233,10 @@ struct Requests(Messages<Incoming>);
 impl Stream for Requests {
     type Item = Result<Bytes, Error>;
 
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    fn poll_next(
+        self: Pin<&mut Self>,
+        context: &mut task::Context<'_>,
+    ) -> Poll<Option<Self::Item>> {
         let messages = &mut self.get_mut().0;
         messages
             .poll_next(context)
@@ -201,7 +258,7 @@ impl Body for Reply {
 
     fn poll_frame(
         self: Pin<&mut Self>,
-        context: &mut Context<'_>,
+        context: &mut task::Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match self.get_mut() {
             Self::Nothing => Poll::Ready(None),

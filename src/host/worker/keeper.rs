@@ -1,17 +1,19 @@
-//! Keeps one worker from its start to its end: idle, not wanted any more, gone, or silent. Which calls
-//! are in it is not known here.
+//! Keeps one worker from its start to its end: tells it the settings, and ends it when it is idle, not
+//! wanted any more, gone, or silent. Which calls are in it is not known here.
 
-use std::future::pending;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{sleep, timeout};
 
 use super::link::{Link, Wire};
-use super::pool::{Slot, Workers};
+use super::pool::Workers;
+use super::slot::Slot;
 use super::starter::Leash;
+use crate::agents::WorkerSettings;
+use crate::error::Error;
 use crate::events;
 use crate::metrics::WorkerEnd;
 
@@ -21,20 +23,25 @@ pub(super) const END_GRACE: Duration = Duration::from_secs(2);
 /// How long the end of a process may come after that of its socket.
 const EXIT_GRACE: Duration = Duration::from_millis(100);
 
+/// The settings, as they change.
+pub(super) type Settings = watch::Receiver<Arc<WorkerSettings>>;
+
 /// What is kept.
 pub(super) struct Kept {
     pub(super) link: Arc<Link>,
     pub(super) wire: Wire,
     pub(super) leash: Leash,
+    /// What it has been told is seen.
+    pub(super) settings: Settings,
     /// Given up when the process has ended.
     pub(super) place: OwnedSemaphorePermit,
 }
 
 /// Keeps a worker to its end.
 pub(super) async fn keep(workers: Arc<Workers>, slot: Arc<Slot>, kept: Kept) {
-    let Kept { link, wire, leash, place } = kept;
+    let Kept { link, wire, leash, settings, place } = kept;
     let mut wire = Box::pin(wire);
-    let reason = until_end(&link, wire.as_mut(), workers.config.idle).await;
+    let reason = until_end(&workers, &slot, &link, wire.as_mut(), settings).await;
     let name = link.name();
     match reason {
         WorkerEnd::Lost => {
@@ -73,26 +80,71 @@ pub(super) async fn keep(workers: Arc<Workers>, slot: Arc<Slot>, kept: Kept) {
 
 /// Speaks to the worker until there is a reason for it to end.
 async fn until_end(
+    workers: &Workers,
+    slot: &Slot,
     link: &Arc<Link>,
     mut wire: Pin<&mut Wire>,
-    idle: Option<Duration>,
+    settings: Settings,
 ) -> WorkerEnd {
+    tokio::select! {
+        biased;
+        _ = &mut wire => WorkerEnd::Lost,
+        () = link.given_up.notified() => WorkerEnd::Lost,
+        () = link.closed.notified() => WorkerEnd::Closed,
+        reason = look_after(workers, slot, link, settings) => reason,
+    }
+}
+
+/// Tells the worker every change of the settings, and asks what goes on in it. Gives the reason for which
+/// it is to end.
+async fn look_after(
+    workers: &Workers,
+    slot: &Slot,
+    link: &Link,
+    mut settings: Settings,
+) -> WorkerEnd {
+    let config = &workers.config;
+    // Settings are not told before the first ones are taken up.
+    link.ready.notified().await;
+    let mut asked = link.uses();
     loop {
-        let rest = async {
-            match idle {
-                Some(idle) => sleep(idle.saturating_sub(link.idle())).await,
-                None => pending().await,
+        let left = config.idle.map(|idle| idle.saturating_sub(link.idle()));
+        let is_due = tokio::select! {
+            // Never closed: the workers are held here.
+            _ = settings.changed() => {
+                let next = Arc::clone(&settings.borrow_and_update());
+                if !takes_up(link, timeout(config.check_timeout, link.configure(&next)).await) {
+                    return WorkerEnd::Lost;
+                }
+                false
+            }
+            () = sleep(left.unwrap_or(config.check).min(config.check)) => {
+                config.idle.is_some_and(|idle| link.idle() >= idle)
             }
         };
-        tokio::select! {
-            biased;
-            _ = &mut wire => return WorkerEnd::Lost,
-            () = link.closed.notified() => return WorkerEnd::Closed,
-            () = rest => {
-                if idle.is_some_and(|idle| link.idle() >= idle) && link.close_if_idle() {
-                    return WorkerEnd::Idle;
-                }
+        let uses = link.uses();
+        if is_due || uses != asked || link.going_on() > 0 {
+            let asking = workers.ask_what_goes_on(link);
+            match timeout(config.check_timeout, asking).await {
+                Ok(Ok(_)) => asked = uses,
+                Ok(Err(_)) | Err(_) => return WorkerEnd::Lost,
             }
         }
+        if link.going_on() > 0 || workers.is_wanted(&slot.key) {
+            link.touch();
+        } else if is_due && link.close_if_unused(uses) {
+            return WorkerEnd::Idle;
+        }
     }
+}
+
+/// Whether a worker has taken changed settings up; says so if not.
+fn takes_up<E: std::fmt::Display>(link: &Link, told: Result<Result<(), Error>, E>) -> bool {
+    let why = match told {
+        Ok(Ok(())) => return true,
+        Ok(Err(error)) => error.to_string(),
+        Err(late) => late.to_string(),
+    };
+    tracing::warn!("{} does not take up the changed settings and is ended: {why}", link.name());
+    false
 }

@@ -1,15 +1,13 @@
 //! The connection to one worker: calls and streams go over it as they are, still encoded. The worker
 //! belongs to its user, so that nothing which it says is trusted beyond its own calls.
 
-use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, TE};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
+use http::{HeaderValue, Method, Request};
 use hyper::client::conn::http2::{self, Connection, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::UnixStream;
@@ -17,14 +15,25 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Config;
-use super::outgoing::{Broken, Outgoing};
+use super::answer::Answer;
+use super::outgoing::Outgoing;
+use crate::agents::WorkerSettings;
 use crate::call::Context;
+use crate::contract::{decode, encode};
 use crate::error::{Error, ErrorKind};
 use crate::host::gate::{Entry, Gate};
-use crate::wire::{self, Lost, Malformed, Messages};
+use crate::proto::opdbus::worker::v1::{
+    ConfigureRequest, ConfigureResponse, GetGoingOnRequest, GetGoingOnResponse,
+};
+use crate::wire;
 
 /// The largest head of an answer, in bytes.
 const MAX_HEADER_BYTES: u32 = 32 * 1024;
+
+/// Where a worker stands: it is never ready after it has ended.
+const STARTING: u8 = 0;
+const READY: u8 = 1;
+const ENDED: u8 = 2;
 
 /// The connection, which must be polled for anything to happen on it.
 pub(super) type Wire = Connection<TokioIo<UnixStream>, Outgoing, TokioExecutor>;
@@ -39,9 +48,16 @@ pub(super) struct Link {
     began: Instant,
     /// When the last call ended, in milliseconds since `began`.
     used: AtomicU64,
-    /// True once the worker has said that it is ready.
-    ready: AtomicBool,
-    /// Whoever closed the gate says so to the keeper.
+    /// How many calls have ended.
+    uses: AtomicU64,
+    /// How much went on between calls when the worker was last asked.
+    going_on: AtomicI64,
+    phase: AtomicU8,
+    /// Whoever found the worker ready says so to the keeper.
+    pub(super) ready: Notify,
+    /// Whoever found that it never will be does, too.
+    pub(super) given_up: Notify,
+    /// And whoever closed the gate.
     pub(super) closed: Notify,
 }
 
@@ -51,6 +67,7 @@ pub(super) struct Entered(Arc<Link>);
 impl Drop for Entered {
     fn drop(&mut self) {
         self.0.touch();
+        self.0.uses.fetch_add(1, Ordering::SeqCst);
         self.0.gate.leave();
     }
 }
@@ -105,10 +122,19 @@ impl Link {
             gate,
             began: Instant::now(),
             used: AtomicU64::new(0),
-            ready: AtomicBool::new(false),
+            uses: AtomicU64::new(0),
+            going_on: AtomicI64::new(0),
+            phase: AtomicU8::new(STARTING),
+            ready: Notify::new(),
+            given_up: Notify::new(),
             closed: Notify::new(),
         };
         Ok((Arc::new(link), connection))
+    }
+
+    /// The largest message that the worker may answer with, in bytes.
+    pub(super) fn max_response_bytes(&self) -> usize {
+        self.max_response_bytes
     }
 
     /// As people call it.
@@ -116,14 +142,21 @@ impl Link {
         format!("the worker of uid {} (process {})", self.uid, self.pid)
     }
 
-    /// Notes that the worker is ready.
-    pub(super) fn set_ready(&self) {
-        self.ready.store(true, Ordering::Relaxed);
+    /// Notes that the worker is ready; false if it has ended already.
+    pub(super) fn set_ready(&self) -> bool {
+        let set = self.phase.compare_exchange(STARTING, READY, Ordering::SeqCst, Ordering::SeqCst);
+        self.ready.notify_one();
+        set.is_ok()
     }
 
-    /// True if the worker was ever ready.
-    pub(super) fn was_ready(&self) -> bool {
-        self.ready.load(Ordering::Relaxed)
+    /// Notes that the worker has ended; true if it was ready before.
+    pub(super) fn set_ended(&self) -> bool {
+        self.phase.swap(ENDED, Ordering::SeqCst) == READY
+    }
+
+    /// True if it was started at this time or later.
+    pub(super) fn has_begun_since(&self, time: Instant) -> bool {
+        self.began >= time
     }
 
     /// How long it has run.
@@ -154,7 +187,7 @@ impl Link {
     }
 
     /// Takes no calls any more, unless one is in.
-    pub(super) fn close_if_idle(&self) -> bool {
+    pub(super) fn close_if_empty(&self) -> bool {
         let closed = self.gate.close_if_empty();
         if closed {
             self.closed.notify_one();
@@ -162,13 +195,76 @@ impl Link {
         closed
     }
 
-    fn touch(&self) {
+    /// The same, unless calls have ended since there had been so many `uses`: they may have left something
+    /// going on.
+    pub(super) fn close_if_unused(&self, uses: u64) -> bool {
+        if !self.gate.close_if_empty() {
+            return false;
+        }
+        if self.uses() != uses {
+            self.gate.open();
+            return false;
+        }
+        self.closed.notify_one();
+        true
+    }
+
+    /// How many calls have ended.
+    pub(super) fn uses(&self) -> u64 {
+        self.uses.load(Ordering::SeqCst)
+    }
+
+    /// Asks how much goes on between calls.
+    ///
+    /// # Errors
+    /// That the worker is gone, or says nothing sensible.
+    pub(super) async fn ask_what_goes_on(&self) -> Result<i64, Error> {
+        let request = encode(&GetGoingOnRequest {})?;
+        let answer: GetGoingOnResponse = decode(self.ask(wire::GOING_ON, request).await?)?;
+        Ok(i64::from(u32::try_from(answer.count).unwrap_or(u32::MAX)))
+    }
+
+    /// Tells the worker its settings.
+    ///
+    /// # Errors
+    /// What the worker says, that it is gone, or that it is of another version.
+    pub(super) async fn configure(&self, settings: &WorkerSettings) -> Result<(), Error> {
+        let settings = serde_json::to_string(settings)
+            .map_err(|error| Error::internal(format!("settings cannot be told: {error}")))?;
+        let request = encode(&ConfigureRequest { settings })?;
+        let answer: ConfigureResponse = decode(self.ask(wire::CONFIGURE, request).await?)?;
+        let own = env!("CARGO_PKG_VERSION");
+        if answer.version == own {
+            return Ok(());
+        }
+        // Of what the worker says, only its length is known to be harmless.
+        let other: String =
+            answer.version.chars().take(32).flat_map(char::escape_default).collect();
+        let text = format!(
+            "the worker is of version {other} and op-dbus of {own}; the exec service is to be \
+             restarted (systemctl restart op-dbus-exec.service)"
+        );
+        Err(Error::new(ErrorKind::BackendUnavailable, text))
+    }
+
+    /// How much goes on between calls, as far as that is known.
+    pub(super) fn going_on(&self) -> i64 {
+        self.going_on.load(Ordering::Relaxed)
+    }
+
+    /// Notes how much goes on between calls; what was known before.
+    pub(super) fn goes_on(&self, count: i64) -> i64 {
+        self.going_on.swap(count, Ordering::Relaxed)
+    }
+
+    /// Notes that the worker is wanted now.
+    pub(super) fn touch(&self) {
         let age = u64::try_from(self.age().as_millis()).unwrap_or(u64::MAX);
         self.used.store(age, Ordering::Relaxed);
     }
 
     /// What a call is told whose worker has gone.
-    fn lost(&self) -> Error {
+    pub(super) fn lost(&self) -> Error {
         let text = format!(
             "{} has gone or does not answer any more, so that the call may or may not have been \
              carried out; the next call starts another",
@@ -230,75 +326,4 @@ fn head(path: &str, body: Outgoing) -> Result<Request<Outgoing>, Error> {
         .header(TE, HeaderValue::from_static("trailers"))
         .body(body)
         .map_err(|error| Error::internal(format!("{path} is no path: {error}")))
-}
-
-/// What a worker answers.
-pub(super) struct Answer<'a> {
-    link: &'a Link,
-    messages: Messages<Incoming>,
-}
-
-impl<'a> Answer<'a> {
-    fn of(link: &'a Link, response: Response<Incoming>) -> Result<Self, Error> {
-        if response.status() != StatusCode::OK {
-            return Err(link.nonsense(&response.status().to_string()));
-        }
-        // An answer without messages may say so in its head.
-        if let Some(outcome) = wire::outcome(response.headers()) {
-            outcome?;
-            return Err(link.nonsense("an end without a message"));
-        }
-        let messages = Messages::new(response.into_body(), link.max_response_bytes);
-        Ok(Self { link, messages })
-    }
-
-    /// The next message; `None` at the end of a call that went well.
-    ///
-    /// # Errors
-    /// What the worker says, or that it is gone.
-    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
-        let next = poll_fn(|context| self.messages.poll_next(context)).await;
-        match next {
-            Ok(Some(message)) => Ok(Some(message)),
-            Ok(None) => match self.messages.trailers().and_then(wire::outcome) {
-                Some(outcome) => outcome.map(|()| None),
-                None => Err(self.link.nonsense("no outcome")),
-            },
-            Err(Lost::BrokenOff) => Err(self.link.lost()),
-            Err(Lost::Malformed(Malformed::TooLarge { length, limit })) => {
-                let problem = format_args!("the response has {length} bytes, which is too large");
-                Err(Error::limit("worker.max_response_bytes", limit, problem))
-            }
-            Err(Lost::Malformed(Malformed::Compressed)) => {
-                Err(self.link.nonsense("a compressed message"))
-            }
-            Err(Lost::Malformed(Malformed::Broken(problem))) => Err(self.link.nonsense(&problem)),
-        }
-    }
-
-    /// The one message of a call that gives one.
-    ///
-    /// # Errors
-    /// As [`Answer::next`].
-    pub(super) async fn only(mut self) -> Result<Bytes, Error> {
-        let Some(message) = self.next().await? else {
-            return Err(self.link.nonsense("no message"));
-        };
-        match self.next().await? {
-            None => Ok(message),
-            Some(_) => Err(self.link.nonsense("more than one message")),
-        }
-    }
-}
-
-impl Link {
-    fn nonsense(&self, what: &str) -> Error {
-        let text = format!("{} answers with {what}", self.name());
-        Error::new(ErrorKind::BackendFailed, text)
-    }
-}
-
-/// The error of a call whose client's stream broke is the client's, whatever the worker made of it.
-pub(super) fn blame(broken: &Broken, error: Error) -> Error {
-    broken.take().unwrap_or(error)
 }

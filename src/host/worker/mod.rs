@@ -2,28 +2,37 @@
 //! profile. Calls and streams are forwarded as they are, in both directions, and no faster than they are
 //! read. Whether a call may run has been decided before.
 
+mod answer;
 mod keeper;
 mod link;
+mod notes;
 mod outgoing;
 mod pool;
+mod slot;
+mod standing;
 mod starter;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, join_all};
 use http::Request;
+use tokio::time::Instant;
 
-use super::Host;
-use crate::agents::AtCaller;
+use super::{Host, Roster, Started, State};
+use crate::agents::{AtCaller, Start};
 use crate::call::{Context, SessionScope};
-use crate::contract::{Operation, RawReplies, RawRequests, Running, Service, encode};
+use crate::contract::{InputWatch, Operation, RawReplies, RawRequests, Running, Service, encode};
 use crate::error::{Error, ErrorKind};
 use crate::proto::opdbus::worker::v1::EndSessionRequest;
 use crate::wire;
 
-use link::{Entered, Failed, blame, request};
+use answer::{Answer, blame};
+use link::{Entered, Failed, request};
 use outgoing::{Broken, Outgoing};
+use standing::Standing;
 
 pub use pool::Workers;
 pub use starter::{ExecService, Leash, OwnUid, Process, Starter};
@@ -35,7 +44,8 @@ pub struct Config {
     pub min_uid: u32,
     /// How many workers there may be at once (`[worker] max`).
     pub max: usize,
-    /// After what time without calls a worker is ended (`[worker] idle_ms`); `None`: never.
+    /// After what time without use a worker is ended (`[worker] idle_ms`); `None`: never. Not while
+    /// something goes on in it or a session wants it.
     pub idle: Option<Duration>,
     /// How long starting one may take (`[worker] start_timeout_ms`).
     pub start_timeout: Duration,
@@ -66,13 +76,43 @@ pub struct InWorkers {
     agent: Arc<str>,
     operations: Vec<Arc<Operation>>,
     workers: Arc<Workers>,
+    standing: Arc<Standing>,
 }
 
 impl InWorkers {
-    /// Hosts the agent that serves `service` in `workers`.
+    /// Hosts the agent that serves `service` in `workers`. `start` says when it starts, and `roster` is
+    /// told what becomes of it. Must be called in a runtime.
     #[must_use]
-    pub fn new(service: &Service, workers: Arc<Workers>) -> Self {
-        Self { agent: service.id.as_str().into(), operations: service.operations.clone(), workers }
+    pub fn new(
+        service: &Service,
+        workers: Arc<Workers>,
+        start: Start,
+        roster: &Arc<Roster>,
+    ) -> Self {
+        let standing = Standing::new(service, start, roster, workers.metrics());
+        workers.serve(&standing);
+        let agent = Arc::clone(&standing.agent);
+        Self { agent, operations: service.operations.clone(), workers, standing }
+    }
+
+    /// Has the user's workers for every operation of the agent running.
+    async fn ready(&self, uid: u32) -> Started {
+        let begun = Instant::now();
+        let agent = Arc::clone(&self.agent);
+        let entering =
+            self.standing.profiles.iter().map(|profile| self.workers.enter(uid, profile));
+        let entered: Result<Vec<Entered>, Error> = join_all(entering).await.into_iter().collect();
+        match entered {
+            Ok(workers) => {
+                let starts = workers.iter().any(|worker| worker.has_begun_since(begun));
+                let took = starts.then(|| begun.elapsed());
+                Started { agent, state: State::Running, took, reason: String::new() }
+            }
+            Err(error) => {
+                let reason = error.message().to_owned();
+                Started { agent, state: State::Failed, took: None, reason }
+            }
+        }
     }
 
     /// The worker that serves an operation for its caller.
@@ -92,15 +132,21 @@ impl InWorkers {
         &self,
         operation: &Operation,
         context: &Context,
-        body: Outgoing,
-        finish: impl AsyncFnOnce(link::Answer<'_>) -> Result<T, Error>,
+        (body, watch): (Outgoing, Option<Arc<dyn InputWatch>>),
+        finish: impl AsyncFnOnce(Answer<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         const TRIES: usize = 3;
+        let _calling = self.standing.calling();
         let mut request: Request<Outgoing> = request(&operation.grpc_path, context, body)?;
         for _ in 0..TRIES {
             let worker = self.enter(operation, context).await?;
             match worker.send(request).await {
-                Ok(answer) => return finish(answer).await,
+                Ok(mut answer) => {
+                    if let Some(reporter) = &context.reporter {
+                        answer.hear(notes::pass_on(Arc::clone(reporter), watch));
+                    }
+                    return finish(answer).await;
+                }
                 Err(Failed::Error(error)) => return Err(error),
                 Err(Failed::NotSent(unsent)) => request = *unsent,
             }
@@ -136,7 +182,7 @@ impl Host for InWorkers {
     ) -> Running<'a, Bytes> {
         Box::pin(async move {
             let body = Outgoing::one(request)?;
-            self.run(operation, context, body, async |answer| answer.only().await).await
+            self.run(operation, context, (body, None), async |answer| answer.only().await).await
         })
     }
 
@@ -144,11 +190,13 @@ impl Host for InWorkers {
         &'a self,
         operation: &'a Operation,
         context: &'a Context,
-        mut requests: RawRequests,
+        requests: RawRequests,
         replies: RawReplies,
     ) -> Running<'a, ()> {
         Box::pin(async move {
             let broken = Broken::default();
+            // It is the agent's waiting that counts, which the worker tells.
+            let (mut requests, watch) = requests.unwatched();
             let body = match operation.client_streaming {
                 true => Outgoing::many(requests, broken.clone()),
                 false => {
@@ -156,15 +204,19 @@ impl Host for InWorkers {
                     Outgoing::one(requests.next().await.ok_or_else(missing)??)?
                 }
             };
-            let forward = async |mut answer: link::Answer<'_>| {
+            let forward = async |mut answer: Answer<'_>| {
                 while let Some(message) = answer.next().await? {
                     replies.send(message).await?;
                 }
                 Ok(())
             };
-            let outcome = self.run(operation, context, body, forward).await;
+            let outcome = self.run(operation, context, (body, watch), forward).await;
             outcome.map_err(|error| blame(&broken, error))
         })
+    }
+
+    fn warm(&self, uid: u32, _by_contract: bool) -> Option<BoxFuture<'_, Started>> {
+        self.standing.starts_with_session().then(|| self.ready(uid).boxed())
     }
 
     /// Tells the session's workers. One that does not run keeps nothing for it, and is not started.

@@ -5,36 +5,27 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
-use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout};
+use arc_swap::ArcSwap;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::link::{Entered, Link};
+use super::slot::{Key, Slot};
+use super::standing::{Outcome, Standing};
 use super::starter::Starter;
 use super::{Config, keeper};
+use crate::agents::WorkerSettings;
 use crate::error::{Error, ErrorKind};
-use crate::host::life::pause;
-use crate::host::state::StartFailure;
 use crate::metrics::{Metrics, WorkerEnd};
-use crate::wire;
 
 /// A worker that ends by itself sooner than this has failed to start, as far as the next start goes.
 const SHORT_LIFE: Duration = Duration::from_secs(5);
 
-/// So many failures, one after the other, are taken for accidents, after which the next start follows
-/// at once.
-const ACCIDENTS: u32 = 3;
-
 /// How many users and profiles without a worker are remembered.
 const REMEMBERED: usize = 1024;
 
-/// Whose worker, and for what.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Key {
-    pub(super) uid: u32,
-    pub(super) profile: Box<str>,
-}
+/// How long an idle worker may take to say whether something goes on in it, when its place is wanted.
+const ROOM_ASKED: Duration = Duration::from_millis(500);
 
 /// All workers.
 pub struct Workers {
@@ -44,15 +35,10 @@ pub struct Workers {
     slots: Mutex<HashMap<Key, Arc<Slot>>>,
     places: Arc<Semaphore>,
     metrics: Arc<Metrics>,
-}
-
-/// Where the worker of one user and profile is, if there is one.
-pub(super) struct Slot {
-    pub(super) key: Key,
-    link: ArcSwapOption<Link>,
-    /// Held while a worker is started.
-    starting: tokio::sync::Mutex<()>,
-    failure: Mutex<Option<StartFailure>>,
+    /// What every worker is told.
+    settings: watch::Sender<Arc<WorkerSettings>>,
+    /// The agents that workers serve.
+    agents: ArcSwap<Vec<Arc<Standing>>>,
 }
 
 impl Workers {
@@ -70,7 +56,45 @@ impl Workers {
 
     fn with(config: Config, starter: Option<Box<dyn Starter>>, metrics: Arc<Metrics>) -> Arc<Self> {
         let places = Arc::new(Semaphore::new(config.max));
-        Arc::new(Self { config, starter, slots: Mutex::default(), places, metrics })
+        Arc::new(Self {
+            config,
+            starter,
+            slots: Mutex::default(),
+            places,
+            metrics,
+            settings: watch::Sender::default(),
+            agents: ArcSwap::default(),
+        })
+    }
+
+    /// Puts the settings of the agents in force: in workers that run at once, and in those to come. A
+    /// worker that does not take them up is ended.
+    pub fn configure(&self, settings: WorkerSettings) {
+        self.settings.send_replace(Arc::new(settings));
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Notes what becomes of workers for an agent that they serve.
+    pub(super) fn serve(&self, agent: &Arc<Standing>) {
+        self.agents.rcu(|agents| {
+            let mut agents = Vec::clone(agents);
+            agents.push(Arc::clone(agent));
+            agents
+        });
+    }
+
+    /// The agents that the workers of this profile serve.
+    fn agents_in(&self, key: &Key) -> Vec<Arc<Standing>> {
+        let agents = self.agents.load();
+        agents.iter().filter(|agent| agent.is_in(&key.profile)).cloned().collect()
+    }
+
+    /// True if a worker is to stay although nobody uses it.
+    pub(super) fn is_wanted(&self, key: &Key) -> bool {
+        self.agents_in(key).iter().any(|agent| agent.is_wanted(key.uid))
     }
 
     /// How workers are started, for people.
@@ -111,7 +135,7 @@ impl Workers {
     pub async fn stop(&self) {
         for slot in self.slots().drain() {
             if let Some(link) = slot.1.link.swap(None) {
-                link.close_if_idle();
+                link.close_if_empty();
             }
         }
         let all = u32::try_from(self.config.max).unwrap_or(u32::MAX);
@@ -141,12 +165,7 @@ impl Workers {
         if slots.len() >= REMEMBERED {
             slots.retain(|_, slot| Arc::strong_count(slot) > 1 || slot.is_needed());
         }
-        let slot = Arc::new(Slot {
-            key: key.clone(),
-            link: ArcSwapOption::empty(),
-            starting: tokio::sync::Mutex::default(),
-            failure: Mutex::default(),
-        });
+        let slot = Arc::new(Slot::new(key.clone()));
         slots.insert(key, Arc::clone(&slot));
         slot
     }
@@ -161,40 +180,64 @@ impl Workers {
         {
             return Err(slot.refusal(&failure));
         }
-        let limit = self.config.start_timeout;
-        let outcome = timeout(limit, self.begin(&slot)).await.unwrap_or_else(|_| {
-            let text = format!("it was not ready within {} ms", limit.as_millis());
-            Err(Error::new(ErrorKind::BackendUnavailable, text))
-        });
-        self.metrics.workers().started(outcome.is_ok());
-        outcome.map_err(|error| {
-            // These are about the caller, and no failure of what starts workers.
-            let refusals = [ErrorKind::LimitExceeded, ErrorKind::AccessDenied, ErrorKind::NotFound];
-            if refusals.contains(&error.kind()) {
-                return error;
+        let agents = self.agents_in(&slot.key);
+        agents.iter().for_each(|agent| agent.starts());
+        let begun = Instant::now();
+        let started = self.begin(&slot, &agents).await;
+        self.metrics.workers().started(started.is_ok());
+        // These are about the caller, and no failure of what starts workers.
+        let refusals = [ErrorKind::LimitExceeded, ErrorKind::AccessDenied, ErrorKind::NotFound];
+        let error = match started {
+            Ok(entered) => return Ok(entered),
+            Err(error) => error,
+        };
+        let (outcome, error) = match refusals.contains(&error.kind()) {
+            true => (Outcome::Refused, error),
+            false => {
+                let failure = slot.failed(error);
+                let refusal = slot.refusal(&failure);
+                (Outcome::Failed(failure), refusal)
             }
-            slot.refusal(&slot.failed(error))
-        })
+        };
+        agents.iter().for_each(|agent| agent.started(&outcome, begun.elapsed()));
+        Err(error)
     }
 
-    async fn begin(self: &Arc<Self>, slot: &Arc<Slot>) -> Result<Entered, Error> {
+    async fn begin(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        agents: &[Arc<Standing>],
+    ) -> Result<Entered, Error> {
         let place = self.place().await?;
         let Key { uid, profile } = &slot.key;
         let starter = self.starter.as_ref().ok_or_else(|| Error::internal("nobody starts it"))?;
         let begun = Instant::now();
-        let process = starter.start(*uid, profile).await?;
+        let deadline = begun + self.config.start_timeout;
+        let late = |_| {
+            let text =
+                format!("it was not ready within {} ms", self.config.start_timeout.as_millis());
+            Error::new(ErrorKind::BackendUnavailable, text)
+        };
+        let process = timeout_at(deadline, starter.start(*uid, profile)).await.map_err(late)??;
         let (link, wire) = Link::new(process.socket, *uid, process.pid, &self.config).await?;
         let entered = link.enter();
         self.metrics.workers().began();
-        let kept = keeper::Kept { link: Arc::clone(&link), wire, leash: process.leash, place };
+        let mut settings = self.settings.subscribe();
+        let first = Arc::clone(&settings.borrow_and_update());
+        let kept =
+            keeper::Kept { link: Arc::clone(&link), wire, leash: process.leash, settings, place };
         tokio::spawn(keeper::keep(Arc::clone(self), Arc::clone(slot), kept));
         let entered = entered.ok_or_else(|| Error::internal("a worker ended as it began"))?;
-        entered.ask(wire::HELLO, Bytes::new()).await.map_err(|error| {
-            let text =
-                format!("it ended before it was ready; its messages are in the log ({error})");
-            Error::new(ErrorKind::BackendUnavailable, text)
-        })?;
-        let took_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let told = timeout_at(deadline, link.configure(&first)).await.map_err(late);
+        told.and_then(|told| told.map_err(ended_early))
+            .inspect_err(|_| link.given_up.notify_one())?;
+        if !link.set_ready() {
+            return Err(ended_early(link.lost()));
+        }
+        slot.link.store(Some(Arc::clone(&link)));
+        let took = begun.elapsed();
+        agents.iter().for_each(|agent| agent.started(&Outcome::Running, took));
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         tracing::info!(
             worker_uid = *uid,
             worker_pid = process.pid,
@@ -203,8 +246,6 @@ impl Workers {
             "{} has started",
             link.name()
         );
-        link.set_ready();
-        slot.link.store(Some(link));
         Ok(entered)
     }
 
@@ -213,14 +254,7 @@ impl Workers {
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
             return Ok(place);
         }
-        let idle = {
-            let slots = self.slots();
-            let mut links: Vec<_> =
-                slots.values().filter_map(|slot| slot.link.load_full()).collect();
-            links.sort_by_key(|link| std::cmp::Reverse(link.idle()));
-            links.into_iter().any(|link| link.close_if_idle())
-        };
-        if !idle {
+        if !self.make_room().await {
             let max = self.config.max;
             return Err(Error::limit("worker.max", max, "every worker that there may be is busy"));
         }
@@ -228,22 +262,53 @@ impl Workers {
         place.map_err(|_| Error::internal("the places of workers are closed"))
     }
 
+    /// Ends the worker that was idle for longest; false if none is.
+    async fn make_room(&self) -> bool {
+        let mut links: Vec<_> =
+            self.slots().values().filter_map(|slot| slot.link.load_full()).collect();
+        links.retain(|link| !link.idle().is_zero());
+        links.sort_by_key(|link| std::cmp::Reverse(link.idle()));
+        for link in links {
+            let uses = link.uses();
+            let asked = timeout(ROOM_ASKED, self.ask_what_goes_on(&link)).await;
+            if matches!(asked, Ok(Ok(0))) && link.close_if_unused(uses) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Asks a worker how much goes on in it, and notes that.
+    ///
+    /// # Errors
+    /// That the worker is gone, or says nothing sensible.
+    pub(super) async fn ask_what_goes_on(&self, link: &Link) -> Result<i64, Error> {
+        let count = link.ask_what_goes_on().await?;
+        self.metrics.workers().goes_on(count - link.goes_on(count));
+        Ok(count)
+    }
+
     /// Notes that a worker has ended.
     pub(super) fn ended(&self, slot: &Slot, link: &Arc<Link>, reason: WorkerEnd, why: &str) {
         self.metrics.workers().ended(reason);
+        self.metrics.workers().goes_on(-link.goes_on(0));
         // Else the start itself has failed, and whoever waits for it notes that.
-        if !link.was_ready() {
+        if !link.set_ended() {
             return;
         }
         // Another may have been started since.
         if slot.link.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, link)) {
             slot.link.store(None);
         }
+        let mut failure = None;
         if link.age() >= SHORT_LIFE {
             *slot.failure() = None;
         } else if reason == WorkerEnd::Lost {
             let text = format!("it ended soon after it had started: {why}");
-            slot.failed(Error::new(ErrorKind::BackendUnavailable, text));
+            failure = Some(slot.failed(Error::new(ErrorKind::BackendUnavailable, text)));
+        }
+        for agent in self.agents_in(&slot.key) {
+            agent.ended(failure.clone());
         }
     }
 
@@ -253,40 +318,11 @@ impl Workers {
     }
 }
 
-impl Slot {
-    fn enter(&self) -> Option<Entered> {
-        self.link.load_full()?.enter()
+/// Why a worker did not become ready: what it says, or that it says nothing any more.
+fn ended_early(error: Error) -> Error {
+    if error.kind() != ErrorKind::Unavailable {
+        return error;
     }
-
-    fn is_needed(&self) -> bool {
-        self.link.load().is_some()
-            || self.failure().as_ref().is_some_and(|failure| !failure.wait().is_zero())
-    }
-
-    /// Notes that a start came to nothing.
-    fn failed(&self, error: Error) -> StartFailure {
-        let mut failure = self.failure();
-        let attempts = failure.as_ref().map_or(0, |failure| failure.attempts).saturating_add(1);
-        let wait = match attempts.saturating_sub(ACCIDENTS) {
-            0 => Duration::ZERO,
-            further => pause(further),
-        };
-        let failed = StartFailure { error, attempts, retry_at: Instant::now() + wait };
-        *failure = Some(failed.clone());
-        failed
-    }
-
-    fn refusal(&self, failure: &StartFailure) -> Error {
-        let Key { uid, profile } = &self.key;
-        let text = format!("the worker of uid {uid} cannot be started: {}", failure.error);
-        let refusal = Error::new(ErrorKind::BackendUnavailable, text)
-            .with_fact("worker_uid", uid.to_string())
-            .with_fact("cause", failure.error.kind().reason())
-            .with_retry_after(failure.wait());
-        if profile.is_empty() { refusal } else { refusal.with_fact("profile", profile.to_string()) }
-    }
-
-    fn failure(&self) -> MutexGuard<'_, Option<StartFailure>> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    let text = format!("it ended before it was ready; its messages are in the log ({error})");
+    Error::new(ErrorKind::BackendUnavailable, text)
 }

@@ -129,7 +129,7 @@ impl Starter for OwnUid {
             let started = || -> io::Result<Process> {
                 let (ours, theirs) = UnixStream::pair()?;
                 ours.set_nonblocking(true)?;
-                let arguments = exec::worker_arguments(profile);
+                let arguments = exec::worker_arguments(profile, None);
                 let child =
                     exec::spawn(&self.program, &arguments, &self.environment, theirs.as_fd())?;
                 let socket = tokio::net::UnixStream::from_std(ours)?;

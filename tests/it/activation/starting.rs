@@ -106,8 +106,8 @@ async fn while_a_session_is_open_its_agents_are_tried_again_by_themselves() {
         if number < 3 { Err(unavailable("not yet")) } else { Ok(probe()) }
     });
     let mut changes = world.registry().changes();
-    let session = world.registry().session_opened();
-    let warmed = in_time(world.registry().warm()).await;
+    let session = world.registry().session_opened(1000);
+    let warmed = in_time(world.registry().warm(1000)).await;
     let [started] = warmed.as_slice() else { panic!("{warmed:?}") };
     assert_eq!((&*started.agent, started.state), ("probe", State::Failed));
     assert!(started.reason.contains("not yet") && started.took.is_none(), "{started:?}");
@@ -120,7 +120,7 @@ async fn while_a_session_is_open_its_agents_are_tried_again_by_themselves() {
 #[tokio::test]
 async fn without_a_session_nobody_tries_again() {
     let world = World::new(Start::WithSession, None, |_| Err(unavailable("never")));
-    in_time(world.registry().warm()).await;
+    in_time(world.registry().warm(1000)).await;
     tokio::time::sleep(Duration::from_millis(600)).await;
     assert_eq!(world.builds(), 1);
 }
@@ -138,7 +138,7 @@ async fn a_session_finds_its_agents_ready() {
     let state = |agent: &str| registry.roster().condition(agent).unwrap().state;
     assert_eq!(state("memory"), State::Running);
     assert_eq!(state("context_manager"), State::Stopped);
-    let warmed = in_time(registry.warm()).await;
+    let warmed = in_time(registry.warm(1000)).await;
     let said: Vec<_> =
         warmed.iter().map(|s| (&*s.agent, s.state, s.took.is_some(), s.reason.as_str())).collect();
     assert_eq!(
@@ -151,7 +151,7 @@ async fn a_session_finds_its_agents_ready() {
     );
     assert_eq!(state("sequential_thinking"), State::Stopped);
     let shared = Arc::clone(registry);
-    let again = in_time(tokio::spawn(async move { shared.warm().await })).await.unwrap();
+    let again = in_time(tokio::spawn(async move { shared.warm(1000).await })).await.unwrap();
     assert!(again.len() == 3 && again.iter().all(|started| started.took.is_none()), "{again:?}");
 }
 

@@ -127,13 +127,13 @@ async fn a_session_keeps_its_agents_and_no_others() {
     for (start, is_kept) in [(Start::WithSession, true), (Start::AtFirstCall, false)] {
         let world = World::new(start, IDLE, |_| Ok(probe()));
         let mut changes = world.registry().changes();
-        let session = world.registry().session_opened();
+        let session = world.registry().session_opened(1000);
         world.count().await.unwrap();
         if is_kept {
             tokio::time::sleep(Duration::from_millis(600)).await;
             assert_eq!(world.state(), State::Running);
         }
-        let second = world.registry().session_opened();
+        let second = world.registry().session_opened(1000);
         drop(session);
         if is_kept {
             tokio::time::sleep(Duration::from_millis(400)).await;

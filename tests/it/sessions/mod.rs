@@ -107,7 +107,7 @@ struct Source {
 }
 
 impl Agents for Source {
-    fn warm(&self) -> Call<'_, Vec<AgentStart>> {
+    fn warm(&self, _uid: u32) -> Call<'_, Vec<AgentStart>> {
         let took = *self.warming.lock().unwrap();
         Box::pin(async move {
             tokio::time::sleep(took).await;
@@ -125,7 +125,7 @@ impl Agents for Source {
         unfold(changes, async |mut changes| Some((changes.recv().await.ok()?, changes))).boxed()
     }
 
-    fn wanted(&self) -> Box<dyn Send> {
+    fn wanted(&self, _uid: u32) -> Box<dyn Send> {
         Box::new(())
     }
 

@@ -19,9 +19,11 @@ use crate::grpc::eventually;
 use crate::process::{Daemon, PATIENCE};
 
 /// A running exec service. It is killed when this is dropped.
-struct Service {
+pub struct Service {
     folder: TempDir,
     front: u32,
+    /// What runs the program.
+    command: fn() -> Command,
     process: Child,
     log: Arc<Mutex<String>>,
 }
@@ -29,30 +31,31 @@ struct Service {
 impl Service {
     /// One that answers the uid `front`.
     fn start(front: u32) -> Self {
-        Self::start_by(Command::new(env!("CARGO_BIN_EXE_op-dbusd")), front)
+        Self::start_by(|| Command::new(env!("CARGO_BIN_EXE_op-dbusd")), front)
     }
 
-    fn start_by(command: Command, front: u32) -> Self {
+    /// The same, run by `command`, whose last argument is the program.
+    pub fn start_by(command: fn() -> Command, front: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = format!(
             "[worker]\nexec_socket = {:?}\nmin_uid = 1\nfiles = 333\n",
             folder.path().join("exec.sock")
         );
         fs::write(folder.path().join("grpc.toml"), config).unwrap();
-        let (process, log) = spawn_by(command, folder.path(), front);
-        let service = Self { folder, front, process, log };
+        let (process, log) = spawn_by(command(), folder.path(), front);
+        let service = Self { folder, front, command, process, log };
         service.listens();
         service
     }
 
-    fn again(&mut self) {
+    pub fn again(&mut self) {
         self.kill();
         fs::remove_file(self.socket()).unwrap();
-        (self.process, self.log) = spawn(self.folder.path(), self.front);
+        (self.process, self.log) = spawn_by((self.command)(), self.folder.path(), self.front);
         self.listens();
     }
 
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.process.kill().ok();
         self.process.wait().ok();
     }
@@ -65,7 +68,7 @@ impl Service {
         }
     }
 
-    fn log(&self) -> String {
+    pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
@@ -74,7 +77,7 @@ impl Service {
     }
 
     /// A daemon whose workers are started by this.
-    fn daemon(&self) -> Daemon {
+    pub fn daemon(&self) -> Daemon {
         for_everybody(&format!(
             "[worker]\nmin_uid = 0\nstarter = \"exec-service\"\nexec_socket = {:?}\n",
             self.socket()
@@ -87,10 +90,6 @@ impl Drop for Service {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-fn spawn(folder: &Path, front: u32) -> (Child, Arc<Mutex<String>>) {
-    spawn_by(Command::new(env!("CARGO_BIN_EXE_op-dbusd")), folder, front)
 }
 
 fn spawn_by(mut command: Command, folder: &Path, front: u32) -> (Child, Arc<Mutex<String>>) {
@@ -114,23 +113,47 @@ fn spawn_by(mut command: Command, folder: &Path, front: u32) -> (Child, Arc<Mute
     (process, log)
 }
 
-/// Two users of this system: uid, gid and name.
-fn users() -> [(u32, u32, String); 2] {
+/// A user of this system.
+pub struct Known {
+    pub uid: u32,
+    gid: u32,
+    name: String,
+    home: String,
+    shell: String,
+}
+
+/// Two users of this system besides root; first those with supplementary groups, if there are any.
+pub fn users() -> [Known; 2] {
     let passwd = fs::read_to_string("/etc/passwd").unwrap();
-    let users: Vec<_> = passwd
+    let mut users: Vec<_> = passwd
         .lines()
         .filter_map(|line| {
             let fields: Vec<&str> = line.split(':').collect();
-            Some((fields[2].parse().ok()?, fields[3].parse().ok()?, fields[0].to_owned()))
+            let text = |at: usize| fields.get(at).map(ToString::to_string);
+            let (uid, gid) = (fields[2].parse().ok()?, fields[3].parse().ok()?);
+            Some(Known { uid, gid, name: text(0)?, home: text(5)?, shell: text(6)? })
         })
-        .filter(|(uid, ..)| *uid != 0)
-        .take(2)
+        .filter(|user| user.uid != 0)
         .collect();
-    users.try_into().expect("this system has two users besides root")
+    let group = fs::read_to_string("/etc/group").unwrap();
+    let members: Vec<&str> = group
+        .lines()
+        .filter_map(|line| line.rsplit(':').next())
+        .flat_map(|names| names.split(','))
+        .collect();
+    users.sort_by_key(|user| !members.contains(&&*user.name));
+    users.truncate(2);
+    users.try_into().unwrap_or_else(|_| panic!("this system has two users besides root"))
 }
 
-fn who(uid: u32, daemon: &Daemon) -> Result<Value, String> {
-    let output = ctl_as(uid, &daemon.grpc_socket(), &["--json", "call", "worker_probe", "WhoAmI"]);
+pub fn who(uid: u32, daemon: &Daemon) -> Result<Value, String> {
+    call(uid, daemon, &["WhoAmI"])
+}
+
+/// Calls the worker probe as the user: the operation, and its arguments.
+pub fn call(uid: u32, daemon: &Daemon, arguments: &[&str]) -> Result<Value, String> {
+    let arguments = [&["--json", "call", "worker_probe"], arguments].concat();
+    let output = ctl_as(uid, &daemon.grpc_socket(), &arguments);
     match output.status.success() {
         true => Ok(serde_json::from_slice(&output.stdout).unwrap()),
         false => Err(String::from_utf8_lossy(&output.stderr).into_owned()
@@ -146,7 +169,8 @@ async fn each_user_has_a_worker_with_his_rights_and_no_more() {
     let service = Service::start(0);
     let daemon = service.daemon();
     let mut pids = Vec::new();
-    for (uid, gid, name) in users() {
+    let mut keyrings = Vec::new();
+    for Known { uid, gid, name, home, shell } in users() {
         let who = who(uid, &daemon).unwrap_or_else(|error| panic!("{error}\n{}", service.log()));
         assert_eq!((&who["uid"], &who["caller_uid"]), (&uid.into(), &uid.into()), "{who}");
         assert_eq!(who["gid"], gid, "{who}");
@@ -163,9 +187,19 @@ async fn each_user_has_a_worker_with_his_rights_and_no_more() {
         assert_eq!((&who["files"], &who["core_bytes"]), (&"333".into(), &"0".into()), "{who}");
         let known = ["HOME", "LANG", "LOGNAME", "PATH", "SHELL", "USER"];
         assert_eq!(who["environment"], Value::from(known.to_vec()), "{who}");
+        let values =
+            serde_json::json!({"HOME": home, "LOGNAME": name, "SHELL": shell, "USER": name});
+        assert_eq!(who["variables"], values, "{who}");
+        // Its id, and whose it is.
+        let keyring = who["session_keyring"].as_str().unwrap_or_default().to_owned();
+        if fs::exists("/proc/keys").unwrap() {
+            assert_eq!(keyring.split_once(' ').unwrap().1, uid.to_string(), "{who}");
+        }
+        keyrings.push(keyring);
         pids.push(u32::try_from(who["pid"].as_u64().unwrap()).unwrap());
     }
     assert_ne!(pids[0], pids[1]);
+    assert!(keyrings[0] != keyrings[1] || !fs::exists("/proc/keys").unwrap(), "{keyrings:?}");
     assert!(pids.iter().all(|pid| runs(*pid)));
 
     // With the front, whatever becomes of it, its workers end.
@@ -194,7 +228,7 @@ async fn only_the_front_is_answered() {
         return;
     }
     let service = Service::start(64_001);
-    let (uid, ..) = users()[0];
+    let uid = users()[0].uid;
     let messages = Messages::connect(&service.socket()).unwrap();
     let request = Request { uid, profile: String::new() }.encode().unwrap();
     messages.send(&request, None).await.unwrap();
@@ -210,7 +244,7 @@ async fn what_is_no_request_starts_nothing_and_ends_nothing() {
         return;
     }
     let service = Service::start(0);
-    let (uid, ..) = users()[0];
+    let uid = users()[0].uid;
     let good = Request { uid, profile: "exec".to_owned() }.encode().unwrap();
     let mut wrong = vec![
         b"x".to_vec(),
@@ -251,71 +285,18 @@ async fn workers_end_with_the_exec_service_and_come_back_with_it() {
     }
     let mut service = Service::start(0);
     let daemon = service.daemon();
-    let (uid, ..) = users()[0];
+    let uid = users()[0].uid;
     let before = who(uid, &daemon).unwrap()["pid"].clone();
     let pid = u32::try_from(before.as_u64().unwrap()).unwrap();
+    let started = call(uid, &daemon, &["StartProgram", r#"{"argv": ["sleep", "600"]}"#]).unwrap();
+    let program = u32::try_from(started["pid"].as_u64().unwrap()).unwrap();
+    assert!(runs(program));
     service.kill();
-    eventually("the worker ends", async || !runs(pid)).await;
+    eventually("the worker and its program end", async || !runs(pid) && !runs(program)).await;
     let error = who(uid, &daemon).unwrap_err();
     assert!(error.contains("the exec service at"), "{error}");
     service.again();
     let begun = Instant::now();
     assert_ne!(who(uid, &daemon).unwrap()["pid"], before);
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-}
-
-/// A control group that looks like a service's own; it is removed when this is dropped.
-struct Group(PathBuf);
-
-impl Group {
-    /// `None` if control groups of version 2 cannot be made here.
-    fn make() -> Option<Self> {
-        let mounts = fs::read_to_string("/proc/mounts").unwrap();
-        let mount = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-        let mount = mount.into_iter().find(|fields| fields[2] == "cgroup2")?;
-        let path = Path::new(mount[1]).join(format!("opdbus-{}.service", std::process::id()));
-        fs::create_dir(&path).ok()?;
-        Some(Self(path))
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        fs::remove_dir(self.0.join("exec")).ok();
-        fs::remove_dir(&self.0).ok();
-    }
-}
-
-#[tokio::test]
-async fn a_worker_has_a_control_group_that_goes_with_it() {
-    let test = "a_worker_has_a_control_group_that_goes_with_it";
-    if !is_root(test) {
-        return;
-    }
-    let Some(group) = Group::make() else {
-        eprintln!("SKIPPED: {test} needs control groups of version 2 that can be written");
-        return;
-    };
-    let mut shell = Command::new("sh");
-    shell.args(["-c", r#"echo 0 >"$0" && exec "$@""#]);
-    shell.arg(group.0.join("cgroup.procs")).arg(env!("CARGO_BIN_EXE_op-dbusd"));
-    let service = Service::start_by(shell, 0);
-    let daemon = service.daemon();
-    let (uid, ..) = users()[0];
-    let who = who(uid, &daemon).unwrap();
-    let cgroups = who["cgroups"].as_array().unwrap().iter().filter_map(Value::as_str);
-    let name = group.0.file_name().unwrap().to_str().unwrap();
-    let own = cgroups.into_iter().find_map(|line| line.strip_prefix("0::/")).unwrap();
-    assert!(own.starts_with(&format!("{name}/worker-{uid}-")), "{own}");
-    let path = group.0.parent().unwrap().join(own);
-    for (file, value) in [("memory.max", "4294967296"), ("pids.max", "1024"), ("cpu.weight", "100")]
-    {
-        let limited = fs::read_to_string(path.join(file)).is_ok_and(|held| held.trim() == value);
-        let said = service.log().contains(&format!("{file} of workers is not set"));
-        assert!(limited != said, "{file}: limited {limited}, said {said}\n{}", service.log());
-    }
-    let pid = u32::try_from(who["pid"].as_u64().unwrap()).unwrap();
-    daemon.stop();
-    eventually("the worker and its group are gone", async || !runs(pid) && !path.exists()).await;
-    drop(service);
 }

@@ -1,9 +1,13 @@
 //! Agents that run in workers: a real daemon, its worker processes, and clients over its socket.
 
 mod calls;
+mod cgroups;
 mod endings;
 mod exec;
+mod programs;
 mod streams;
+mod told;
+mod warm;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -26,6 +30,7 @@ const BLOCK: &str = "/opdbus.agent.worker_probe.v1.WorkerProbeService/Block";
 const COUNT: &str = "/opdbus.agent.worker_probe.v1.WorkerProbeService/Count";
 const BLOCKS: &str = "/opdbus.agent.worker_probe.v1.WorkerProbeService/Blocks";
 const SUM: &str = "/opdbus.agent.worker_probe.v1.WorkerProbeService/Sum";
+const START_PROGRAM: &str = "/opdbus.agent.worker_probe.v1.WorkerProbeService/StartProgram";
 const CHAT: &str = "/opdbus.agent.worker_probe.v1.WorkerProbeService/Chat";
 
 /// A daemon whose workers run under the tests' own uid, and a client.
