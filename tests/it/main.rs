@@ -11,6 +11,7 @@ mod across;
 mod activation;
 mod architecture;
 mod calls;
+mod commands_functions;
 mod commands_shells;
 mod context_manager;
 mod crash;
