@@ -42,6 +42,8 @@ pub struct Settings {
     pub sequential_thinking: sequential_thinking::Config,
     /// The memory's.
     pub memory: memory::Config,
+    /// The commands agent's, for the functions that the daemon keeps.
+    pub functions: commands::functions::Config,
 }
 
 /// An agent of this build.
@@ -140,7 +142,7 @@ pub const FOR_WORKERS: &[ForWorkers] = &[
     ForWorkers {
         service: "opdbus.agent.commands.v1.CommandsService",
         build: commands::build,
-        in_daemon: None,
+        in_daemon: Some(commands::functions::build),
     },
     #[cfg(feature = "testing")]
     ForWorkers {

@@ -216,6 +216,10 @@ sections! {
         keep_ms: i64 = 600_000,
         ring_bytes: i64 = 262_144,
         keep_bytes_max: i64 = 131_072,
+        max_shells: i64 = 8,
+        shell_idle_ms: i64 = 1_800_000,
+        max_functions: i64 = 256,
+        max_function_bytes: i64 = 65_536,
         profiles: Vec<String> =
             ["read", "build", "test", "exec", "network"].map(str::to_owned).into(),
         confinement: String = "prefer".to_owned(),

@@ -12,6 +12,7 @@ mod activation;
 mod architecture;
 mod calls;
 mod commands;
+mod commands_functions;
 mod commands_shells;
 mod context_manager;
 mod crash;

@@ -3,6 +3,7 @@
 
 mod agent;
 mod config;
+pub mod functions;
 mod policy;
 mod programs;
 mod record;

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use super::checker::Checker;
 use super::{MAX_IDLE_MS, MAX_RUNTIME_MS};
-use crate::agents::commands::{Bound, Config, Confinement, Limits};
+use crate::agents::commands::{Bound, Config, Confinement, Limits, functions};
 use crate::config::keys::Key;
 use crate::config::keys::commands::Section;
 use crate::process::Profile;
@@ -22,6 +22,8 @@ pub(super) fn commands(c: &mut Checker<'_>, keys: &Section) -> Config {
         keep: c.millis(&keys.keep_ms, 0..=MAX_IDLE_MS),
         ring_bytes: c.size(&keys.ring_bytes, 1024..=1 << 26, "bytes"),
         keep_bytes_max: c.size(&keys.keep_bytes_max, 1024..=1 << 26, "bytes"),
+        max_shells: c.size(&keys.max_shells, 0..=1000, "shells"),
+        shell_idle: c.millis(&keys.shell_idle_ms, 1000..=MAX_IDLE_MS),
         profiles: keys.profiles.value.clone(),
         confinement: c.one_of(
             &keys.confinement,
@@ -33,6 +35,14 @@ pub(super) fn commands(c: &mut Checker<'_>, keys: &Section) -> Config {
         ),
         limits: limits(c, keys),
         rules: keys.rule.value.clone(),
+    }
+}
+
+/// The bounds of what the daemon keeps of functions.
+pub(super) fn functions(c: &mut Checker<'_>, keys: &Section) -> functions::Config {
+    functions::Config {
+        max_functions: c.size(&keys.max_functions, 0..=10_000, "functions"),
+        max_function_bytes: c.size(&keys.max_function_bytes, 1024..=1 << 20, "bytes"),
     }
 }
 

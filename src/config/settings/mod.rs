@@ -163,6 +163,7 @@ pub(super) fn check(keys: &Keys, sources: &[Source]) -> Result<Settings, Problem
         },
         agent_settings: agents::Settings {
             memory: agent_bounds::memory(&mut c, &keys.memory),
+            functions: commands::functions(&mut c, &keys.commands),
             context_manager: agent_bounds::context_manager(&mut c, &keys.context_manager),
             sequential_thinking: agent_bounds::sequential_thinking(
                 &mut c,

@@ -127,8 +127,7 @@ impl CommandsServiceInDaemon for Functions {
         request: RemoveFunctionRequest,
     ) -> Result<RemoveFunctionResponse, Error> {
         definition::check_name("name", &request.name)?;
-        let (known, name, stored) =
-            (Arc::clone(&self.known), request.name.clone(), request.name);
+        let (known, name, stored) = (Arc::clone(&self.known), request.name.clone(), request.name);
         let removed = self
             .store
             .write(
@@ -159,8 +158,8 @@ impl CommandsServiceInDaemon for Functions {
             ..definition.expand(request.arguments.unwrap_or_default())?
         };
         let answer = self.callers.call("Exec", context, exec.encode_to_vec().into()).await?;
-        let ExecResponse { command, stdout, stderr, running } =
-            ExecResponse::decode(answer).map_err(|error| {
+        let ExecResponse { command, stdout, stderr, running } = ExecResponse::decode(answer)
+            .map_err(|error| {
                 Error::internal(format!("the worker's answer cannot be read: {error}"))
             })?;
         Ok(CallFunctionResponse { command, stdout, stderr, running })

@@ -37,7 +37,9 @@ impl Chore for NoChore {
 }
 
 /// Every function.
-pub(super) fn all(database: &Connection) -> Result<Vec<(String, Result<Function, Error>)>, Failure> {
+pub(super) fn all(
+    database: &Connection,
+) -> Result<Vec<(String, Result<Function, Error>)>, Failure> {
     let mut select = database.prepare("SELECT name, definition FROM function")?;
     let rows = select.query_map([], |row| Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?)))?;
     let decoded = rows.map(|row| {

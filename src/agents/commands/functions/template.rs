@@ -9,23 +9,6 @@ use crate::error::Error;
 
 const FIELD: &str = "function.argv";
 
-/// Programs that run an argument as code, by how their names begin, and the letters of the options after
-/// which that argument comes.
-const RUN_CODE: &[(&str, &str)] = &[
-    ("sh", "c"),
-    ("bash", "c"),
-    ("dash", "c"),
-    ("ksh", "c"),
-    ("zsh", "c"),
-    ("fish", "c"),
-    ("python", "c"),
-    ("perl", "eE"),
-    ("ruby", "e"),
-    ("node", "ep"),
-    ("lua", "e"),
-    ("php", "r"),
-];
-
 /// An argument vector with places.
 #[derive(Debug)]
 pub(super) struct Template {
@@ -87,19 +70,12 @@ impl Template {
             Err(problem) => return wrong(0, problem),
         };
         let mut elements = Vec::new();
-        let (mut is_operand, mut is_code) = (false, false);
+        let mut is_operand = false;
         for (index, text) in rest.iter().enumerate() {
             let element = match parts(text).and_then(|parts| check(parts, schema)) {
                 Ok(parts) => Element { parts, is_operand },
                 Err(problem) => return wrong(index + 1, problem),
             };
-            if is_code && element.has_places() {
-                let problem = format!(
-                    "{program} would run the argument as code; write fixed code that takes it as an argument"
-                );
-                return wrong(index + 1, problem);
-            }
-            is_code = !is_operand && runs_code(&program, text);
             is_operand |= text == "--";
             elements.push(element);
         }
@@ -127,15 +103,6 @@ impl Template {
             }
         }
         Ok(argv)
-    }
-}
-
-impl Element {
-    fn has_places(&self) -> bool {
-        match &self.parts {
-            Parts::One(parts) => parts.iter().any(|part| matches!(part, Part::Place(_))),
-            Parts::Each(_) => true,
-        }
     }
 }
 
@@ -257,17 +224,4 @@ fn check(parts: Parts, schema: &Schema) -> Result<Parts, String> {
         }
     }
     Ok(parts)
-}
-
-/// True if `program` runs what follows the option `option` as code.
-fn runs_code(program: &str, option: &str) -> bool {
-    let name = program.rsplit('/').next().unwrap_or(program);
-    let Some(letters) = option.strip_prefix('-').filter(|letters| !letters.starts_with('-')) else {
-        return false;
-    };
-    let is_version = |rest: &str| rest.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    RUN_CODE.iter().any(|(begin, code)| {
-        name.strip_prefix(begin).is_some_and(is_version)
-            && letters.chars().any(|letter| code.contains(letter))
-    })
 }

@@ -146,7 +146,7 @@ fn reads_input(run: &Run) -> bool {
     }
 }
 
-fn check_tag(tag: &str) -> Result<(), Error> {
+pub(super) fn check_tag(tag: &str) -> Result<(), Error> {
     match tag.len() > TAG_MAX {
         true => Err(Error::invalid("tag", format!("has more than {TAG_MAX} bytes"))),
         false => Ok(()),

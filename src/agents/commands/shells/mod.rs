@@ -15,6 +15,8 @@ use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::policy::{self, Program};
+use super::programs::check_tag;
 use super::{record, run};
 use crate::agents::WorkerSettings;
 use crate::call::{Context, SessionScope};
@@ -60,13 +62,22 @@ impl Shells {
         request: OpenShellRequest,
     ) -> Result<OpenShellResponse, Error> {
         let kinds = Kind::named(&request.shell)?;
-        let asked = request.run.unwrap_or_default();
+        let asked = request.run.clone().unwrap_or_default();
         without_input(&asked)?;
+        check_tag(&request.tag)?;
         let settings = self.settings.load_full();
-        let config = &settings.commands;
-        let place = self.table.reserve(config.max_shells)?;
-        let spec = |kind: Kind| run::spec(kind.argv(), &request.directory, &asked, config);
-        let Started { kind, limits, kept, directory } = self.start(kinds, spec).await?;
+        let place = self.table.reserve(settings.commands.max_shells)?;
+        let mut started = Err(Error::internal("no shell is asked for"));
+        for &kind in kinds {
+            let config = &settings.commands;
+            let spec = run::spec(vec![kind.name().into()], &request.directory, &asked, config)?;
+            started = self.start(context, &settings, kind, spec).await;
+            let is_missing = |error: &Error| error.kind() == ErrorKind::BackendMissing;
+            if !started.as_ref().is_err_and(is_missing) {
+                break;
+            }
+        }
+        let Started { kind, limits, kept, directory } = started?;
         let (orders, received) = mpsc::channel(ORDERS);
         let now = time::now();
         let entry = Arc::new(Entry {
@@ -83,28 +94,25 @@ impl Shells {
         });
         place.show(&entry);
         let shell = entry.shown();
-        let idle = config.shell_idle;
+        let idle = settings.commands.shell_idle;
         tokio::spawn(Life { kept, entry, place, orders: received, idle }.live());
         Ok(OpenShellResponse { shell: Some(shell) })
     }
 
-    /// Starts the first of `kinds` that is there.
     async fn start(
         &self,
-        kinds: &[Kind],
-        spec: impl Fn(Kind) -> Result<Spec, Error>,
+        context: &Context,
+        settings: &Arc<WorkerSettings>,
+        kind: Kind,
+        mut spec: Spec,
     ) -> Result<Started, Error> {
-        let mut missing = Error::internal("no shell is asked for");
-        for &kind in kinds {
-            let spec = spec(kind)?;
-            let limits = spec.limits.clone();
-            match Kept::start(&self.runner, kind, spec).await {
-                Ok((kept, directory)) => return Ok(Started { kind, limits, kept, directory }),
-                Err(error) if error.kind() == ErrorKind::BackendMissing => missing = error,
-                Err(error) => return Err(error),
-            }
-        }
-        Err(missing)
+        // What is fixed for each shell is nothing to judge; the texts come later.
+        let program = Program { is_text: true, reads_input: false };
+        policy::admit(Arc::clone(settings), context, &spec, program).await?;
+        spec.argv = kind.argv().into_iter().map(Into::into).collect();
+        let limits = spec.limits.clone();
+        let (kept, directory) = Kept::start(&self.runner, kind, spec).await?;
+        Ok(Started { kind, limits, kept, directory })
     }
 
     /// Runs a text in a shell. If the call is given up, the text is interrupted.
