@@ -1,6 +1,7 @@
 //! The vocabulary of a call: who calls, over which transport, with which bounds. It decides nothing.
 
 mod process;
+mod scope;
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub use process::{Client, Process};
+pub use scope::Scope;
 
 /// A way for calls to arrive; the `transport` label of the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,6 +58,8 @@ pub struct Caller {
     /// Every group of the process that connected, the primary one included, in ascending order; at most
     /// [`MAX_GROUPS`]. `None` where the transport attests none: then they are those of the user.
     pub groups: Option<Arc<[u32]>>,
+    /// What a token or certificate is limited to; `None`: nothing but the user's own rights.
+    pub scope: Option<Arc<Scope>>,
     /// The process, where known. For display and logs only: a pid may be used again.
     pub pid: Option<u32>,
     /// The same process for good, where it could be told. For display, and to ask others about it.
@@ -125,7 +129,7 @@ impl Caller {
     #[must_use]
     pub fn new(identity: Identity, attested: Attested, address: impl Into<Arc<str>>) -> Self {
         let address = address.into();
-        Self { identity, attested, groups: None, pid: None, process: None, address }
+        Self { identity, attested, groups: None, scope: None, pid: None, process: None, address }
     }
 
     /// The same caller with these groups, if they are not more than [`MAX_GROUPS`].
