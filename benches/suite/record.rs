@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use op_dbus::agents::Start;
-use op_dbus::call::{Caller, Context, Identity, Transport};
+use op_dbus::call::{Attested, Caller, Context, Identity, Transport};
 use op_dbus::contract::Contract;
 use op_dbus::host::{self, Activated, Host, Life, Local, Roster};
 use op_dbus::metrics::{Metrics, Stage};
@@ -46,7 +46,7 @@ fn host_calls(plan: &Plan, metrics: &Metrics) {
     let service = contract.service("opdbus.agent.probe.v1.ProbeService").unwrap();
     let operation = service.operation("Count").unwrap();
     let identity = Identity::User { uid: 1, gid: None };
-    let caller = Caller { identity, pid: None, address: "bench".into() };
+    let caller = Caller::new(identity, Attested::Kernel, "bench");
     let context = Context::new(Arc::new(caller), Transport::Grpc);
     let always = Local::new(op_dbus::testing::probe());
     let life = host::Plan {

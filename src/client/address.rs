@@ -25,6 +25,8 @@ pub enum GrpcAddress {
     Unix(PathBuf),
     /// `http://host:port`.
     Http(String),
+    /// `https://host:port`.
+    Https(String),
 }
 
 /// A message bus.
@@ -42,25 +44,22 @@ impl FromStr for GrpcAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text.starts_with("http://") {
+        let secured = text.starts_with("https://");
+        if secured || text.starts_with("http://") {
             let uri: http::Uri =
                 text.parse().map_err(|error| format!("{text:?} is no address: {error}"))?;
             return match (uri.host(), uri.port_u16(), uri.path()) {
+                (Some(_), Some(_), "/" | "") if secured => Ok(Self::Https(text.to_owned())),
                 (Some(_), Some(_), "/" | "") => Ok(Self::Http(text.to_owned())),
-                _ => Err(format!("{text:?} must be http://HOST:PORT without a path")),
+                _ => Err(format!("{text:?} must be http(s)://HOST:PORT without a path")),
             };
-        }
-        if text.starts_with("https://") {
-            return Err("TLS is not served in this release; use http://HOST:PORT on this machine \
-                        or unix:/PATH"
-                .to_owned());
         }
         let path = text.strip_prefix("unix:").unwrap_or(text);
         let path = path.strip_prefix("//").filter(|path| path.starts_with('/')).unwrap_or(path);
         if path.starts_with('/') {
             Ok(Self::Unix(PathBuf::from(path)))
         } else {
-            Err(format!("{text:?} must be unix:/PATH or http://HOST:PORT"))
+            Err(format!("{text:?} must be unix:/PATH, http://HOST:PORT or https://HOST:PORT"))
         }
     }
 }
@@ -84,7 +83,7 @@ impl fmt::Display for GrpcAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
-            Self::Http(uri) => f.write_str(uri),
+            Self::Http(uri) | Self::Https(uri) => f.write_str(uri),
         }
     }
 }

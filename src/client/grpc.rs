@@ -8,12 +8,14 @@ use http::uri::PathAndQuery;
 use prost::Message;
 use tonic::client::Grpc;
 use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 use tonic_types::StatusExt as _;
 
 use super::address::GrpcAddress;
+use super::credentials::{Bearer, Credentials};
 use super::error::{Error, Failure};
 use super::{CallOptions, MAX_ANSWER_BYTES};
 use crate::error::ErrorKind;
@@ -26,21 +28,33 @@ pub(super) const MAX_TIMEOUT: Duration = Duration::from_secs(99_999_999 * 3600);
 /// A connection to a gRPC address.
 #[derive(Debug)]
 pub(super) struct Connection {
-    pub(super) channel: Channel,
+    pub(super) channel: InterceptedService<Channel, Bearer>,
     address: GrpcAddress,
 }
 
 impl Connection {
-    pub(super) async fn new(address: &GrpcAddress) -> Result<Self, String> {
-        let uri = match address {
+    pub(super) async fn new(
+        address: &GrpcAddress,
+        credentials: &Credentials,
+    ) -> Result<Self, String> {
+        let endpoint = |uri: String| Endpoint::from_shared(uri).map_err(|error| innermost(&error));
+        let (endpoint, bearer) = match address {
             GrpcAddress::Unix(path) => {
                 let path = path.to_str().ok_or("the path is not UTF-8")?;
-                format!("unix:{path}")
+                (endpoint(format!("unix:{path}"))?, credentials.bearer())
             }
-            GrpcAddress::Http(uri) => uri.clone(),
+            GrpcAddress::Http(uri) => {
+                let endpoint = endpoint(uri.clone())?;
+                let bearer = credentials.bearer_in_the_open(endpoint.uri())?;
+                (endpoint, bearer)
+            }
+            GrpcAddress::Https(uri) => {
+                let secured = endpoint(uri.clone())?.tls_config(credentials.tls()?);
+                (secured.map_err(|error| innermost(&error))?, credentials.bearer())
+            }
         };
-        let endpoint = Endpoint::from_shared(uri).map_err(|error| innermost(&error))?;
         let channel = endpoint.connect().await.map_err(|error| innermost(&error))?;
+        let channel = InterceptedService::new(channel, bearer);
         Ok(Self { channel, address: address.clone() })
     }
 

@@ -3,6 +3,7 @@
 
 mod address;
 mod answer;
+mod credentials;
 mod dbus;
 mod error;
 mod grpc;
@@ -24,10 +25,13 @@ use crate::proto::opdbus::v1::{
 
 pub use address::{Bus, GrpcAddress, Target};
 pub use answer::Answer;
+pub use credentials::Credentials;
 pub use error::{Attempt, Error, Failure};
 pub use stream::{Messages, StreamOptions};
 pub use tasks::{NewTask, Page, TaskFilter, outcome};
 pub use watch::TaskEvents;
+
+pub use crate::wire::NewToken;
 
 /// The agent id of op-dbus's own operations.
 pub const MANAGER: &str = "agents";
@@ -66,17 +70,18 @@ enum Connection {
 }
 
 impl Client {
-    /// Connects to the first of `targets` that can be reached.
+    /// Connects to the first of `targets` that can be reached, with `credentials` on gRPC.
     ///
     /// # Errors
     /// [`Error::Unreachable`] with what was tried if none can be reached.
     ///
     /// # Cancel safety
     /// A connection that is being made is closed.
-    pub async fn connect(targets: &[Target]) -> Result<Self, Error> {
+    pub async fn connect(targets: &[Target], credentials: &Credentials) -> Result<Self, Error> {
         let mut earlier = Vec::new();
         for target in targets {
-            match tokio::time::timeout(CONNECT_TIMEOUT, Connection::new(target)).await {
+            match tokio::time::timeout(CONNECT_TIMEOUT, Connection::new(target, credentials)).await
+            {
                 Ok(Ok(connection)) => return Ok(Self { connection, earlier }),
                 Ok(Err(problem)) => earlier.push(Attempt { target: target.to_string(), problem }),
                 Err(_) => earlier.push(Attempt {
@@ -289,9 +294,11 @@ impl Client {
 }
 
 impl Connection {
-    async fn new(target: &Target) -> Result<Self, String> {
+    async fn new(target: &Target, credentials: &Credentials) -> Result<Self, String> {
         match target {
-            Target::Grpc(address) => grpc::Connection::new(address).await.map(Self::Grpc),
+            Target::Grpc(address) => {
+                grpc::Connection::new(address, credentials).await.map(Self::Grpc)
+            }
             Target::Dbus { bus, name } => dbus::Connection::new(bus, name).await.map(Self::Dbus),
         }
     }

@@ -14,7 +14,9 @@ fn addresses_are_read_in_every_form_that_people_write() {
     }
     let http = "http://127.0.0.1:50051".parse::<GrpcAddress>().unwrap();
     assert_eq!(http.to_string(), "http://127.0.0.1:50051");
-    for text in ["https://host:1", "unix:relative", "http://host", "http://host:1/path", ""] {
+    let https = "https://op.example.org:443".parse::<GrpcAddress>().unwrap();
+    assert_eq!(https, GrpcAddress::Https("https://op.example.org:443".to_owned()));
+    for text in ["https://host", "unix:relative", "http://host", "http://host:1/path", ""] {
         assert!(text.parse::<GrpcAddress>().is_err(), "{text}");
     }
     assert_eq!("system".parse::<Bus>().unwrap(), Bus::System);
@@ -32,7 +34,9 @@ async fn what_was_tried_is_said_in_order() {
             name: "org.opdbus.Agents1".to_owned(),
         },
     ];
-    let Err(Error::Unreachable(attempts)) = Client::connect(&targets).await else {
+    let Err(Error::Unreachable(attempts)) =
+        Client::connect(&targets, &Credentials::default()).await
+    else {
         panic!("nothing listens there");
     };
     assert_eq!(attempts.len(), 2);
@@ -48,4 +52,24 @@ fn an_answer_of_a_newer_service_is_read() {
         Answer::new("ListAgentsResponse", json.to_owned()).unwrap();
     assert_eq!(answer.message.agents[0].id, "memory");
     assert_eq!(answer.json, json);
+}
+
+#[tokio::test]
+async fn a_token_is_not_sent_in_the_open() {
+    let secret = "opdbus_ci_secret";
+    let credentials = Credentials::default().with_token(&format!("{secret}\n")).unwrap();
+    assert!(!format!("{credentials:?}").contains(secret));
+    let problem = async |address: &str| {
+        let target = Target::Grpc(address.parse().unwrap());
+        match Client::connect(&[target], &credentials).await.unwrap_err() {
+            Error::Unreachable(attempts) => attempts[0].problem.clone(),
+            Error::Failed(failure) => panic!("{failure:?}"),
+        }
+    };
+    assert!(problem("http://192.0.2.1:1").await.contains("without TLS"));
+    assert!(problem("https://127.0.0.1:1").await.contains("--ca"), "https needs a root");
+    let here = problem("http://127.0.0.1:1").await;
+    assert!(here.contains("refused"), "{here}");
+    let broken = Credentials::default().with_token("a\nb").unwrap_err();
+    assert_eq!(broken, "it holds no token");
 }

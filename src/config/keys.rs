@@ -8,6 +8,7 @@ use super::locate;
 use super::problem::Problems;
 use super::read::Source;
 use crate::agents::commands::Rule;
+use super::tables;
 
 /// One key's value, and where it was set.
 #[derive(Clone, Debug)]
@@ -118,10 +119,23 @@ sections! {
         unix_mode: String = "0660".to_owned(),
         unix_group: String = String::new(),
         tcp: String = String::new(),
+        token: Vec<tables::Token> = Vec::new(),
+        token_file: String = String::new(),
         max_request_bytes: i64 = 4_194_304,
         max_response_bytes: i64 = 4_194_304,
         max_connections: i64 = 16_384,
         max_connections_per_uid: i64 = 12_288,
+    }
+    tls {
+        listen: String = String::new(),
+        certificate: String = String::new(),
+        key: String = String::new(),
+        client_ca: String = String::new(),
+        client_certificates: String = "required".to_owned(),
+        client: Vec<tables::Certificate> = Vec::new(),
+        min_version: String = "1.3".to_owned(),
+        handshake_timeout_ms: i64 = 10_000,
+        max_handshakes: i64 = 256,
     }
     executor {
         max_in_flight: i64 = 256,

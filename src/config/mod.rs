@@ -6,6 +6,7 @@ mod locate;
 mod problem;
 mod read;
 mod settings;
+mod tables;
 
 use std::path::{Path, PathBuf};
 

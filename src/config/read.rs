@@ -55,7 +55,7 @@ fn drop_ins(path: &Path) -> Result<Vec<PathBuf>, Problems> {
     Ok(paths)
 }
 
-fn read(path: &Path) -> std::io::Result<String> {
+pub(super) fn read(path: &Path) -> std::io::Result<String> {
     let mut text = String::new();
     fs::File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
     if text.len() as u64 > MAX_FILE_BYTES {

@@ -12,7 +12,7 @@ use clap_complete::env::{CompleteEnv, Shells};
 use super::Outcome;
 use super::args::{Args, Global};
 use super::arguments::{Kind, Schema, short_names};
-use super::connect::Places;
+use super::connect::{self, Places};
 use super::describe::plain;
 use super::output::{Output, clean};
 use super::problem::Problem;
@@ -161,10 +161,11 @@ fn ask(
         let global = Global::from_arg_matches(&words).ok()?;
         let (_, words) = words.subcommand()?;
         let targets = Places::here(&global).ok()?.targets(&global);
+        let credentials = connect::credentials(&global.credentials).ok()?;
         let options = CallOptions { timeout: Some(PATIENCE), request_id: None };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
         let asked = async {
-            let client = Client::connect(&targets).await.ok()?;
+            let client = Client::connect(&targets, &credentials).await.ok()?;
             question(&client, &options, words).await
         };
         runtime.block_on(async { tokio::time::timeout(PATIENCE, asked).await.ok().flatten() })

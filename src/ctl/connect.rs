@@ -2,13 +2,13 @@
 //! configuration file. The client library does the connecting.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use super::args::{Global, Via};
+use super::args::{Credentials as Named, Global, Via};
 use super::output::clean;
 use super::problem::Problem;
-use crate::client::{Bus, Client, GrpcAddress, Target};
+use crate::client::{Bus, Client, Credentials, GrpcAddress, Target};
 
 /// Where the service listens unless it is told otherwise.
 const DEFAULT_SOCKET: &str = "/run/op-dbus/grpc.sock";
@@ -16,6 +16,8 @@ const DEFAULT_SOCKET: &str = "/run/op-dbus/grpc.sock";
 const DEFAULT_CONFIG: &str = "/etc/op-dbus/grpc.toml";
 /// The service's name on the bus unless it is told otherwise.
 const DEFAULT_NAME: &str = "org.opdbus.Agents1";
+/// The most that is read of a file with a certificate, a key or a token.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
 /// The environment variable with the gRPC address.
 const ADDRESS_VARIABLE: &str = "OP_DBUS_ADDRESS";
 
@@ -25,7 +27,7 @@ const ADDRESS_VARIABLE: &str = "OP_DBUS_ADDRESS";
 /// A usage problem for a wrong `$OP_DBUS_ADDRESS`; else that the service cannot be reached.
 pub(super) async fn connect(global: &Global) -> Result<Client, Problem> {
     let targets = Places::here(global)?.targets(global);
-    let client = Client::connect(&targets).await?;
+    let client = Client::connect(&targets, &credentials(&global.credentials)?).await?;
     if global.verbose {
         let mut stderr = io::stderr().lock();
         for attempt in client.earlier() {
@@ -34,6 +36,41 @@ pub(super) async fn connect(global: &Global) -> Result<Client, Problem> {
         writeln!(stderr, "by {}", client.target())?;
     }
     Ok(client)
+}
+
+/// By what the user is known, from the files that the command line or the environment name.
+///
+/// # Errors
+/// A usage problem that names the option. Nothing that the files hold is in it.
+pub(super) fn credentials(named: &Named) -> Result<Credentials, Problem> {
+    let mut credentials = Credentials::default();
+    if let Some(ca) = &named.ca {
+        credentials = credentials.with_ca(&read("--ca", ca)?);
+    }
+    match (&named.cert, &named.key) {
+        (Some(cert), Some(key)) => {
+            credentials =
+                credentials.with_certificate(&read("--cert", cert)?, &read("--key", key)?);
+        }
+        (None, None) => {}
+        (Some(_), None) => return Err(Problem::usage("--cert needs --key", "")),
+        (None, Some(_)) => return Err(Problem::usage("--key needs --cert", "")),
+    }
+    if let Some(path) = &named.token_file {
+        let token = String::from_utf8(read("--token-file", path)?).unwrap_or_default();
+        let wrong =
+            |problem| Problem::usage(format!("--token-file {}: {problem}", path.display()), "");
+        credentials = credentials.with_token(&token).map_err(wrong)?;
+    }
+    Ok(credentials)
+}
+
+fn read(option: &str, path: &Path) -> Result<Vec<u8>, Problem> {
+    let problem = |error| Problem::usage(format!("{option} {}: {error}", path.display()), "");
+    let mut bytes = Vec::new();
+    let file = fs::File::open(path).map_err(problem)?;
+    file.take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(problem)?;
+    Ok(bytes)
 }
 
 /// Where the service may be, as far as command line, environment and configuration tell.

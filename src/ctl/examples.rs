@@ -110,6 +110,10 @@ fn grpcurl(
             let host = uri.trim_start_matches("http://").trim_end_matches('/');
             format!("grpcurl -plaintext -d {request} {host} {method}")
         }
+        Some(GrpcAddress::Https(uri)) => {
+            let host = uri.trim_start_matches("https://").trim_end_matches('/');
+            format!("grpcurl -cacert CA -cert CERT -key KEY -d {request} {host} {method}")
+        }
         Some(GrpcAddress::Unix(path)) => format!(
             "grpcurl -plaintext -unix -authority localhost -d {request} {} {method}",
             quoted(&path.display().to_string())

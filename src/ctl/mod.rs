@@ -29,13 +29,14 @@ mod stream;
 mod table;
 mod tasks;
 mod times;
+mod token;
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use args::{Args, Color, Command, ConfigCommand};
+use args::{Args, Color, Command, ConfigCommand, TokenCommand};
 use output::Output;
 use problem::Problem;
 
@@ -125,6 +126,7 @@ fn run(args: &Args, others: &[OtherPage], output: &mut Output) -> Result<Outcome
                 metrics::run(&client().await?, *raw, &options, output).await
             }
             Command::Status => status::run(&client().await?, &options, output).await,
+            Command::Token { command: TokenCommand::New(wanted) } => token::new(wanted, output),
             Command::Config { command: ConfigCommand::Check { file } } => {
                 config::check(file.as_deref().or(global.config.as_deref()), output)
             }

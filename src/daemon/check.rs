@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 
-use super::{Args, Exit, Failure, reload};
+use super::{Args, Exit, Failure, reload, service};
 use crate::agents;
 use crate::config::Loaded;
 use crate::contract::Contract;
@@ -11,6 +11,9 @@ use crate::contract::Contract;
 /// Prints the configuration that would hold.
 pub(super) fn check(args: &Args) -> Result<Exit, Failure> {
     let config = args.load_config()?;
+    if let Some(grpc) = &config.settings.grpc {
+        service::load_access(&grpc.access)?;
+    }
     let mut text = show(&config);
     for warning in reload::missing_agents(&config.settings.agents, &agents_of_this_build()?) {
         writeln!(text, "# Warning: {warning}").map_err(cannot_print)?;

@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
-use super::service::Service;
-use super::{Failure, notify};
+use super::service::{self, Service};
+use super::{Args, Failure, notify};
 use crate::config::{Agents, Entry, Loaded};
 use crate::events;
 use crate::executor::Executor;
 use crate::status::Status;
+use crate::transport::grpc::Access;
 
 /// How warnings about missing agents begin.
 const MISSING_AGENT: &str = "[agents] names ";
@@ -17,17 +18,48 @@ const MISSING_AGENT: &str = "[agents] names ";
 const NEEDS_RESTART: &str = "a restart is needed for ";
 
 /// What a reload takes up: whole sections (`executor.`) and single keys.
-const TAKEN_UP: [&str; 8] =
-    ["batch.", "client.", "commands.", "daemon.", "executor.", "log.level", "sessions.", "tasks."];
+const TAKEN_UP: [&str; 16] = [
+    "batch.",
+    "client.",
+    "commands.",
+    "daemon.",
+    "executor.",
+    "grpc.token",
+    "limits.",
+    "log.level",
+    "sessions.",
+    "tasks.",
+    "tls.certificate",
+    "tls.client",
+    "tls.handshake_timeout_ms",
+    "tls.key",
+    "tls.max_handshakes",
+    "tls.min_version",
+];
 
 /// Reads the configuration anew, and puts it in force if it is without fault.
-pub(super) fn reload(service: &mut Service) {
+pub(super) async fn reload(service: &mut Service) {
     notify::reloading();
-    match service.args.load_config() {
-        Ok(config) => take_up(service, config),
+    match load(&service.args).await {
+        Ok((config, access)) => {
+            if let (Some(grpc), Some(access)) = (&service.grpc, access) {
+                grpc.replace_access(access);
+            }
+            take_up(service, config);
+        }
         Err(failure) => refuse(&service.status, &failure),
     }
     notify::ready(&notify::summary(&service.status.report()));
+}
+
+/// The new configuration, and what clients are to be known by: all that can be wrong with it.
+async fn load(args: &Args) -> Result<(Loaded, Option<Access>), Failure> {
+    let config = args.load_config()?;
+    let access = match &config.settings.grpc {
+        Some(grpc) => Some(service::access(grpc.access.clone()).await?),
+        None => None,
+    };
+    Ok((config, access))
 }
 
 fn refuse(status: &Status, failure: &Failure) {

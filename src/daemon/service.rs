@@ -41,7 +41,7 @@ pub(super) struct Service {
     pub(super) workers: Arc<Workers>,
     pub(super) status: Arc<Status>,
     watchdog: Watchdog,
-    grpc: Option<grpc::Server>,
+    pub(super) grpc: Option<grpc::Server>,
     dbus: Option<dbus::Server>,
     metrics: Endpoint,
 }
@@ -132,7 +132,7 @@ impl Service {
                 biased;
                 request = signals.next() => match request {
                     Request::Stop => return,
-                    Request::Reload => reload::reload(self),
+                    Request::Reload => reload::reload(self).await,
                 },
                 time = self.watchdog.tick() => notify::feed_watchdog(&self.executor, time).await,
                 () = status.changed() => notify::status(&notify::summary(&status.report())),
@@ -219,6 +219,8 @@ async fn start_grpc(
         unix: if inherited.is_empty() { settings.unix } else { None },
         inherited,
         tcp: settings.tcp,
+        tls: settings.tls,
+        access: access(settings.access).await?,
         max_request_bytes: settings.max_request_bytes,
         max_response_bytes: settings.max_response_bytes,
         max_connections: settings.max_connections,
@@ -231,6 +233,18 @@ async fn start_grpc(
             "Look at [grpc] unix and tcp in the configuration, and whether another op-dbusd runs.",
         )
     })
+}
+
+/// Loads what clients are known by, without holding up the runtime.
+pub(super) async fn access(rules: grpc::Rules) -> Result<grpc::Access, Failure> {
+    let loading = tokio::task::spawn_blocking(move || load_access(&rules));
+    loading.await.map_err(|error| Failure::new(Exit::Internal, "loading TLS broke", error))?
+}
+
+/// Loads what clients are known by, which reads files and looks up users.
+pub(super) fn load_access(rules: &grpc::Rules) -> Result<grpc::Access, Failure> {
+    grpc::Access::load(rules)
+        .map_err(|error| Failure::part("the configuration is wrong", &error, Exit::Config))
 }
 
 async fn start_dbus(

@@ -1,6 +1,6 @@
 //! Who may call what: the one place where that is decided.
 
-use crate::call::{Caller, Identity};
+use crate::call::{Caller, Identity, Scope};
 use crate::contract::Operation;
 use crate::error::{Error, ErrorKind};
 
@@ -11,6 +11,21 @@ pub enum Policy {
     AllowLocal,
     /// Nobody may call anything.
     DenyAll,
+}
+
+/// Holds a caller with a token or certificate to what that is limited to.
+///
+/// # Errors
+/// `AccessDenied` if the operation lies outside.
+pub(super) fn within_scope(caller: &Caller, operation: &Operation) -> Result<(), Error> {
+    let allows = |scope: &Scope| scope.allows(&operation.agent, &operation.name, operation.risk);
+    if caller.scope.as_deref().is_none_or(allows) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::AccessDenied,
+        format!("{} is not for {}.{}", caller.attested, operation.agent, operation.name),
+    ))
 }
 
 impl Policy {

@@ -15,7 +15,7 @@ use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
 use super::share::{Held, Share};
-use super::{Config, Executor, Route, admit, repeats};
+use super::{Config, Executor, Route, access, admit, repeats};
 use crate::call::{Caller, Context, OnDisconnect};
 use crate::contract::Running;
 use crate::error::{Error, ErrorKind};
@@ -109,7 +109,10 @@ impl Executor {
     }
 
     fn authorize(&self, config: &Config, route: &Route, caller: &Caller) -> Result<(), Error> {
-        config.policy.authorize(caller, &route.operation).inspect_err(|error| {
+        // Before the policy, which may let the user do more than what the client has a token for.
+        let in_scope = access::within_scope(caller, &route.operation);
+        let allowed = in_scope.and_then(|()| config.policy.authorize(caller, &route.operation));
+        allowed.inspect_err(|error| {
             self.reject(match error.kind() == ErrorKind::Unauthenticated {
                 true => Rejection::Unauthenticated,
                 false => Rejection::Denied,

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::origin::Origin;
 use super::state::{Progress, Snapshot, State};
-use crate::call::{Caller, Identity, OnDisconnect, Transport};
+use crate::call::{Attested, Caller, Identity, OnDisconnect, Transport};
 use crate::contract::{Operation, task_path};
 use crate::error::{Error, ErrorKind};
 use crate::proto::opdbus::v1 as proto;
@@ -94,7 +94,7 @@ pub(super) fn restore(
         id: record.id.into(),
         key,
         operation: Arc::clone(operation),
-        caller: Arc::new(Caller { identity, pid: None, address: "".into() }),
+        caller: Arc::new(Caller::new(identity, Attested::Service, "")),
         transport,
         session: session.map(Into::into),
         on_disconnect,

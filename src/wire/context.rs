@@ -1,5 +1,6 @@
 //! What belongs to a call but not to its request, as the front tells it to a worker. Only the front
-//! holds a worker's socket, so that nobody else can say who calls.
+//! holds a worker's socket, so that nobody else can say who calls. How the front knows who calls, and
+//! the caller's groups, stay with it: rights are decided there, and the worker has the user's own.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -9,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
 
 use super::{timeout, timeout_text};
-use crate::call::{Caller, Context, Identity, Transport};
+use crate::call::{Attested, Caller, Context, Identity, Transport};
 use crate::error::Error;
 
 const UID: HeaderName = HeaderName::from_static("opdbus-uid");
@@ -72,15 +73,12 @@ pub(crate) fn wants_notes(headers: &HeaderMap) -> bool {
 /// # Errors
 /// `InvalidArgument` naming the header that is none of its.
 pub(crate) fn read_context(headers: &HeaderMap) -> Result<Context, Error> {
-    let identity = match parsed(headers, &UID)? {
-        Some(uid) => Identity::User { uid, gid: parsed(headers, &GID)? },
-        None => Identity::Unknown,
+    let (identity, attested) = match parsed(headers, &UID)? {
+        Some(uid) => (Identity::User { uid, gid: parsed(headers, &GID)? }, Attested::Service),
+        None => (Identity::Unknown, Attested::Nobody),
     };
-    let caller = Caller {
-        identity,
-        pid: parsed(headers, &PID)?,
-        address: found(headers, &ADDRESS)?.unwrap_or_default().into(),
-    };
+    let mut caller = Caller::new(identity, attested, found(headers, &ADDRESS)?.unwrap_or_default());
+    caller.pid = parsed(headers, &PID)?;
     let transport = found(headers, &TRANSPORT)?.unwrap_or_default();
     let transport = Transport::ALL
         .into_iter()
@@ -126,11 +124,9 @@ mod tests {
 
     #[test]
     fn a_context_is_read_as_it_was_written() {
-        let caller = Caller {
-            identity: Identity::User { uid: 1000, gid: Some(100) },
-            pid: Some(42),
-            address: ":1.7".into(),
-        };
+        let identity = Identity::User { uid: 1000, gid: Some(100) };
+        let mut caller = Caller::new(identity, Attested::Service, ":1.7");
+        caller.pid = Some(42);
         let mut context = Context::new(Arc::new(caller), Transport::Dbus);
         context.deadline = Some(Instant::now() + Duration::from_secs(5));
         context.request_id = Some("once".into());

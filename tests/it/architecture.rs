@@ -20,6 +20,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "config",
         &[
             "agents",
+            "call",
             "error",
             "exec",
             "executor",
@@ -65,7 +66,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("status", &["call", "proto"]),
     ("wire", &["call", "error"]),
     ("events", &["call", "error"]),
-    ("call", &["error"]),
+    ("call", &["error", "proto"]),
     ("error", &[]),
     ("proto", &[]),
     // The side of the client, which uses neither the daemon nor what stands behind it.

@@ -48,6 +48,8 @@ impl Live {
             unix: Some(grpc::UnixSocket { path: socket.clone(), mode: 0o600, group: None }),
             inherited: Vec::new(),
             tcp: None,
+            tls: None,
+            access: grpc::Access::default(),
             max_request_bytes: 4 << 20,
             max_response_bytes: 4 << 20,
             max_connections: 64,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use op_dbus::call::{Caller, Context, Identity, Transport};
+use op_dbus::call::{Attested, Caller, Context, Identity, Transport};
 use op_dbus::error::{Error, ErrorKind};
 use op_dbus::executor::{Config, Policy};
 use op_dbus::proto::opdbus::agent::probe::v1::{
@@ -16,7 +16,7 @@ use crate::fixture::Service;
 
 pub fn context(uid: u32) -> Context {
     let identity = Identity::User { uid, gid: Some(uid) };
-    Context::new(Arc::new(Caller { identity, pid: None, address: "test".into() }), Transport::Grpc)
+    Context::new(Arc::new(Caller::new(identity, Attested::Kernel, "test")), Transport::Grpc)
 }
 
 fn with_timeout(millis: u64) -> Context {
@@ -69,7 +69,7 @@ async fn the_policy_decides_and_the_refusal_is_counted() {
 
     let open = Service::new(Config::default());
     let nobody = Context::new(
-        Arc::new(Caller { identity: Identity::Unknown, pid: None, address: "test".into() }),
+        Arc::new(Caller::new(Identity::Unknown, Attested::Nobody, "test")),
         Transport::Dbus,
     );
     let error = count(&open, nobody).await.unwrap_err();

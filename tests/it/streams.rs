@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{self, Poll};
 
 use bytes::Bytes;
-use op_dbus::call::{Caller, Context, Identity, Transport};
+use op_dbus::call::{Attested, Caller, Context, Identity, Transport};
 use op_dbus::contract::{Agent, Contract, RawReplies, RawRequests, ReplySink};
 use op_dbus::error::{Error, ErrorKind};
 use op_dbus::proto::opdbus::agent::probe::v1::{
@@ -14,7 +14,7 @@ use prost::Message;
 
 fn context() -> Context {
     let identity = Identity::User { uid: 1, gid: None };
-    Context::new(Arc::new(Caller { identity, pid: None, address: "test".into() }), Transport::Grpc)
+    Context::new(Arc::new(Caller::new(identity, Attested::Kernel, "test")), Transport::Grpc)
 }
 
 fn operation(name: &str) -> usize {

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::agents::Settings;
 use crate::call::Context;
-use crate::call::{Caller, Identity, Transport};
+use crate::call::{Attested, Caller, Identity, Transport};
 use crate::error::ErrorKind;
 use crate::metrics::Metrics;
 use crate::proto::opdbus::agent::memory::v1::{
@@ -89,7 +89,7 @@ impl Fixture {
 
 fn user(uid: u32) -> Context {
     let identity = Identity::User { uid, gid: None };
-    let caller = Caller { identity, pid: None, address: "test".into() };
+    let caller = Caller::new(identity, Attested::Kernel, "test");
     Context::new(Arc::new(caller), Transport::Grpc)
 }
 

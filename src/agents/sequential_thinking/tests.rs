@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::{Config, Gained, Gauges, Sweep, gauges, schema, sweep};
 use crate::agents::sequential_thinking::SequentialThinking;
 use crate::agents::{Settings, Setup};
-use crate::call::{Caller, Context, Identity, Transport};
+use crate::call::{Attested, Caller, Context, Identity, Transport};
 use crate::error::ErrorKind;
 use crate::metrics::Metrics;
 use crate::proto::opdbus::agent::sequential_thinking::v1::{
@@ -29,7 +29,7 @@ fn setup(folder: &TempDir) -> Setup {
 
 fn context() -> Context {
     let identity = Identity::User { uid: 7, gid: None };
-    let caller = Caller { identity, pid: None, address: "test".into() };
+    let caller = Caller::new(identity, Attested::Kernel, "test");
     Context::new(Arc::new(caller), Transport::Grpc)
 }
 

@@ -110,23 +110,29 @@ impl<'a> Checker<'a> {
 
     /// A loopback address with a port; none if it is empty.
     pub(super) fn loopback(&mut self, key: &Key<String>) -> Option<SocketAddr> {
+        let address = self.address(key)?;
+        if address.ip().is_loopback() {
+            return Some(address);
+        }
+        let text = format!(
+            "{} is not a loopback address; only 127.0.0.1 and [::1] are served without TLS, others by \
+             tls.listen",
+            address.ip()
+        );
+        self.reject(key, text);
+        None
+    }
+
+    /// An address with a port; none if it is empty.
+    pub(super) fn address(&mut self, key: &Key<String>) -> Option<SocketAddr> {
         if key.value.is_empty() {
             return None;
         }
-        match key.value.parse::<SocketAddr>() {
-            Ok(address) if address.ip().is_loopback() => return Some(address),
-            Ok(address) => self.reject(
-                key,
-                format!(
-                    "{} is not a loopback address; this release listens on 127.0.0.1 or [::1] only",
-                    address.ip()
-                ),
-            ),
-            Err(error) => self.reject(
-                key,
-                format!("{:?}: {}; write it as \"127.0.0.1:50051\"", key.value, error),
-            ),
+        let address = key.value.parse::<SocketAddr>();
+        if let Err(error) = &address {
+            let text = format!("{:?}: {error}; write it as \"127.0.0.1:50051\"", key.value);
+            self.reject(key, text);
         }
-        None
+        address.ok()
     }
 }

@@ -19,6 +19,7 @@ use crate::storage::{self, Durability};
 use crate::task;
 use crate::transport::{dbus, grpc};
 
+mod access;
 mod agent_bounds;
 mod checker;
 mod commands;
@@ -73,6 +74,10 @@ pub struct Grpc {
     pub unix: Option<grpc::UnixSocket>,
     /// The loopback address to bind.
     pub tcp: Option<SocketAddr>,
+    /// The address on which TLS is spoken.
+    pub tls: Option<SocketAddr>,
+    /// How clients are known whom the kernel does not name.
+    pub access: grpc::Rules,
     /// The largest request, in bytes.
     pub max_request_bytes: usize,
     /// The largest response, in bytes.
@@ -121,7 +126,7 @@ pub enum LogTarget {
 /// What client programs on this machine use. The daemon only checks it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
-    /// The server: `unix:/path` or `http://host:port`.
+    /// The server: `unix:/path`, `http://host:port` or `https://host:port`.
     pub address: String,
     /// How long connecting may take.
     pub connect_timeout: Duration,
@@ -149,7 +154,7 @@ pub(super) fn check(keys: &Keys, sources: &[Source]) -> Result<Settings, Problem
     let mut c = Checker::new(sources);
     let settings = Settings {
         dbus: dbus_transport(&mut c, &keys.dbus),
-        grpc: grpc_transport(&mut c, &keys.grpc),
+        grpc: grpc_transport(&mut c, keys),
         executor: executor(&mut c, keys),
         storage: storage::Config {
             path: c.path(&keys.storage.path).unwrap_or_else(|| {
@@ -212,7 +217,9 @@ pub(crate) fn bus(text: &str) -> dbus::Bus {
     }
 }
 
-fn grpc_transport(c: &mut Checker<'_>, keys: &keys::grpc::Section) -> Option<Grpc> {
+fn grpc_transport(c: &mut Checker<'_>, all: &Keys) -> Option<Grpc> {
+    let keys = &all.grpc;
+    let (access, tls) = access::access(c, all);
     let path = c.socket_path(&keys.unix);
     let mode = u32::from_str_radix(&keys.unix_mode.value, 8)
         .ok()
@@ -229,6 +236,8 @@ fn grpc_transport(c: &mut Checker<'_>, keys: &keys::grpc::Section) -> Option<Grp
     let config = Grpc {
         unix: path.map(|path| grpc::UnixSocket { path, mode, group }),
         tcp,
+        tls,
+        access,
         max_request_bytes: c.size(&keys.max_request_bytes, 1024..=1 << 30, "bytes"),
         max_response_bytes: c.size(&keys.max_response_bytes, 1024..=1 << 30, "bytes"),
         max_connections: c.size(&keys.max_connections, 1..=1_000_000, "connections"),
@@ -248,10 +257,10 @@ fn grpc_transport(c: &mut Checker<'_>, keys: &keys::grpc::Section) -> Option<Grp
                 );
             }
         }
-        if keys.enabled.value && keys.tcp.value.is_empty() {
+        if keys.enabled.value && keys.tcp.value.is_empty() && all.tls.listen.value.is_empty() {
             c.reject(
                 &keys.unix,
-                "grpc.unix and grpc.tcp are both empty; set one of them, or grpc.enabled = false",
+                "grpc.unix, grpc.tcp and tls.listen are all empty; set one of them, or grpc.enabled = false",
             );
         }
     }
@@ -380,11 +389,12 @@ fn log(c: &mut Checker<'_>, keys: &keys::log::Section) -> Log {
 fn client(c: &mut Checker<'_>, keys: &keys::client::Section) -> Client {
     let address = &keys.address.value;
     let unix = address.strip_prefix("unix:").is_some_and(|path| path.starts_with('/'));
-    let http = address.strip_prefix("http://").is_some_and(|host| !host.is_empty());
+    let http = address.strip_prefix("http://").or_else(|| address.strip_prefix("https://"));
+    let http = http.is_some_and(|host| !host.is_empty());
     if !unix && !http {
         c.reject(
             &keys.address,
-            "it must be \"unix:/path\" or \"http://host:port\", as \"unix:/run/op-dbus/grpc.sock\"",
+            "it must be \"unix:/path\", \"http://host:port\" or \"https://host:port\", as \"unix:/run/op-dbus/grpc.sock\"",
         );
     }
     Client {

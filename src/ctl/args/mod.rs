@@ -1,6 +1,7 @@
 //! The command line: what may be written on it, and its help. Nothing is carried out here.
 
 mod run;
+mod access;
 mod work;
 
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use super::complete;
 use crate::client::{Bus, CallOptions, GrpcAddress};
 
 pub(super) use run::Run;
+pub(super) use access::{Credentials, NewToken, TokenCommand};
 pub(super) use work::{
     ListSessions, ListTasks, Rows, Sessions, SessionsCommand, Tasks, TasksCommand,
 };
@@ -38,7 +40,11 @@ Errors go to standard error as `error: …` and `hint: …`; with --json to stan
 
 Where the service is looked for: --address and --bus if given; else $OP_DBUS_ADDRESS or, from the
 configuration file, [client] address and [grpc] unix; else unix:/run/op-dbus/grpc.sock; and the bus
-that [dbus] names, else the system bus.";
+that [dbus] names, else the system bus.
+
+Over https the server must have a certificate from --ca ($OP_DBUS_CA); the user is known by --cert and
+--key ($OP_DBUS_CERT, $OP_DBUS_KEY) or by the token in --token-file ($OP_DBUS_TOKEN_FILE). A token
+goes before everything else by which the service might know him.";
 
 const CALL_HELP: &str = "\
 Arguments are typed by what the operation takes (`op-dbusctl describe AGENT OPERATION`):
@@ -97,9 +103,11 @@ pub(super) struct Global {
     /// Which transport to take; auto: gRPC if it accepts a connection, else D-Bus
     #[arg(long, global = true, value_enum, default_value = "auto", value_name = "TRANSPORT")]
     pub(super) via: Via,
-    /// The gRPC address, as unix:/run/op-dbus/grpc.sock or http://127.0.0.1:50051
-    #[arg(long, global = true, value_name = "ADDRESS")]
+    /// The gRPC address, as unix:/run/op-dbus/grpc.sock, http://127.0.0.1:50051 or https://host:50443
+    #[arg(long, global = true, value_name = "ADDRESS", visible_alias = "endpoint")]
     pub(super) address: Option<GrpcAddress>,
+    #[command(flatten)]
+    pub(super) credentials: Credentials,
     /// The bus: system, session or a D-Bus address
     #[arg(long, global = true, value_name = "BUS")]
     pub(super) bus: Option<Bus>,
@@ -189,6 +197,11 @@ pub(super) enum Command {
     },
     /// Show how the service is doing
     Status,
+    /// Make tokens, with which programs act as a user
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
     /// Work with the service's configuration
     Config {
         #[command(subcommand)]

@@ -10,7 +10,7 @@ use std::task::{Context as Polling, Poll, Waker};
 use bytes::Bytes;
 
 use super::{Config, Task, Tasks};
-use crate::call::{Caller, Context, Identity, Transport};
+use crate::call::{Attested, Caller, Context, Identity, Transport};
 use crate::contract::{Contract, Operation, RawReplies, ReplySink as _};
 use crate::error::Error;
 use crate::metrics::Metrics;
@@ -37,7 +37,7 @@ impl Place {
 
     fn try_start(&self) -> Result<Arc<Task>, Error> {
         let identity = Identity::User { uid: 1000, gid: None };
-        let caller = Arc::new(Caller { identity, pid: None, address: "test".into() });
+        let caller = Arc::new(Caller::new(identity, Attested::Kernel, "test"));
         let context = Context::new(caller, Transport::Grpc);
         let stream = self.metrics.operation("probe", "Generate").stream(Transport::Grpc);
         let task = self.tasks.start(&self.operation, &context, stream)?;

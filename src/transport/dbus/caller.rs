@@ -1,6 +1,7 @@
 //! Who sent a message, as the bus attests it. It decides nothing about what a caller may do.
 
 use std::collections::HashMap;
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::OnceCell;
@@ -8,7 +9,7 @@ use zbus::Connection;
 use zbus::fdo::ConnectionCredentials;
 
 use super::connection::ask;
-use crate::call::{Caller, Identity};
+use crate::call::{Attested, Caller, Identity, Process};
 use crate::error::{Error, ErrorKind};
 
 /// How many callers are remembered. Past it all are forgotten and asked for again.
@@ -74,15 +75,18 @@ impl Callers {
                     format!("the bus does not say who {name} is: {error}"),
                 )
             })?;
-        Ok(Arc::new(Caller {
-            identity: match credentials.unix_user_id() {
-                // The bus lists groups without saying which is the primary one.
-                Some(uid) => Identity::User { uid, gid: None },
-                None => Identity::Unknown,
-            },
-            pid: credentials.process_id(),
-            address: name.into(),
-        }))
+        let (identity, attested) = match credentials.unix_user_id() {
+            // The bus lists groups without saying which is the primary one.
+            Some(uid) => (Identity::User { uid, gid: None }, Attested::Bus),
+            None => (Identity::Unknown, Attested::Nobody),
+        };
+        let mut caller = Caller::new(identity, attested, name);
+        caller.pid = credentials.process_id();
+        // Only some brokers pass the pidfd.
+        let pidfd = credentials.process_fd().map(AsFd::as_fd);
+        let process = caller.pid.and_then(|pid| Process::running(pid, pidfd));
+        caller.process = process.map(Arc::new);
+        Ok(Arc::new(caller.with_groups(credentials.into_unix_group_ids())))
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<Box<str>, Cell>> {

@@ -3,25 +3,27 @@
 //! a deadline of its own that answers CANCELLED, and has no way to close a connection by force.
 
 use std::convert::Infallible;
+use std::fmt::Display;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::listen::Listener;
+use super::access::{Access, Handshakes, shake};
+use super::client::Client;
+use super::listen::{Accepted, Listener};
 use super::phase::Phase;
 use super::places::{Place, Places};
-use super::service::{Peer, Service};
+use super::service::Service;
 use super::socket::Socket;
-use super::value::Outgoing;
-use crate::call::Caller;
-use crate::error::Error;
 
 /// How many calls may be under way at once on one connection.
 const MAX_STREAMS: u32 = 1024;
@@ -38,6 +40,10 @@ const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 /// The shortest and the longest wait after the system refused a connection.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
+/// How often a client on another machine is asked whether it is still there, and how long it may take
+/// to say so.
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(20));
+
 /// How often refused connections are reported at most.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -46,7 +52,10 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 pub(super) struct Acceptor {
     service: Arc<Service>,
     phase: watch::Receiver<Phase>,
+    access: watch::Receiver<Arc<Access>>,
     places: Arc<Places>,
+    handshakes: Arc<Handshakes>,
+    refusals: Arc<Refusals>,
     http2: http2::Builder<TokioExecutor>,
 }
 
@@ -55,6 +64,7 @@ impl Acceptor {
     pub(super) fn new(
         service: Service,
         phase: watch::Receiver<Phase>,
+        access: watch::Receiver<Arc<Access>>,
         places: Arc<Places>,
     ) -> Self {
         let mut http2 = http2::Builder::new(TokioExecutor::new());
@@ -66,7 +76,15 @@ impl Acceptor {
             // The kernel tells when a local client is gone, and gRPC has no use for a date.
             .keep_alive_interval(None)
             .auto_date_header(false);
-        Self { service: Arc::new(service), phase, places, http2 }
+        Self {
+            service: Arc::new(service),
+            phase,
+            access,
+            places,
+            handshakes: Arc::default(),
+            refusals: Arc::default(),
+            http2,
+        }
     }
 
     /// Accepts on one socket until the transport drains; connections go on in tasks of their own.
@@ -80,40 +98,87 @@ impl Acceptor {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((socket, caller)) => self.take(socket, caller, &mut trouble),
+                Ok(accepted) => {
+                    trouble.back_off = BACK_OFF.0;
+                    self.take(accepted);
+                }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => trouble.wait(&listener, &error).await,
             }
         }
     }
 
-    fn take(&self, socket: Socket, caller: Arc<Caller>, trouble: &mut Trouble) {
-        trouble.back_off = BACK_OFF.0;
-        let place = match self.places.take(&caller) {
-            Ok(place) => place,
-            Err(error) => {
-                trouble.refused(&caller, &error);
-                return socket.refuse(error.message());
+    fn take(&self, accepted: Accepted) {
+        match accepted {
+            Accepted::Local(socket, caller) => {
+                self.welcome(socket, Client::local(caller, self.access.clone()));
             }
+            Accepted::Tls(stream, from) => self.greet(stream, from),
+        }
+    }
+
+    /// Shakes hands with a client over TLS, in a task of its own.
+    fn greet(&self, stream: TcpStream, from: SocketAddr) {
+        let mut known_by = self.access.clone();
+        let access = Arc::clone(&known_by.borrow_and_update());
+        let Some(tls) = access.tls.clone() else {
+            return self.refusals.tell(&from, &"the configuration has no TLS any more");
         };
-        tokio::spawn(self.clone().serve(socket, caller, place));
+        let slot = match self.handshakes.take(from.ip(), tls.max_handshakes) {
+            Ok(slot) => slot,
+            Err(error) => return self.refusals.tell(&from, &error),
+        };
+        let acceptor = self.clone();
+        tokio::spawn(async move {
+            let mut phase = acceptor.phase.clone();
+            let shaken = tokio::select! {
+                biased;
+                _ = phase.wait_for(|phase| *phase >= Phase::Draining) => return,
+                shaken = shake(stream, &tls) => shaken,
+            };
+            drop(slot);
+            match shaken {
+                Ok((stream, certificate)) => {
+                    let client = Client::remote(format!("tcp:{from}"), certificate, known_by);
+                    acceptor.welcome(Socket::tls(stream), client);
+                }
+                Err(error) => acceptor.refusals.tell(&from, &error),
+            }
+        });
+    }
+
+    /// Serves a connection if there is a place for it.
+    fn welcome(&self, socket: Socket, client: Client) {
+        match self.places.take(&client.caller) {
+            Ok(place) => {
+                tokio::spawn(self.clone().serve(socket, client, place));
+            }
+            Err(error) => {
+                self.refusals.tell(&client.caller, &error);
+                socket.refuse(error.message());
+            }
+        }
     }
 
     /// Serves one connection.
-    async fn serve(self, socket: Socket, caller: Arc<Caller>, _place: Place) {
-        let Self { service, mut phase, http2, .. } = self;
-        let peer = Peer { caller, outgoing: Outgoing::default() };
-        let address = Arc::clone(&peer.caller.address);
-        let answering = Arc::clone(&service);
+    async fn serve(self, socket: Socket, client: Client, _place: Place) {
+        let Self { service, mut phase, mut http2, .. } = self;
+        if client.is_remote() {
+            http2.timer(TokioTimer::new());
+            http2.keep_alive_interval(KEEP_ALIVE.0).keep_alive_timeout(KEEP_ALIVE.1);
+        }
+        let client = Arc::new(client);
+        let answering = (Arc::clone(&service), Arc::clone(&client));
         let answer = service_fn(move |request| {
-            let (service, peer) = (Arc::clone(&answering), peer.clone());
-            async move { Ok::<_, Infallible>(service.answer(peer, request).await) }
+            let (service, client) = answering.clone();
+            async move { Ok::<_, Infallible>(service.answer(&client, request).await) }
         });
         let mut connection = pin!(http2.serve_connection(TokioIo::new(socket), answer));
         let ended = tokio::select! {
             biased;
             ended = &mut connection => Some(ended),
             _ = phase.wait_for(|phase| *phase >= Phase::Draining) => None,
+            () = client.outdated() => None,
         };
         let ended = match ended {
             Some(ended) => ended,
@@ -125,11 +190,12 @@ impl Acceptor {
                 }
             }
         };
+        let address = &client.caller.address;
         if let Err(error) = ended {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
             tracing::debug!(client = %address, %error, cause, "a gRPC connection broke");
         }
-        service.client_gone(&address);
+        service.client_gone(address);
     }
 }
 
@@ -148,13 +214,11 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 /// What keeps one listener from taking connections.
 struct Trouble {
     back_off: Duration,
-    /// When a refusal was last reported.
-    told: Option<Instant>,
 }
 
 impl Default for Trouble {
     fn default() -> Self {
-        Self { back_off: BACK_OFF.0, told: None }
+        Self { back_off: BACK_OFF.0 }
     }
 }
 
@@ -168,12 +232,22 @@ impl Trouble {
         tokio::time::sleep(self.back_off).await;
         self.back_off = (self.back_off * 2).min(BACK_OFF.1);
     }
+}
 
+/// When a refused connection was last reported.
+#[derive(Default)]
+struct Refusals(Mutex<Option<Instant>>);
+
+impl Refusals {
     /// Reports, not too often, that a connection was refused.
-    fn refused(&mut self, caller: &Caller, error: &Error) {
-        if self.told.is_none_or(|told| told.elapsed() >= REPORT_INTERVAL) {
-            self.told = Some(Instant::now());
-            tracing::error!("a gRPC connection of {caller} was closed: {error}");
+    fn tell(&self, of: &dyn Display, problem: &dyn Display) {
+        // Replaced by one operation, so a panic elsewhere leaves nothing half-done.
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|told| told.elapsed() >= REPORT_INTERVAL) {
+            *told = Some(Instant::now());
+            tracing::error!("a gRPC connection of {of} was closed: {problem}");
+        } else {
+            tracing::debug!("a gRPC connection of {of} was closed: {problem}");
         }
     }
 }

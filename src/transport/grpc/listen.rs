@@ -1,4 +1,4 @@
-//! The sockets that clients connect to: our own Unix socket, those that systemd passed, loopback TCP.
+//! The sockets that clients connect to: our own Unix socket, those that systemd passed, TCP.
 //! What happens on a connection is not known here.
 
 use std::io;
@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::net::{AddressFamily, SocketType, sockopt};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 
 use super::socket::Socket;
 use super::unix_socket::{self, SocketFile};
@@ -21,6 +21,16 @@ pub(super) enum Listener {
     Unix(UnixListener, String),
     /// A TCP socket on a loopback address.
     Tcp(TcpListener, SocketAddr),
+    /// A TCP socket on which TLS is spoken.
+    Tls(TcpListener, SocketAddr),
+}
+
+/// A connection that was just made.
+pub(super) enum Accepted {
+    /// One whose client the kernel was asked about.
+    Local(Socket, Arc<Caller>),
+    /// One that begins with a TLS handshake, and where its client is.
+    Tls(TcpStream, SocketAddr),
 }
 
 /// Binds what is configured and takes over what was passed.
@@ -41,12 +51,23 @@ pub(super) fn bind(config: Config) -> Result<(Vec<Listener>, Option<SocketFile>)
         listeners.push(inherited(descriptor)?);
     }
     if let Some(address) = config.tcp {
-        listeners.push(tcp(address)?);
+        if !address.ip().is_loopback() {
+            let problem = format!(
+                "{address} is no loopback address; use 127.0.0.1 or [::1], or tls.listen for others"
+            );
+            return Err(Error::invalid("grpc.tcp", problem));
+        }
+        let (listener, address) = tcp("grpc.tcp", address)?;
+        listeners.push(Listener::Tcp(listener, address));
+    }
+    if let Some(address) = config.tls {
+        let (listener, address) = tcp("tls.listen", address)?;
+        listeners.push(Listener::Tls(listener, address));
     }
     if listeners.is_empty() {
         return Err(Error::invalid(
             "grpc.unix",
-            "no socket is configured; set grpc.unix or grpc.tcp, or turn gRPC off",
+            "no socket is configured; set grpc.unix, grpc.tcp or tls.listen, or turn gRPC off",
         ));
     }
     Ok((listeners, file))
@@ -60,25 +81,19 @@ fn unix_listener(
     taken.map(|listener| Listener::Unix(listener, path)).map_err(|error| not_usable(&error))
 }
 
-fn tcp_listener(listener: std::net::TcpListener) -> Result<Listener, Error> {
+fn tcp_listener(listener: std::net::TcpListener) -> Result<(TcpListener, SocketAddr), Error> {
     let taken = || {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        Ok(Listener::Tcp(TcpListener::from_std(listener)?, address))
+        Ok((TcpListener::from_std(listener)?, address))
     };
     taken().map_err(|error: io::Error| not_usable(&error))
 }
 
-fn tcp(address: SocketAddr) -> Result<Listener, Error> {
-    if !address.ip().is_loopback() {
-        return Err(Error::invalid(
-            "grpc.tcp",
-            format!("{address} is no loopback address; use 127.0.0.1 or [::1] with a port"),
-        ));
-    }
+fn tcp(setting: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
     let listener = std::net::TcpListener::bind(address).map_err(|error| {
         if error.kind() == io::ErrorKind::AddrInUse {
-            let text = format!("another server listens on {address}; stop it or change grpc.tcp");
+            let text = format!("another server listens on {address}; stop it or change {setting}");
             return Error::new(ErrorKind::AlreadyExists, text);
         }
         Error::new(ErrorKind::Unavailable, format!("{address} cannot be bound: {error}"))
@@ -115,7 +130,8 @@ fn inherited(descriptor: OwnedFd) -> Result<Listener, Error> {
                     "the passed socket listens on {address}, which is no loopback address"
                 )));
             }
-            tcp_listener(listener)
+            let (listener, address) = tcp_listener(listener)?;
+            Ok(Listener::Tcp(listener, address))
         }
         _ => Err(passed("a passed socket is neither a Unix nor a TCP socket")),
     }
@@ -131,29 +147,35 @@ impl Listener {
         match self {
             Self::Unix(_, path) => format!("unix:{path}"),
             Self::Tcp(_, address) => address.to_string(),
+            Self::Tls(_, address) => format!("https://{address}"),
         }
     }
 
-    /// The next connection, and who made it.
+    /// The next connection.
     ///
     /// # Errors
     /// What the system says.
     ///
     /// # Cancel safety
     /// No connection is lost.
-    pub(super) async fn accept(&self) -> io::Result<(Socket, Arc<Caller>)> {
+    pub(super) async fn accept(&self) -> io::Result<Accepted> {
         match self {
             Self::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
                 let caller = caller::of_unix(&stream);
-                Ok((Socket::unix(stream), caller))
+                Ok(Accepted::Local(Socket::unix(stream), caller))
             }
             Self::Tcp(listener, _) => {
                 let (stream, peer) = listener.accept().await?;
                 // Small answers must not wait for the client's acknowledgement of earlier ones.
                 stream.set_nodelay(true)?;
                 let caller = caller::of_tcp(peer, stream.local_addr()?);
-                Ok((Socket::tcp(stream), caller))
+                Ok(Accepted::Local(Socket::tcp(stream), caller))
+            }
+            Self::Tls(listener, _) => {
+                let (stream, peer) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok(Accepted::Tls(stream, peer))
             }
         }
     }

@@ -8,8 +8,10 @@
 
 #![expect(clippy::disallowed_types, reason = "this is where gRPC is spoken")]
 
+mod access;
 mod authority;
 mod caller;
+mod client;
 mod connection;
 mod error;
 mod health;
@@ -39,6 +41,7 @@ use crate::error::Error;
 use crate::executor::Executor;
 use crate::status::Status;
 
+pub use access::{Access, CertificateRule, ClientCertificates, Name, Rules, TlsRules, TokenRule};
 use connection::Acceptor;
 use phase::Phase;
 use places::Places;
@@ -60,6 +63,10 @@ pub struct Config {
     pub inherited: Vec<OwnedFd>,
     /// A loopback TCP address to bind (`[grpc] tcp`).
     pub tcp: Option<SocketAddr>,
+    /// A TCP address to bind on which TLS is spoken (`[tls] listen`).
+    pub tls: Option<SocketAddr>,
+    /// How clients are known whom the kernel does not name.
+    pub access: Access,
     /// The largest request, in bytes (`[grpc] max_request_bytes`).
     pub max_request_bytes: usize,
     /// The largest response, in bytes (`[grpc] max_response_bytes`).
@@ -85,6 +92,7 @@ pub struct UnixSocket {
 /// The running transport. Dropping it closes every connection at once.
 pub struct Server {
     phase: watch::Sender<Phase>,
+    access: watch::Sender<Arc<Access>>,
     socket_file: Option<SocketFile>,
     executor: Arc<Executor>,
     status: Arc<Status>,
@@ -96,18 +104,22 @@ pub struct Server {
 /// `Unavailable` if a listener cannot be bound, `AlreadyExists` if another process listens there or
 /// the path is no socket, `InvalidArgument` naming the setting that makes no sense.
 pub async fn start(
-    config: Config,
+    mut config: Config,
     executor: Arc<Executor>,
     status: Arc<Status>,
 ) -> Result<Server, Error> {
     let (phase, watched) = watch::channel(Phase::Serving);
+    let (access, known_by) = watch::channel(Arc::new(std::mem::take(&mut config.access)));
     let service = Service::new(
         Arc::clone(&executor),
         phase.clone(),
         config.max_request_bytes,
         config.max_response_bytes,
     );
-    let places = Places::new(config.max_connections, config.max_connections_per_uid);
+    // A handshake has a descriptor, too, but no place yet.
+    let handshakes = known_by.borrow().tls.as_ref().map_or(0, |tls| tls.max_handshakes);
+    let (all, per_uid) = (config.max_connections, config.max_connections_per_uid);
+    let places = Places::new(all, per_uid, handshakes);
     let max_connections = places.all();
     // Looking up a group may ask a directory service, so it must not hold up the runtime.
     let bound = tokio::task::spawn_blocking({
@@ -122,17 +134,23 @@ pub async fn start(
         .map_err(|error| Error::internal(format!("binding the gRPC sockets broke: {error}")))??;
 
     let addresses: Vec<String> = listeners.iter().map(listen::Listener::address).collect();
-    let acceptor = Acceptor::new(service, watched, places);
+    let acceptor = Acceptor::new(service, watched, known_by, places);
     for listener in listeners {
         tokio::spawn(acceptor.clone().run(listener));
     }
     tracing::info!(max_connections, "gRPC is served on {}", addresses.join(", "));
     status.serving(Transport::Grpc, addresses);
     executor.metrics().transport_up(Transport::Grpc, true);
-    Ok(Server { phase, socket_file, executor, status })
+    Ok(Server { phase, access, socket_file, executor, status })
 }
 
 impl Server {
+    /// Replaces tokens and TLS. Requests that bear a token are known by the new ones from here on;
+    /// clients over TLS are asked to connect anew once what they called has ended.
+    pub fn replace_access(&self, access: Access) {
+        self.access.send_replace(Arc::new(access));
+    }
+
     /// Says NOT_SERVING in the health service; calls are still taken.
     pub fn not_serving(&self) {
         self.phase.send_if_modified(|phase| {

@@ -9,7 +9,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use crate::call::Caller;
 use crate::error::Error;
 
-/// The descriptors that are kept for everything but connections: databases, the bus, the log.
+/// The descriptors that are kept for everything but clients: databases, the bus, the log.
 const OTHER_DESCRIPTORS: usize = 256;
 
 /// The bounds, and what is taken of them.
@@ -34,14 +34,14 @@ pub(super) struct Place {
 
 impl Places {
     /// Places for `all` connections, at most `per_uid` of them for one user. Fewer, and a warning,
-    /// if the process may not open so many files.
-    pub(super) fn new(all: usize, per_uid: usize) -> Arc<Self> {
-        let bounded = all.min(room());
+    /// if the process may not open so many files and those of `handshakes` beside them.
+    pub(super) fn new(all: usize, per_uid: usize, handshakes: usize) -> Arc<Self> {
+        let bounded = all.min(room().saturating_sub(handshakes).max(1));
         if bounded < all {
             tracing::warn!(
                 "grpc.max_connections is {all}, but the limit on open files leaves room for \
                  {bounded} only; raise LimitNOFILE= of the unit to {} or more",
-                all + OTHER_DESCRIPTORS
+                all + handshakes + OTHER_DESCRIPTORS
             );
         }
         Arc::new(Self { all: bounded, per_uid, taken: Mutex::default() })

@@ -11,6 +11,7 @@ use http_body::Body;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
+use super::client::Client;
 use super::error::Refusal;
 use super::metadata::Metadata;
 use super::phase::Phase;
@@ -61,10 +62,9 @@ impl Call {
     }
 }
 
-/// What is the same for all requests of a connection.
-#[derive(Clone)]
+/// Where a request comes from, and its answer goes.
 pub(super) struct Peer {
-    /// Who is at the other end.
+    /// Who makes it.
     pub(super) caller: Arc<Caller>,
     /// What the client has not read yet.
     pub(super) outgoing: Outgoing,
@@ -91,7 +91,7 @@ impl Service {
     ///
     /// # Cancel safety
     /// Dropping the future gives the call up.
-    pub(super) async fn answer<B>(&self, peer: Peer, request: Request<B>) -> Response<Reply>
+    pub(super) async fn answer<B>(&self, client: &Client, request: Request<B>) -> Response<Reply>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -99,10 +99,18 @@ impl Service {
         if let Err(code) = is_grpc(&request) {
             return Refusal::NotGrpc(code).into_response();
         }
+        let caller = match client.identify(request.headers()) {
+            Ok(caller) => caller,
+            Err(error) => {
+                self.executor.reject(Rejection::Unauthenticated);
+                return Refusal::from(error).into_response();
+            }
+        };
         if Standard::has(request.uri().path()) {
             // Boxed, so that the calls of agents do not carry its size.
             return Box::pin(self.standard.answer(request)).await;
         }
+        let peer = Peer { caller, outgoing: client.outgoing.clone() };
         self.call(peer, request).await.unwrap_or_else(Refusal::into_response)
     }
 

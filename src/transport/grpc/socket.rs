@@ -1,15 +1,17 @@
-//! One accepted connection as a stream of bytes: a Unix or TCP socket, with the authority made legal
+//! One accepted connection as a stream of bytes: a Unix or TCP socket, or TLS on it, with the authority made legal
 //! and with an end for clients that never speak or never read. It knows nothing of calls.
 
 use std::future::Future as _;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Write as _};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Sleep, sleep};
+use tokio_rustls::server::TlsStream;
 
 use super::authority::Authority;
 
@@ -34,6 +36,7 @@ pub(super) struct Socket {
 enum Io {
     Unix(UnixStream, Authority),
     Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 struct Hello {
@@ -52,6 +55,11 @@ impl Socket {
         Self::new(Io::Tcp(stream))
     }
 
+    /// A connection over TLS.
+    pub(super) fn tls(stream: TlsStream<TcpStream>) -> Self {
+        Self::new(Io::Tls(Box::new(stream)))
+    }
+
     fn new(io: Io) -> Self {
         let hello = Hello { missing: HELLO_BYTES, timer: Box::pin(sleep(HELLO_TIMEOUT)) };
         Self { io, hello: Some(hello), unread: None }
@@ -59,7 +67,7 @@ impl Socket {
 
     /// Says why the connection is not served, in the last words of HTTP/2. It never waits, and a
     /// client that is gone hears nothing.
-    pub(super) fn refuse(self, reason: &str) {
+    pub(super) fn refuse(mut self, reason: &str) {
         const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
         const GO_AWAY: u8 = 7;
         const ENHANCE_YOUR_CALM: u8 = 11;
@@ -71,9 +79,14 @@ impl Socket {
             [0, 0, length, GO_AWAY, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ENHANCE_YOUR_CALM];
         let words = [&SETTINGS as &[u8], &go_away, reason].concat();
         // Not through the runtime, which does not know yet that the socket can be written.
-        let said = match &self.io {
+        let said = match &mut self.io {
             Io::Unix(stream, _) => rustix::io::write(stream, &words),
             Io::Tcp(stream) => rustix::io::write(stream, &words),
+            Io::Tls(stream) => {
+                let (stream, tls) = stream.get_mut();
+                let said = tls.writer().write_all(&words);
+                said.and_then(|()| tls.write_tls(&mut AtOnce(stream))).map_err(|_| Errno::PIPE)
+            }
         };
         if let Err(error) = said {
             tracing::debug!(%error, "a refused gRPC client is gone already");
@@ -96,6 +109,19 @@ impl Socket {
     }
 }
 
+/// Writes what the socket takes, and never waits.
+struct AtOnce<'a>(&'a TcpStream);
+
+impl io::Write for AtOnce<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(rustix::io::write(self.0, bytes)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 fn timed_out(problem: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, problem)
 }
@@ -115,6 +141,7 @@ impl AsyncRead for Socket {
                 read
             }
             Io::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
+            Io::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
         };
         if let Some(hello) = &mut this.hello {
             hello.missing = hello.missing.saturating_sub(buffer.filled().len() - before);
@@ -138,6 +165,7 @@ impl AsyncWrite for Socket {
         let written = match &mut this.io {
             Io::Unix(stream, _) => Pin::new(stream).poll_write(context, bytes),
             Io::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
+            Io::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
         };
         this.written(written, context)
     }
@@ -151,6 +179,7 @@ impl AsyncWrite for Socket {
         let written = match &mut this.io {
             Io::Unix(stream, _) => Pin::new(stream).poll_write_vectored(context, slices),
             Io::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            Io::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
         };
         this.written(written, context)
     }
@@ -159,6 +188,7 @@ impl AsyncWrite for Socket {
         match &self.io {
             Io::Unix(stream, _) => stream.is_write_vectored(),
             Io::Tcp(stream) => stream.is_write_vectored(),
+            Io::Tls(stream) => stream.is_write_vectored(),
         }
     }
 
@@ -166,6 +196,7 @@ impl AsyncWrite for Socket {
         match &mut self.get_mut().io {
             Io::Unix(stream, _) => Pin::new(stream).poll_flush(context),
             Io::Tcp(stream) => Pin::new(stream).poll_flush(context),
+            Io::Tls(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
@@ -173,6 +204,7 @@ impl AsyncWrite for Socket {
         match &mut self.get_mut().io {
             Io::Unix(stream, _) => Pin::new(stream).poll_shutdown(context),
             Io::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
+            Io::Tls(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use op_dbus::agents::Start;
-use op_dbus::call::{Caller, Context, Identity, Transport};
+use op_dbus::call::{Attested, Caller, Context, Identity, Transport};
 use op_dbus::contract::{Agent, Contract};
 use op_dbus::error::Error;
 use op_dbus::executor::{Executor, Input};
@@ -103,7 +103,7 @@ impl World {
 
 fn context() -> Context {
     let identity = Identity::User { uid: 1000, gid: Some(1000) };
-    Context::new(Arc::new(Caller { identity, pid: None, address: "test".into() }), Transport::Grpc)
+    Context::new(Arc::new(Caller::new(identity, Attested::Kernel, "test")), Transport::Grpc)
 }
 
 async fn call(

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use op_dbus::call::{Caller, Context, Identity, Transport};
+use op_dbus::call::{Attested, Caller, Context, Identity, Transport};
 use op_dbus::error::Error;
 use op_dbus::executor::{BatchConfig, Config};
 use op_dbus::proto::opdbus::agent::probe::v1::{SleepRequest, SleepResponse};
@@ -26,7 +26,7 @@ use crate::fixture::Service;
 
 pub fn context() -> Context {
     let identity = Identity::User { uid: 1000, gid: Some(1000) };
-    Context::new(Arc::new(Caller { identity, pid: None, address: "test".into() }), Transport::Grpc)
+    Context::new(Arc::new(Caller::new(identity, Attested::Kernel, "test")), Transport::Grpc)
 }
 
 pub fn with_timeout(millis: u64) -> Context {

@@ -9,7 +9,7 @@ mod transfer;
 
 use std::sync::Arc;
 
-use op_dbus::call::{Caller, Context, Identity, Transport};
+use op_dbus::call::{Attested, Caller, Context, Identity, Transport};
 use op_dbus::error::{Error, ErrorKind};
 use op_dbus::executor::Config;
 use op_dbus::proto::opdbus::agent::context_manager::v1::{
@@ -164,7 +164,7 @@ pub fn check(error: &Error, kind: ErrorKind, field: &str) {
 
 pub fn caller(uid: u32) -> Context {
     let identity = Identity::User { uid, gid: Some(uid) };
-    Context::new(Arc::new(Caller { identity, pid: None, address: "test".into() }), Transport::Grpc)
+    Context::new(Arc::new(Caller::new(identity, Attested::Kernel, "test")), Transport::Grpc)
 }
 
 pub fn load(name: &str) -> LoadRequest {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use op_dbus::call::{Caller, Context, Identity, SessionScope, Transport};
+use op_dbus::call::{Attested, Caller, Context, Identity, SessionScope, Transport};
 use op_dbus::contract::task_path;
 use op_dbus::executor::{Config, Input, Policy};
 use op_dbus::task::{State, Task};
@@ -267,7 +267,7 @@ async fn tasks_are_there_for_their_user_alone_whatever_they_were_started_on() {
     let executor = &world.service.executor;
     let route = executor.find("probe", "Generate").unwrap();
     let start = async |identity| {
-        let caller = Caller { identity, pid: None, address: "unix".into() };
+        let caller = Caller::new(identity, Attested::Kernel, "unix");
         let context = Context::new(Arc::new(caller), Transport::Grpc);
         let request = op_dbus::proto::opdbus::agent::probe::v1::GenerateRequest { count: 5_000 };
         let request = Input::One(Bytes::from(request.encode_to_vec()));

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use op_dbus::call::Identity;
+use op_dbus::call::{Attested, Identity};
 use op_dbus::proto::opdbus::v1::PingRequest;
 use op_dbus::transport::grpc::Config;
 
@@ -35,9 +35,26 @@ async fn on_the_unix_socket() {
     };
     assert_eq!(caller.identity, user);
     assert_eq!(caller.pid, Some(std::process::id()));
+    assert_eq!(caller.attested, Attested::Kernel);
+    assert_eq!(caller.groups.as_deref(), Some(my_groups().as_slice()));
+    let process = caller.process.as_ref().unwrap();
+    assert_eq!(process.pid(), std::process::id());
+    let exe = process.client().unwrap().exe.clone();
+    assert_eq!(exe.unwrap(), std::env::current_exe().unwrap());
+    assert!(process.pidfd().is_some());
     assert!(caller.address.starts_with("unix:"), "{}", caller.address);
     let addresses = heard.status.report().transports[0].addresses.clone();
     assert_eq!(addresses, [format!("unix:{}", path.display())]);
+}
+
+/// The groups of this process, in ascending order.
+pub fn my_groups() -> Vec<u32> {
+    let mut groups: Vec<u32> =
+        nix::unistd::getgroups().unwrap().into_iter().map(nix::unistd::Gid::as_raw).collect();
+    groups.push(nix::unistd::getgid().as_raw());
+    groups.sort_unstable();
+    groups.dedup();
+    groups
 }
 
 #[tokio::test]
@@ -50,6 +67,7 @@ async fn on_loopback_tcp() {
         let caller = Arc::clone(&heard.contexts.lock().unwrap()[0].caller);
         let user = Identity::User { uid: nix::unistd::getuid().as_raw(), gid: None };
         assert_eq!(caller.identity, user, "{host}");
+        assert_eq!((&caller.attested, &caller.groups), (&Attested::Kernel, &None));
         let ip = host.trim_matches(['[', ']']);
         assert!(caller.address.contains(ip) && *caller.address != *address.to_string());
         assert_eq!(heard.status.report().transports[0].addresses, [address.to_string()]);

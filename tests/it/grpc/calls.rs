@@ -241,7 +241,7 @@ pub struct Heard {
     pub executor: Arc<Executor>,
     pub status: Arc<ServiceStatus>,
     pub contexts: Arc<Mutex<Vec<Context>>>,
-    _server: Server,
+    pub server: Server,
     _folder: TempDir,
 }
 
@@ -256,7 +256,7 @@ pub async fn listening(config: Config) -> Heard {
     let folder = tempfile::tempdir().unwrap();
     let executor = executor_of(registry, metrics, &status, folder.path());
     let server = grpc::start(config, Arc::clone(&executor), Arc::clone(&status)).await.unwrap();
-    Heard { executor, status, contexts, _server: server, _folder: folder }
+    Heard { executor, status, contexts, server, _folder: folder }
 }
 
 impl Heard {

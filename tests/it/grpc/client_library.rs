@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::{iter, pending};
 use op_dbus::call::OnDisconnect;
-use op_dbus::client::{Client, Error, GrpcAddress, StreamOptions, Target};
+use op_dbus::client::{Client, Credentials, Error, GrpcAddress, StreamOptions, Target};
 use op_dbus::error::ErrorKind;
 use op_dbus::proto::opdbus::agent::probe::v1::{
     BlocksRequest, ChatRequest, ChatResponse, GenerateRequest, GenerateResponse, SumRequest,
@@ -18,7 +18,7 @@ use super::{BLOCKS, CHAT, GENERATE, Running, SUM, eventually, start};
 
 async fn client(running: &Running) -> Client {
     let target = Target::Grpc(GrpcAddress::Unix(running.path.clone()));
-    Client::connect(&[target]).await.unwrap()
+    Client::connect(&[target], &Credentials::default()).await.unwrap()
 }
 
 fn encoded(messages: Vec<impl Message>) -> impl futures_util::Stream<Item = Bytes> {

@@ -4,6 +4,7 @@
 mod broken_streams;
 mod callers;
 pub mod calls;
+pub mod certificates;
 mod client_library;
 mod deadlines;
 mod foreign;
@@ -13,6 +14,8 @@ pub mod raw;
 mod sockets;
 mod standard;
 mod streams;
+mod tls;
+mod tokens;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -57,6 +60,8 @@ pub fn config(path: &std::path::Path) -> Config {
         unix: Some(UnixSocket { path: path.to_owned(), mode: 0o660, group: None }),
         inherited: Vec::new(),
         tcp: None,
+        tls: None,
+        access: grpc::Access::default(),
         max_request_bytes: LIMIT,
         max_response_bytes: LIMIT,
         max_connections: 64,

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use op_dbus::call::{Caller, Context, Identity, Transport};
+use op_dbus::call::{Attested, Caller, Context, Identity, Transport};
 use op_dbus::contract::RawRequests;
 use op_dbus::error::{Error, ErrorKind};
 use op_dbus::executor::{Config, Input};
@@ -45,7 +45,7 @@ impl User {
 
     fn context(&self) -> Context {
         let identity = Identity::User { uid: self.uid, gid: None };
-        let caller = Caller { identity, pid: None, address: "test".into() };
+        let caller = Caller::new(identity, Attested::Kernel, "test");
         Context::new(Arc::new(caller), Transport::Grpc)
     }
 

@@ -7,7 +7,7 @@ use std::task::{self, Poll};
 
 use bytes::Bytes;
 use op_dbus::agents::{Settings, Setup, memory};
-use op_dbus::call::{Caller, Context, Identity, SessionScope, Transport};
+use op_dbus::call::{Attested, Caller, Context, Identity, SessionScope, Transport};
 use op_dbus::contract::{Agent, Contract, RawReplies, RawRequests, ReplySink};
 use op_dbus::error::{Error, ErrorKind};
 use op_dbus::metrics::Metrics;
@@ -97,7 +97,7 @@ impl Lone {
 
 fn in_session(uid: u32, session: Option<&str>) -> Context {
     let identity = Identity::User { uid, gid: None };
-    let caller = Caller { identity, pid: None, address: "test".into() };
+    let caller = Caller::new(identity, Attested::Kernel, "test");
     let mut context = Context::new(Arc::new(caller), Transport::Grpc);
     context.session = session.map(Into::into);
     context

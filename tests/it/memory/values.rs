@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use op_dbus::call::{Caller, Identity};
+use op_dbus::call::{Attested, Caller, Identity};
 use op_dbus::error::ErrorKind;
 use prost_reflect::prost::Message as _;
 use serde_json::{Value, json};
@@ -66,7 +66,7 @@ async fn users_and_namespaces_are_apart() {
     assert_eq!(alice.value("k").await, Some(json!("alice")));
 
     let mut context = alice.context();
-    let caller = Caller { identity: Identity::Unknown, pid: None, address: "test".into() };
+    let caller = Caller::new(Identity::Unknown, Attested::Nobody, "test");
     context.caller = Arc::new(caller);
     let executor = &alice.service.executor;
     let nobody = executor.call_json("memory", "Recall", r#"{"key":"k"}"#, context).await;

@@ -71,6 +71,8 @@ impl World {
             unix: Some(grpc::UnixSocket { path: path.clone(), mode: 0o600, group: None }),
             inherited: Vec::new(),
             tcp: None,
+            tls: None,
+            access: grpc::Access::default(),
             max_request_bytes: 4 * 1024 * 1024,
             max_response_bytes: 16 * 1024 * 1024,
             max_connections: 64,

@@ -8,6 +8,7 @@ mod refusals;
 mod watching;
 
 use crate::fixture::Service;
+use op_dbus::call::Attested;
 use op_dbus::call::Caller;
 use op_dbus::call::Context;
 use op_dbus::call::Identity;
@@ -85,7 +86,7 @@ impl<'a> User<'a> {
 
     fn context(&self) -> Context {
         let identity = Identity::User { uid: self.uid, gid: Some(self.uid) };
-        let caller = Caller { identity, pid: None, address: "test".into() };
+        let caller = Caller::new(identity, Attested::Kernel, "test");
         Context::new(caller.into(), Transport::Grpc)
     }
 

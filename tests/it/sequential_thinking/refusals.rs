@@ -2,6 +2,7 @@
 
 use super::{User, assert_error, numbered, thought_of};
 use crate::fixture::Service;
+use op_dbus::call::Attested;
 use op_dbus::call::Caller;
 use op_dbus::call::Context;
 use op_dbus::call::Identity;
@@ -41,7 +42,7 @@ async fn users_do_not_see_each_other() {
 
     assert_eq!(alice.search(search).await.unwrap().hits.len(), 1);
     let stranger = Context::new(
-        Caller { identity: Identity::Unknown, pid: None, address: "test".into() }.into(),
+        Caller::new(Identity::Unknown, Attested::Nobody, "test").into(),
         Transport::Grpc,
     );
     let route = service.executor.find("sequential_thinking", "ListChains").unwrap();

@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::{BoxStream, unfold};
-use op_dbus::call::{Caller, Context, Identity, SessionScope, Transport};
+use op_dbus::call::{Attested, Caller, Context, Identity, SessionScope, Transport};
 use op_dbus::contract::{Contract, Operation, RawReplies, RawRequests, Running as Call};
 use op_dbus::error::{Error, ErrorKind};
 use op_dbus::executor::{self, Executor};
@@ -249,7 +249,7 @@ fn request(id: &str) -> StartSessionRequest {
 
 fn context_at(uid: u32, transport: Transport, address: &str) -> Context {
     let identity = Identity::User { uid, gid: Some(uid) };
-    Context::new(Arc::new(Caller { identity, pid: None, address: address.into() }), transport)
+    Context::new(Arc::new(Caller::new(identity, Attested::Kernel, address)), transport)
 }
 
 fn context(uid: u32) -> Context {

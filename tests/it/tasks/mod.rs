@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use op_dbus::call::{Caller, Context, Identity, Transport};
+use op_dbus::call::{Attested, Caller, Context, Identity, Transport};
 use op_dbus::error::Error;
 use op_dbus::executor::Input;
 use op_dbus::proto::opdbus::agent::probe::v1::PaceRequest;
@@ -24,13 +24,13 @@ use crate::fixture::Service;
 
 pub fn context(uid: u32) -> Context {
     let identity = Identity::User { uid, gid: Some(uid) };
-    Context::new(Arc::new(Caller { identity, pid: None, address: "test".into() }), Transport::Grpc)
+    Context::new(Arc::new(Caller::new(identity, Attested::Kernel, "test")), Transport::Grpc)
 }
 
 /// The same user on another connection of the other transport.
 pub fn elsewhere(uid: u32) -> Context {
     let identity = Identity::User { uid, gid: None };
-    let caller = Caller { identity, pid: None, address: ":1.7".into() };
+    let caller = Caller::new(identity, Attested::Kernel, ":1.7");
     Context::new(Arc::new(caller), Transport::Dbus)
 }
 

@@ -1,10 +1,16 @@
 //! The vocabulary of a call: who calls, over which transport, with which bounds. It decides nothing.
 
+mod process;
+mod scope;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+pub use process::{Client, Process};
+pub use scope::Scope;
 
 /// A way for calls to arrive; the `transport` label of the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,15 +44,28 @@ impl Transport {
     }
 }
 
-/// Who calls, as the kernel or the bus attests it. Nothing in it is what the client says of itself.
+/// The most groups that are kept of a caller. Whoever is in more is looked up where it matters.
+pub const MAX_GROUPS: usize = 1024;
+
+/// Who calls, as somebody whom the service trusts attests it. Nothing in it is what the client says of
+/// itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     /// The identity that rights are checked against.
     pub identity: Identity,
+    /// Who vouches for the identity, and so whether it is somebody on this machine.
+    pub attested: Attested,
+    /// Every group of the process that connected, the primary one included, in ascending order; at most
+    /// [`MAX_GROUPS`]. `None` where the transport attests none: then they are those of the user.
+    pub groups: Option<Arc<[u32]>>,
+    /// What a token or certificate is limited to; `None`: nothing but the user's own rights.
+    pub scope: Option<Arc<Scope>>,
     /// The process, where known. For display and logs only: a pid may be used again.
     pub pid: Option<u32>,
+    /// The same process for good, where it could be told. For display, and to ask others about it.
+    pub process: Option<Arc<Process>>,
     /// The address of the client on its transport, as `:1.42`, `unix:7` or
-    /// `127.0.0.1:40112`; no two connections have the same.
+    /// `tcp:127.0.0.1:40112`; no two connections have the same.
     pub address: Arc<str>,
 }
 
@@ -64,7 +83,66 @@ pub enum Identity {
     Unknown,
 }
 
+/// Who says that a caller is who he is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Attested {
+    /// The kernel: a process of that user, on this machine, holds the other end of the connection.
+    Kernel,
+    /// The message bus, which asked the kernel.
+    Bus,
+    /// A bearer token with this name, which the configuration maps to the user.
+    Token(Arc<str>),
+    /// A client certificate with this name, which the configuration maps to the user.
+    Certificate(Arc<str>),
+    /// op-dbus itself: a record of an earlier call, or the front towards a worker.
+    Service,
+    /// Nobody; the identity is then unknown.
+    Nobody,
+}
+
+impl Attested {
+    /// True if the caller is a process on this machine, as the kernel knows.
+    #[must_use]
+    pub const fn is_local(&self) -> bool {
+        match self {
+            Self::Kernel | Self::Bus => true,
+            Self::Token(_) | Self::Certificate(_) | Self::Service | Self::Nobody => false,
+        }
+    }
+}
+
+impl fmt::Display for Attested {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kernel => f.write_str("the kernel"),
+            Self::Bus => f.write_str("the bus"),
+            Self::Token(name) => write!(f, "token {name}"),
+            Self::Certificate(name) => write!(f, "certificate {name}"),
+            Self::Service => f.write_str("op-dbus"),
+            Self::Nobody => f.write_str("nobody"),
+        }
+    }
+}
+
 impl Caller {
+    /// A caller of whom nothing more is known.
+    #[must_use]
+    pub fn new(identity: Identity, attested: Attested, address: impl Into<Arc<str>>) -> Self {
+        let address = address.into();
+        Self { identity, attested, groups: None, scope: None, pid: None, process: None, address }
+    }
+
+    /// The same caller with these groups, if they are not more than [`MAX_GROUPS`].
+    #[must_use]
+    pub fn with_groups(mut self, groups: Option<Vec<u32>>) -> Self {
+        self.groups = groups.filter(|groups| groups.len() <= MAX_GROUPS).map(|mut groups| {
+            groups.sort_unstable();
+            groups.dedup();
+            groups.into()
+        });
+        self
+    }
+
     /// The user id, if the caller is known.
     #[must_use]
     pub const fn uid(&self) -> Option<u32> {
@@ -78,7 +156,14 @@ impl Caller {
 impl fmt::Display for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.identity {
-            Identity::User { uid, .. } => write!(f, "uid {uid} at {}", self.address),
+            Identity::User { uid, .. } => match &self.attested {
+                Attested::Token(_) | Attested::Certificate(_) => {
+                    write!(f, "uid {uid} by {} at {}", self.attested, self.address)
+                }
+                Attested::Kernel | Attested::Bus | Attested::Service | Attested::Nobody => {
+                    write!(f, "uid {uid} at {}", self.address)
+                }
+            },
             Identity::Unknown => write!(f, "an unknown client at {}", self.address),
         }
     }

@@ -1,0 +1,174 @@
+//! The process behind a caller, told from a later one with the same pid, and what it is called. It is
+//! for display and the record only: what a process may do is never decided by it.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, PidfdFlags};
+
+/// The most that is read of a file in `/proc`.
+const MAX_PROC_BYTES: u64 = 16 * 1024;
+
+/// A process: a pid and when it started, which together mean one process for as long as the machine
+/// runs.
+#[derive(Debug)]
+pub struct Process {
+    pid: u32,
+    started: u64,
+    client: OnceLock<Option<Client>>,
+}
+
+/// What a process is called. Part of it is what the process says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// The name of the command, which a process may change.
+    pub name: String,
+    /// The program, where the kernel lets this process see it.
+    pub exe: Option<PathBuf>,
+    /// The systemd unit that it belongs to.
+    pub unit: Option<String>,
+}
+
+impl Process {
+    /// The process that now has this pid. With a `pidfd` of the process that is meant, it is certain to
+    /// be that one; without, it may have ended and left its pid to another.
+    #[must_use]
+    pub fn running(pid: u32, pidfd: Option<BorrowedFd<'_>>) -> Option<Self> {
+        let started = stat(pid)?.started;
+        let meant = pidfd.is_none_or(runs);
+        meant.then_some(Self { pid, started, client: OnceLock::new() })
+    }
+
+    /// The pid.
+    #[must_use]
+    pub const fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// When it started, in the kernel's clock ticks since the machine did.
+    #[must_use]
+    pub const fn started(&self) -> u64 {
+        self.started
+    }
+
+    /// What it is called, looked up the first time; `None` if it had ended by then. This reads files of
+    /// `/proc`, so it does not belong on the path of a call.
+    #[must_use]
+    pub fn client(&self) -> Option<&Client> {
+        self.client.get_or_init(|| self.look_up()).as_ref()
+    }
+
+    /// A descriptor that stands for the process; `None` if it has ended or the system has none.
+    #[must_use]
+    pub fn pidfd(&self) -> Option<OwnedFd> {
+        let pid = Pid::from_raw(i32::try_from(self.pid).ok()?)?;
+        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        // Only then was it opened while the process that is meant had the pid.
+        (stat(self.pid)?.started == self.started && runs(pidfd.as_fd())).then_some(pidfd)
+    }
+
+    fn look_up(&self) -> Option<Client> {
+        let pid = self.pid;
+        let exe = std::fs::read_link(format!("/proc/{pid}/exe")).ok();
+        let unit = read(pid, "cgroup").as_deref().and_then(unit);
+        // Read last: if it is still the same process, so it was for the rest.
+        let stat = stat(pid).filter(|stat| stat.started == self.started)?;
+        Some(Client { name: stat.name, exe, unit })
+    }
+}
+
+impl PartialEq for Process {
+    fn eq(&self, other: &Self) -> bool {
+        (self.pid, self.started) == (other.pid, other.started)
+    }
+}
+
+impl Eq for Process {}
+
+struct Stat {
+    name: String,
+    started: u64,
+}
+
+fn stat(pid: u32) -> Option<Stat> {
+    let text = read(pid, "stat")?;
+    // The name stands in parentheses and may itself hold any character.
+    let (_, rest) = text.split_once('(')?;
+    let (name, rest) = rest.rsplit_once(')')?;
+    // `starttime` in proc_pid_stat(5), counted from the field after the name.
+    let started = rest.split_ascii_whitespace().nth(19)?.parse().ok()?;
+    Some(Stat { name: name.to_owned(), started })
+}
+
+fn read(pid: u32, file: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    let file = File::open(format!("/proc/{pid}/{file}")).ok()?;
+    file.take(MAX_PROC_BYTES).read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// True if the process of a pidfd has not ended.
+fn runs(pidfd: BorrowedFd<'_>) -> bool {
+    let mut ended = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+    rustix::event::poll(&mut ended, Some(&Timespec::default())) == Ok(0)
+}
+
+/// The innermost unit of a control group of the unified hierarchy.
+fn unit(cgroup: &str) -> Option<String> {
+    let path = cgroup.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let is_unit = |name: &&str| name.ends_with(".service") || name.ends_with(".scope");
+    path.rsplit('/').find(is_unit).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_process_is_called_what_it_is_until_it_ends() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let process = Process::running(child.id(), None).unwrap();
+        let again =
+            Process::running(child.id(), process.pidfd().as_ref().map(|pidfd| pidfd.as_fd()))
+                .unwrap();
+        assert_eq!(process, again);
+        // Until then it may still be a copy of this test.
+        while again.look_up().is_some_and(|client| client.name != "sleep") {
+            std::thread::yield_now();
+        }
+        let client = process.client().unwrap();
+        assert_eq!(client.name, "sleep");
+        let exe = client.exe.as_ref().unwrap();
+        assert!(exe.is_absolute(), "{}", exe.display());
+        let pidfd = process.pidfd().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(process.pidfd().is_none());
+        assert!(again.client().is_none(), "a process that ended is called nothing");
+        assert!(!runs(pidfd.as_fd()));
+        assert!(Process::running(child.id(), Some(pidfd.as_fd())).is_none());
+    }
+
+    #[test]
+    fn another_process_with_the_same_pid_is_not_taken_for_it() {
+        let me = Process::running(std::process::id(), None).unwrap();
+        let earlier = Process { pid: me.pid, started: me.started - 1, client: OnceLock::new() };
+        assert!(earlier.client().is_none() && earlier.pidfd().is_none());
+        assert_ne!(me, earlier);
+    }
+
+    #[test]
+    fn the_unit_is_the_innermost() {
+        let of = |text: &str| unit(text);
+        assert_eq!(of("0::/system.slice/cron.service\n").as_deref(), Some("cron.service"));
+        let user = "1:cpu:/x.service\n0::/user.slice/user@7.service/app.slice/chat.scope/leaf\n";
+        assert_eq!(of(user).as_deref(), Some("chat.scope"));
+        assert_eq!(of("0::/\n"), None);
+    }
+}
