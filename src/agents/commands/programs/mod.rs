@@ -147,9 +147,12 @@ fn reads_input(run: &Run) -> bool {
 }
 
 fn check_tag(tag: &str) -> Result<(), Error> {
-    match tag.len() > TAG_MAX {
-        true => Err(Error::invalid("tag", format!("has more than {TAG_MAX} bytes"))),
-        false => Ok(()),
+    match () {
+        () if tag.len() > TAG_MAX => {
+            Err(Error::invalid("tag", format!("has more than {TAG_MAX} bytes")))
+        }
+        () if tag.contains('\0') => Err(Error::invalid("tag", "has a zero byte")),
+        () => Ok(()),
     }
 }
 
