@@ -160,7 +160,7 @@ fn check_tag(tag: &str) -> Result<(), Error> {
 struct EndUnlessWanted(Option<Arc<Command>>);
 
 impl EndUnlessWanted {
-    fn is_wanted(mut self) {
+    fn let_be(mut self) {
         self.0 = None;
     }
 }
