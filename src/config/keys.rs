@@ -7,8 +7,8 @@ use toml::Spanned;
 use super::locate;
 use super::problem::Problems;
 use super::read::Source;
-use crate::agents::commands::Rule;
 use super::tables;
+use crate::agents::commands::Rule;
 
 /// One key's value, and where it was set.
 #[derive(Clone, Debug)]

@@ -244,7 +244,8 @@ pub(super) fn send_orders(
         file = Some(memory(&packet)?);
         packet.truncate(1);
     }
-    let descriptors: Vec<_> = file.iter().map(OwnedFd::as_fd).chain(descriptors.iter().copied()).collect();
+    let descriptors: Vec<_> =
+        file.iter().map(OwnedFd::as_fd).chain(descriptors.iter().copied()).collect();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_SENT_MAX))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {

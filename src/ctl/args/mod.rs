@@ -1,7 +1,7 @@
 //! The command line: what may be written on it, and its help. Nothing is carried out here.
 
-mod run;
 mod access;
+mod run;
 mod work;
 
 use std::path::PathBuf;
@@ -15,8 +15,8 @@ use super::arguments::parse_timeout;
 use super::complete;
 use crate::client::{Bus, CallOptions, GrpcAddress};
 
-pub(super) use run::Run;
 pub(super) use access::{Credentials, NewToken, TokenCommand};
+pub(super) use run::Run;
 pub(super) use work::{
     ListSessions, ListTasks, Rows, Sessions, SessionsCommand, Tasks, TasksCommand,
 };
