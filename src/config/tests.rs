@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::keys::SECTIONS;
 use super::{Loaded, Missing, Problems, load};
+use crate::agents::commands::Decision;
 
 fn data(folder: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/config").join(folder);
@@ -118,19 +119,13 @@ fn the_defaults_are_those_of_the_modules() {
 fn rules_for_commands_are_read_in_order() {
     let text = "[[commands.rule]]\ndecision = \"ask\"\nprogram = \"/usr/bin/git\"\n\
                 arguments = [\"push\", \"**\"]\n[[commands.rule]]\ndecision = \"deny\"\n";
-    let loaded = load_text(text).unwrap();
-    let decisions: Vec<_> = loaded.settings.worker_settings.commands.rules;
-    let decisions: Vec<_> = decisions.iter().map(|rule| rule.decision).collect();
-    use crate::agents::commands::Decision;
+    let (old, new) = (load_text("").unwrap(), load_text(text).unwrap());
+    let rules = &new.settings.worker_settings.commands.rules;
+    let decisions: Vec<_> = rules.iter().map(|rule| rule.decision).collect();
     assert_eq!(decisions, [Decision::Ask, Decision::Deny]);
-    let names: Vec<_> = load_text("")
-        .unwrap()
-        .changed(&load_text(text).unwrap())
-        .into_iter()
-        .map(|entry| entry.value.clone())
-        .collect();
-    assert_eq!(names.len(), 1);
-    assert!(names[0].contains("git"), "{names:?}");
+    let changed = old.changed(&new);
+    assert_eq!(changed.iter().map(|entry| entry.name).collect::<Vec<_>>(), ["commands.rule"]);
+    assert!(changed[0].value.contains("git"), "{changed:?}");
     for (text, problem) in [
         ("[[commands.rule]]\ndecision = \"perhaps\"\n", "perhaps"),
         ("[[commands.rule]]\ndecision = \"deny\"\nprogramm = \"/bin/ls\"\n", "programm"),
@@ -139,7 +134,7 @@ fn rules_for_commands_are_read_in_order() {
         ("[commands]\nwall_ms = 5\nmax_wall_ms = 4\n", "more than"),
     ] {
         let told = load_text(text).unwrap_err().to_string();
-        assert!(told.contains(problem) && told.contains("commands"), "{told}");
+        assert!(told.contains(problem), "{told}");
     }
 }
 

@@ -19,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 const SOCKET: i32 = 3;
 
 /// The program that runs now, also after its file was replaced.
-const PROGRAM: &str = "/proc/self/exe";
+pub const THIS_PROGRAM: &str = "/proc/self/exe";
 
 /// A child process. It is killed when this is dropped.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl fmt::Display for Exit {
     }
 }
 
-/// Starts this program again with these arguments, in its own process group and with nothing of this
+/// Starts `program`, which is [`THIS_PROGRAM`] again or another op-dbusd, with these arguments, in its own process group and with nothing of this
 /// process but standard error and `socket`. The child stays short of a copy of this process's memory,
 /// so that a large heap costs nothing.
 ///
@@ -56,6 +56,7 @@ impl fmt::Display for Exit {
 /// # Errors
 /// What the system says.
 pub fn spawn(
+    program: &str,
     arguments: &[String],
     environment: &[(&str, String)],
     socket: BorrowedFd<'_>,
@@ -79,7 +80,7 @@ pub fn spawn(
     attributes.set_pgroup(Pid::from_raw(0))?;
     attributes.set_sigmask(&SigSet::empty())?;
     attributes.set_sigdefault(&SigSet::all())?;
-    let pid = posix_spawn(PROGRAM, &files, &attributes, &arguments, &environment)?;
+    let pid = posix_spawn(program, &files, &attributes, &arguments, &environment)?;
     let known = rustix::process::Pid::from_raw(pid.as_raw()).ok_or(io::ErrorKind::NotFound)?;
     let pidfd = pidfd_open(known, PidfdFlags::empty()).inspect_err(|_| {
         // Nobody could end it any more.

@@ -9,7 +9,7 @@ mod service;
 mod socket;
 
 pub use become_worker::Worker;
-pub use child::{Child, Exit, environment, spawn, worker_arguments};
+pub use child::{Child, Exit, THIS_PROGRAM, environment, spawn, worker_arguments};
 pub use message::{Reply, Request};
 pub use service::{Config, serve};
 pub use socket::Messages;

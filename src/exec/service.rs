@@ -20,7 +20,7 @@ use super::become_worker::Worker;
 use super::cgroup::{Cgroup, Cgroups};
 use super::message::{Reply, Request};
 use super::socket::{Messages, listen_at};
-use super::{Child, Limits, environment, spawn};
+use super::{Child, Limits, THIS_PROGRAM, environment, spawn};
 use crate::error::{Error, ErrorKind};
 
 /// How long the front may take to say what it wants.
@@ -154,7 +154,7 @@ impl Service {
             profile: request.profile.clone(),
         };
         let environment = environment(Some(&user.user));
-        let child = spawn(&worker.arguments(), &environment, theirs.as_fd());
+        let child = spawn(THIS_PROGRAM, &worker.arguments(), &environment, theirs.as_fd());
         Ok((child.map_err(|error| failed(&error))?, ours, cgroup, request))
     }
 

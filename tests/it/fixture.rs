@@ -12,7 +12,7 @@ use op_dbus::contract::RawRequests;
 use op_dbus::daemon::compose;
 use op_dbus::error::Error;
 use op_dbus::executor::{Config, Executor, Input};
-use op_dbus::host::worker::Workers;
+use op_dbus::host::worker::{self, OwnUid, Workers};
 use op_dbus::metrics::Metrics;
 use op_dbus::proto::opdbus::v1::StartSessionRequest;
 use op_dbus::registry::Registry;
@@ -123,7 +123,9 @@ impl Service {
             settings: agents::Settings::default(),
         };
         // The program of a worker is op-dbusd, which this process is not.
-        let workers = Workers::disabled(Arc::clone(&setup.metrics));
+        let starter = Box::new(OwnUid::running(env!("CARGO_BIN_EXE_op-dbusd")));
+        let workers = worker::Config { min_uid: 0, ..worker::Config::default() };
+        let workers = Workers::new(workers, starter, Arc::clone(&setup.metrics));
         let executor = compose::executor(config, &setup, starts, &workers).unwrap();
         Self { executor, status, folder }
     }

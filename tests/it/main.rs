@@ -13,6 +13,7 @@ mod architecture;
 mod calls;
 mod commands_functions;
 mod commands_shells;
+mod commands;
 mod context_manager;
 mod crash;
 mod ctl;

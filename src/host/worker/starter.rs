@@ -75,17 +75,28 @@ impl Leash {
 
 /// Starts workers under the uid of this process, for callers with that uid.
 pub struct OwnUid {
+    program: String,
     uid: u32,
     environment: Vec<(&'static str, String)>,
 }
 
 impl OwnUid {
-    /// Looks up the user that this process is.
+    /// Workers that are this program.
     #[must_use]
     pub fn new() -> Self {
+        Self::running(exec::THIS_PROGRAM)
+    }
+
+    /// Workers that are the op-dbusd at the path `program`, for who is none.
+    #[must_use]
+    pub fn running(program: &str) -> Self {
         let uid = Uid::effective();
         let user = User::from_uid(uid).ok().flatten();
-        Self { uid: uid.as_raw(), environment: exec::environment(user.as_ref()) }
+        Self {
+            program: program.to_owned(),
+            uid: uid.as_raw(),
+            environment: exec::environment(user.as_ref()),
+        }
     }
 }
 
@@ -119,7 +130,8 @@ impl Starter for OwnUid {
                 let (ours, theirs) = UnixStream::pair()?;
                 ours.set_nonblocking(true)?;
                 let arguments = exec::worker_arguments(profile);
-                let child = exec::spawn(&arguments, &self.environment, theirs.as_fd())?;
+                let child =
+                    exec::spawn(&self.program, &arguments, &self.environment, theirs.as_fd())?;
                 let socket = tokio::net::UnixStream::from_std(ours)?;
                 Ok(Process { pid: child.pid(), socket, leash: Leash::Child(child) })
             };

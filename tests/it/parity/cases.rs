@@ -101,7 +101,7 @@ pub fn cases() -> Vec<Case> {
         session("StartSession", json!({"client_name": "test", "session_id": "KEY", "token": "x"})),
         session("StartSession", json!({"client_name": ""})),
     ];
-    let more = [contexts_and_chains(), contexts(), chains(), tasks_and_batches()];
+    let more = [contexts_and_chains(), contexts(), chains(), tasks_and_batches(), in_workers()];
     cases.extend(more.into_iter().flatten());
     for kind in ErrorKind::ALL {
         cases.push(case("probe", "Fail", json!({"reason": kind.reason(), "message": "as asked"})));
@@ -267,5 +267,62 @@ fn tasks_and_batches() -> Vec<Case> {
         case("calls", "BatchCall", json!({"items": circle})),
         case("calls", "StartCall", json!({"agent": "probe", "operation": "sum"})),
         case("calls", "StartCall", json!({"agent": "nobody", "operation": "sum"})),
+    ]
+}
+
+/// Operations of agents that run in workers.
+fn in_workers() -> Vec<Case> {
+    let probe = |operation, arguments| case("worker_probe", operation, arguments);
+    let command = |operation, arguments| case("commands", operation, arguments);
+    let sleeps = || json!({"argv": ["sleep", "60"], "directory": "/tmp"});
+    let started = |operation, arguments| command(operation, arguments).after("Start", sleeps());
+    let reads = || json!({"argv": ["cat"], "directory": "/tmp", "run": {"stdin": "STDIN_PIPE"}, "tag": "KEY"});
+    let waited = |operation, arguments| {
+        command(operation, arguments)
+            .after("Start", json!({"argv": ["echo", "hello"], "directory": "/tmp"}))
+            .after("Wait", json!({"id": "GIVEN", "wait": "9s"}))
+    };
+    vec![
+        probe("Nothing", json!({})),
+        probe("Echo", json!({"data": "AAEC"})),
+        probe("Wait", json!({"duration": "0.001s"})),
+        probe("Wait", json!({"duration": "-1s"})),
+        probe("Block", json!({"duration": "0.001s"})),
+        probe("Fail", json!({"reason": "CONFLICT", "message": "as asked"})),
+        command("Exec", json!({"argv": ["echo", "KEY"], "directory": "/tmp"})),
+        command(
+            "Exec",
+            json!({"argv": ["cat"], "directory": "/tmp", "run": {"input": "AAEC", "limits": {"wall": "9s"}}}),
+        ),
+        command("Exec", json!({"argv": ["sh", "-c", "true"]})),
+        command("Exec", json!({"argv": ["no-such-program"], "directory": "/tmp"})),
+        command("Exec", json!({"argv": ["true"], "directory": "/no/such"})),
+        command("Exec", json!({"argv": []})),
+        command("ExecShell", json!({"script": "echo é; exit 3", "directory": "/tmp"})),
+        command("ExecShell", json!({"script": "x", "shell": "perl"})),
+        command("Start", json!({"argv": ["sleep", "60"], "directory": "/tmp", "tag": "KEY"})),
+        waited("Wait", json!({"id": "GIVEN", "wait": "9s"})),
+        waited("Output", json!({"id": "GIVEN", "until": "WAIT_UNTIL_EXIT", "wait": "9s"})),
+        waited("Output", json!({"id": "GIVEN", "until": "WAIT_UNTIL_PATTERN", "pattern": "l+"})),
+        waited("Output", json!({"id": "GIVEN", "until": "WAIT_UNTIL_PATTERN", "pattern": "("})),
+        command("Output", json!({"id": "KEY"})),
+        command("Input", json!({"id": "GIVEN", "data": "AAEC", "close": true}))
+            .after("Start", reads()),
+        started("Input", json!({"id": "GIVEN", "data": "AAEC"})),
+        command("CloseInput", json!({"id": "GIVEN"})).after("Start", reads()),
+        started("Signal", json!({"id": "GIVEN", "signal": "KILL"})),
+        started("Signal", json!({"id": "GIVEN", "signal": "NOTHING"})),
+        started("Resize", json!({"id": "GIVEN", "size": {"rows": 3, "columns": 4}})),
+        command("List", json!({"tag": "KEY", "running_only": true})).after("Start", reads()),
+        command("List", json!({"page_size": 5000})),
+        started("Tag", json!({"id": "GIVEN", "tag": "KEY"})),
+        command("Tag", json!({"id": "KEY", "tag": "KEY"})),
+        command("OpenShell", json!({"shell": "no such shell"})),
+        command("CloseShell", json!({"id": "KEY"})),
+        command("ListShells", json!({})),
+        command("RegisterFunction", json!({"function": {"name": "No Name", "argv": ["true"]}})),
+        command("RemoveFunction", json!({"name": "KEY"})),
+        command("ListFunctions", json!({"prefix": "KEY"})),
+        command("CallFunction", json!({"name": "KEY"})),
     ]
 }

@@ -182,12 +182,22 @@ pub fn plain(value: &Value, key: &str) -> Value {
     ];
     match value {
         Value::Object(fields) => {
-            let kept = fields.iter().filter(|(name, _)| !VOLATILE.contains(&name.as_str()));
+            // Of a command and of its end.
+            let of_command: &[&str] = match () {
+                () if fields.contains_key("argv") => &["id", "pid"],
+                () if fields.contains_key("wall") => {
+                    &["wall", "user", "system", "memory_max_bytes"]
+                }
+                () => &[],
+            };
+            let kept = fields.iter().filter(|(name, _)| {
+                !VOLATILE.contains(&name.as_str()) && !of_command.contains(&name.as_str())
+            });
             let plain = kept.map(|(name, value)| match (name.as_str(), value) {
                 // JSON has the whole name of an enum's value, the bus the part that tells.
                 (
                     "level" | "role" | "status" | "state" | "cause" | "kind" | "mode"
-                    | "on_disconnect" | "event" | "activation" | "host" | "reason",
+                    | "on_disconnect" | "stream" | "event" | "activation" | "host" | "reason",
                     Value::String(text),
                 ) => {
                     let part = text.rsplit('_').next().unwrap_or_default();
