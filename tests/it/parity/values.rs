@@ -153,7 +153,7 @@ pub fn json_of(value: &Variant<'_>) -> Value {
 /// Takes out what differs between ways by nature: the key, times and versions, numbers as texts, and
 /// what is left out when it is empty.
 pub fn plain(value: &Value, key: &str) -> Value {
-    const VOLATILE: [&str; 22] = [
+    const VOLATILE: [&str; 23] = [
         "version",
         "token",
         "took",
@@ -167,6 +167,7 @@ pub fn plain(value: &Value, key: &str) -> Value {
         "deadline",
         "expected_end",
         "created_at",
+        "registered_at",
         "updated_at",
         "expires_at",
         "undo_token",
