@@ -74,7 +74,7 @@ fn one_of(kind: &Kind, value: &Value) -> Variant<'static> {
         Kind::Bytes => Variant::from(BASE64.decode(value.as_str().unwrap_or_default()).unwrap()),
         Kind::Enum(kind) => Variant::from(name_of(kind, value)),
         Kind::Message(message) => match message.full_name() {
-            "google.protobuf.Value" => variant_of(value),
+            "google.protobuf.Value" | "google.protobuf.Struct" => variant_of(value),
             "google.protobuf.Duration" => Variant::from(micros(value)),
             _ => Variant::from(message_of(message, value.as_object().unwrap())),
         },
