@@ -14,7 +14,7 @@ use super::token::Token;
 use crate::call::{SessionScope, Transport};
 use crate::error::Error;
 use crate::status::Status;
-use crate::storage::{self, Chore, Failure, Schema, Store};
+use crate::storage::{self, Failure, NoChore, Schema, Store};
 
 /// How many records one write takes at most.
 const BATCH: usize = 1024;
@@ -48,21 +48,6 @@ pub(super) struct Records {
     store: Store,
     /// Held while a batch is written, so that a later one is not overtaken.
     writing: Mutex<()>,
-}
-
-/// There is nothing to do in this database but what sessions ask for.
-struct NoChore;
-
-impl Chore for NoChore {
-    type Done = ();
-
-    const EVERY: Duration = Duration::from_secs(86_400);
-
-    fn run(&self, _database: &Connection) -> Result<((), bool), Failure> {
-        Ok(((), false))
-    }
-
-    fn committed(&self, _done: &()) {}
 }
 
 /// What the record of a session is to be.

@@ -86,6 +86,21 @@ pub trait Chore: Send + Sync + 'static {
     fn committed(&self, done: &Self::Done);
 }
 
+/// The chore of a database in which there is nothing to do but what its owner asks for.
+pub struct NoChore;
+
+impl Chore for NoChore {
+    type Done = ();
+
+    const EVERY: Duration = Duration::from_secs(86_400);
+
+    fn run(&self, _database: &Connection) -> Result<((), bool), Failure> {
+        Ok(((), false))
+    }
+
+    fn committed(&self, _done: &()) {}
+}
+
 /// An open database.
 pub struct Store {
     queue: Option<mpsc::Sender<Box<dyn Job>>>,

@@ -3,6 +3,8 @@
 use op_dbus::error::ErrorKind;
 use serde_json::{Value, json};
 
+use super::kept;
+
 /// One call. `KEY` in a text of the arguments becomes a key that only this way uses; `GIVEN` the id or
 /// token that a call before gave.
 pub struct Case {
@@ -13,7 +15,7 @@ pub struct Case {
     pub before: Vec<(&'static str, &'static str, Value)>,
 }
 
-fn case(agent: &'static str, operation: &'static str, arguments: Value) -> Case {
+pub(super) fn case(agent: &'static str, operation: &'static str, arguments: Value) -> Case {
     Case { agent, operation, arguments, before: Vec::new() }
 }
 
@@ -26,7 +28,7 @@ fn session(operation: &'static str, arguments: Value) -> Case {
 }
 
 impl Case {
-    fn after(self, operation: &'static str, arguments: Value) -> Self {
+    pub(super) fn after(self, operation: &'static str, arguments: Value) -> Self {
         let agent = self.agent;
         self.after_of(agent, operation, arguments)
     }
@@ -101,7 +103,14 @@ pub fn cases() -> Vec<Case> {
         session("StartSession", json!({"client_name": "test", "session_id": "KEY", "token": "x"})),
         session("StartSession", json!({"client_name": ""})),
     ];
-    let more = [contexts_and_chains(), contexts(), chains(), tasks_and_batches(), in_workers()];
+    let more = [
+        contexts_and_chains(),
+        contexts(),
+        chains(),
+        tasks_and_batches(),
+        in_workers(),
+        kept::cases(),
+    ];
     cases.extend(more.into_iter().flatten());
     for kind in ErrorKind::ALL {
         cases.push(case("probe", "Fail", json!({"reason": kind.reason(), "message": "as asked"})));

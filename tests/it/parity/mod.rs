@@ -2,6 +2,7 @@
 //! transport that it came by.
 
 mod cases;
+mod kept;
 mod streams;
 mod values;
 mod ways;
@@ -88,6 +89,7 @@ fn given_by(answer: &Value) -> Option<String> {
         &answer["undo_token"],
         &answer["task"]["id"],
         &answer["command"]["id"],
+        &answer["shell"]["id"],
     ];
     known.into_iter().find_map(|known| known.as_str()).map(str::to_owned)
 }

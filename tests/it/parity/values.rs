@@ -74,7 +74,7 @@ fn one_of(kind: &Kind, value: &Value) -> Variant<'static> {
         Kind::Bytes => Variant::from(BASE64.decode(value.as_str().unwrap_or_default()).unwrap()),
         Kind::Enum(kind) => Variant::from(name_of(kind, value)),
         Kind::Message(message) => match message.full_name() {
-            "google.protobuf.Value" => variant_of(value),
+            "google.protobuf.Value" | "google.protobuf.Struct" => variant_of(value),
             "google.protobuf.Duration" => Variant::from(micros(value)),
             _ => Variant::from(message_of(message, value.as_object().unwrap())),
         },
@@ -153,7 +153,7 @@ pub fn json_of(value: &Variant<'_>) -> Value {
 /// Takes out what differs between ways by nature: the key, times and versions, numbers as texts, and
 /// what is left out when it is empty.
 pub fn plain(value: &Value, key: &str) -> Value {
-    const VOLATILE: [&str; 22] = [
+    const VOLATILE: [&str; 23] = [
         "version",
         "token",
         "took",
@@ -167,6 +167,7 @@ pub fn plain(value: &Value, key: &str) -> Value {
         "deadline",
         "expected_end",
         "created_at",
+        "registered_at",
         "updated_at",
         "expires_at",
         "undo_token",

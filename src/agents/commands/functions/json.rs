@@ -7,7 +7,7 @@ use serde_json::{Map, Number, Value};
 use crate::error::Error;
 
 /// How deep objects and lists may be within each other.
-const DEPTH_MAX: usize = 32;
+const DEPTH_MAX: usize = 24;
 
 /// The largest whole number up to which every one is a `double`.
 const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;

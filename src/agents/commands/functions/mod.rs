@@ -25,7 +25,7 @@ use crate::proto::opdbus::agent::commands::v1::{
     ListFunctionsResponse, RegisterFunctionRequest, RegisterFunctionResponse,
     RemoveFunctionRequest, RemoveFunctionResponse,
 };
-use crate::storage::{Store, time};
+use crate::storage::{NoChore, Store, time};
 
 pub use config::Config;
 
@@ -49,7 +49,7 @@ struct Known(RwLock<BTreeMap<String, Arc<Definition>>>);
 /// # Errors
 /// The store's, if its file cannot be opened.
 pub fn build(setup: &Setup, callers: Arc<dyn AtCaller>) -> Result<Arc<dyn Agent>, Error> {
-    let store = Store::open(&setup.storage, &tables::SCHEMA, &setup.status, tables::NoChore)?;
+    let store = Store::open(&setup.storage, &tables::SCHEMA, &setup.status, NoChore)?;
     let known = Known::default();
     for (name, definition) in store.read(tables::all)? {
         match definition.and_then(Definition::check) {

@@ -1,13 +1,11 @@
 //! The table of `functions.db`. What a function may be is not checked here.
 
-use std::time::Duration;
-
 use prost::Message as _;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::error::{Error, ErrorKind};
 use crate::proto::opdbus::agent::commands::v1::Function;
-use crate::storage::{Chore, Failure, Schema};
+use crate::storage::{Failure, Schema};
 
 /// The database of functions.
 pub(super) const SCHEMA: Schema =
@@ -20,21 +18,6 @@ CREATE TABLE function (
     definition BLOB NOT NULL
 ) WITHOUT ROWID;
 ";
-
-/// There is nothing to do in this database but what calls ask for.
-pub(super) struct NoChore;
-
-impl Chore for NoChore {
-    type Done = ();
-
-    const EVERY: Duration = Duration::from_secs(86_400);
-
-    fn run(&self, _database: &Connection) -> Result<((), bool), Failure> {
-        Ok(((), false))
-    }
-
-    fn committed(&self, _done: &()) {}
-}
 
 /// Every function.
 pub(super) fn all(

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use rustix::fs::MemfdFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::sync::mpsc::{Permit, Sender};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 use super::kind::Kind;
 use super::marker::{Marker, Markers, Token};
@@ -255,12 +255,18 @@ impl Kept {
     /// # Errors
     /// The runner's, if nobody knows how it ended.
     pub(super) async fn end(&mut self) -> Result<Ended, Error> {
-        // It ends with its orders, and what was started in it is asked to.
+        // It ends with its orders, and all that was started in it with it.
         self.input = None;
-        self.running.handle().stop().ok();
-        while self.running.next().await?.is_some() {}
-        // It may have ended before it could be asked to.
-        Ok(Ended { stopped: true, ..self.running.wait().await? })
+        let end = async {
+            while self.running.next().await?.is_some() {}
+            self.running.wait().await
+        };
+        let ended = match timeout(self.grace, end).await {
+            Ok(ended) => ended?,
+            Err(_) => self.kill(None).await??,
+        };
+        // It was asked to, if by other means than the runner's.
+        Ok(Ended { stopped: true, ..ended })
     }
 
     /// Passes on what was printed until now.
