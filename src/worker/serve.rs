@@ -38,9 +38,12 @@ pub(super) struct Agents {
     contract: Contract,
     /// By path.
     operations: HashMap<String, Arc<Operation>>,
-    /// By id; why it could not be built, if so. Nothing before the settings are known.
-    built: OnceLock<HashMap<String, Result<Arc<dyn Agent>, Error>>>,
+    /// Nothing before the settings are known.
+    built: OnceLock<Built>,
 }
+
+/// The agents by id; why one could not be built, if so.
+type Built = HashMap<String, Result<Arc<dyn Agent>, Error>>;
 
 impl Agents {
     /// Every agent that runs in workers; none is built yet.
@@ -64,7 +67,7 @@ impl Agents {
             .map_err(|error| Error::invalid("settings", format!("cannot be read: {error}")))?;
         self.setup.settings.store(Arc::new(settings));
         if self.built.get().is_none() {
-            let mut built = HashMap::new();
+            let mut built = Built::new();
             for agent in FOR_WORKERS {
                 let id = &self.contract.service(agent.service)?.id;
                 let outcome = (agent.build)(&self.setup).inspect_err(|error| {

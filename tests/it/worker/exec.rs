@@ -278,6 +278,13 @@ async fn what_is_no_request_starts_nothing_and_ends_nothing() {
     assert!(matches!(Reply::parse(&reply), Ok(Reply::Refused(_))));
 }
 
+/// How many waits have begun in the user's worker.
+fn waits(uid: u32, daemon: &Daemon) -> u64 {
+    let count = call(uid, daemon, &["Count"]).unwrap();
+    // Without a value it is 0.
+    count["started"].as_str().map_or(0, |started| started.parse().unwrap())
+}
+
 #[tokio::test]
 async fn workers_end_with_the_exec_service_and_come_back_with_it() {
     if !is_root("workers_end_with_the_exec_service_and_come_back_with_it") {
@@ -291,7 +298,16 @@ async fn workers_end_with_the_exec_service_and_come_back_with_it() {
     let started = call(uid, &daemon, &["StartProgram", r#"{"argv": ["sleep", "600"]}"#]).unwrap();
     let program = u32::try_from(started["pid"].as_u64().unwrap()).unwrap();
     assert!(runs(program));
-    service.kill();
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| call(uid, &daemon, &["Wait", r#"{"duration": "60s"}"#]));
+        let begun = Instant::now();
+        while waits(uid, &daemon) == 0 {
+            assert!(begun.elapsed() < PATIENCE, "the call does not begin");
+        }
+        service.kill();
+        let error = waiting.join().unwrap().unwrap_err();
+        assert!(error.contains(&format!("(process {pid}) has gone")), "{error}");
+    });
     eventually("the worker and its program end", async || !runs(pid) && !runs(program)).await;
     let error = who(uid, &daemon).unwrap_err();
     assert!(error.contains("the exec service at"), "{error}");
