@@ -13,12 +13,24 @@ use crate::status::Status;
 /// How warnings about missing agents begin.
 const MISSING_AGENT: &str = "[agents] names ";
 
+/// How warnings about rules begin.
+const IDLE_RULE: &str = "[[policy]] ";
+
 /// How warnings about keys that wait for a restart begin.
 const NEEDS_RESTART: &str = "a restart is needed for ";
 
 /// What a reload takes up: whole sections (`executor.`) and single keys.
-const TAKEN_UP: [&str; 7] =
-    ["batch.", "client.", "daemon.", "executor.", "log.level", "sessions.", "tasks."];
+const TAKEN_UP: [&str; 9] = [
+    "approvals.",
+    "batch.",
+    "client.",
+    "daemon.",
+    "executor.",
+    "log.level",
+    "policy",
+    "sessions.",
+    "tasks.",
+];
 
 /// Reads the configuration anew, and puts it in force if it is without fault.
 pub(super) fn reload(service: &mut Service) {
@@ -52,6 +64,7 @@ fn take_up(service: &mut Service, config: Loaded) {
     service.status.config_reloaded(config.files);
     tracing::info!(message_id = events::CONFIG_RELOADED, "the new configuration is in force");
     warn_of_missing_agents(&settings.agents, &service.executor, &service.status);
+    warn_of_idle_rules(&service.executor, &service.status);
 }
 
 /// A warning for each key that differs from what the service was started with and that only a start
@@ -77,6 +90,15 @@ pub(super) fn warn_of_missing_agents(lists: &Agents, executor: &Arc<Executor>, s
         tracing::warn!(message_id = events::AGENT_MISSING, "{warning}");
     }
     status.replace_warnings(MISSING_AGENT, warnings);
+}
+
+/// Logs and notes which rules of the policy are about nothing that is served.
+pub(super) fn warn_of_idle_rules(executor: &Arc<Executor>, status: &Status) {
+    let warnings = executor.rules_about_nothing();
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    status.replace_warnings(IDLE_RULE, warnings);
 }
 
 /// A warning for each agent that `lists` name and that is not `known`.

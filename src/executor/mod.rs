@@ -4,6 +4,8 @@
 
 mod access;
 mod admit;
+mod approvals;
+mod authorize;
 mod calls;
 mod observe;
 mod repeats;
@@ -28,12 +30,17 @@ use crate::registry::Registry;
 use crate::session::{self, Sessions};
 use crate::task::{self, Tasks};
 
-pub use access::Policy;
+pub use access::{
+    ADMIN_GROUP, Approver, Decision, Named, PolicyInForce, Risks, Rule, Who, risk_name, risk_named,
+};
+pub use approvals::{ApprovalDesk, Config as ApprovalConfig};
 pub use calls::{Calls, Config as BatchConfig};
 pub use routes::{Route, Routes, Served};
 
 pub use start::Input;
 
+use access::Access;
+use approvals::Approvals;
 use observe::Observation;
 use repeats::Repeats;
 use started::Started;
@@ -51,8 +58,10 @@ pub struct Config {
     pub default_timeout: Duration,
     /// The time that no call exceeds (`[executor] max_timeout_ms`).
     pub max_timeout: Duration,
-    /// Who may call (`[executor] policy`).
-    pub policy: Policy,
+    /// Who may call what (`[[policy]]`); what they leave open, the rules of the build decide.
+    pub policy: Vec<Rule>,
+    /// The approvals.
+    pub approvals: ApprovalConfig,
     /// How long the result of a call with a request id is kept (`[executor] request_id_ttl_ms`).
     pub request_id_ttl: Duration,
     /// How many such results are kept (`[executor] request_id_max`).
@@ -73,7 +82,8 @@ impl Default for Config {
             queue: 1024,
             default_timeout: Duration::from_secs(30),
             max_timeout: Duration::from_secs(600),
-            policy: Policy::AllowLocal,
+            policy: Vec::new(),
+            approvals: ApprovalConfig::default(),
             request_id_ttl: Duration::from_secs(600),
             request_id_max: 4096,
             tasks: task::Config::default(),
@@ -89,6 +99,8 @@ pub struct Executor {
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
     routes: ArcSwap<Routes>,
+    access: ArcSwap<Access>,
+    approvals: Approvals,
     rerouted: watch::Sender<()>,
     repeats: Repeats,
     started: Started,
@@ -111,6 +123,7 @@ impl Executor {
         sessions: Arc<Sessions>,
     ) -> Arc<Self> {
         let routes = Routes::new(&registry.snapshot(), &config, &metrics);
+        let access = Access::new(&config.policy, &routes);
         let ending = Arc::clone(&tasks);
         sessions.on_end(move |scope| ending.session_ended(scope));
         Arc::new(Self {
@@ -119,6 +132,8 @@ impl Executor {
             tasks,
             sessions,
             config: ArcSwap::from_pointee(config),
+            access: ArcSwap::from_pointee(access),
+            approvals: Approvals::new(Arc::clone(&metrics)),
             registry,
             metrics,
             routes: ArcSwap::from_pointee(routes),
@@ -257,6 +272,7 @@ impl Executor {
             let config = executor.config.load_full();
             executor.repeats.sweep(&config);
             executor.started.sweep(&config);
+            executor.approvals.sweep();
         })
         .await
         .is_ok()

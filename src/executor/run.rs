@@ -14,12 +14,17 @@ use futures_util::{FutureExt as _, poll};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
+use super::access::Verdict;
 use super::{Config, Executor, Route, admit, repeats};
-use crate::call::{Caller, Context, OnDisconnect};
+use crate::call::{Context, OnDisconnect};
 use crate::contract::Running;
 use crate::error::{Error, ErrorKind};
 use crate::metrics::{Rejection, Stage};
 use crate::session::InSession;
+
+/// What a call that was let in has: its part in its session, for as long as it runs, and what the policy
+/// says to it.
+pub(super) type Passed = (Option<InSession>, Verdict);
 
 impl Executor {
     pub(super) async fn run(
@@ -35,36 +40,30 @@ impl Executor {
             return Err(ends_with_client("calls.StartCall gives a task that does not"));
         }
         let config = self.config.load_full();
-        let in_session = self.let_in(&config, route, &context)?;
+        let (in_session, verdict) = self.let_in(route, &context).await?;
         context.deadline = deadline(route, &context, config.default_timeout, config.max_timeout);
         match context.request_id.take() {
             None => {
-                let work = self.unary(route, &context, request);
-                let outcome = self.run_in_time(route, &context, work).await;
+                let outcome = self.carry_out(route, &context, request, verdict).await;
                 drop(in_session);
                 outcome
             }
             Some(id) => {
-                Box::pin(self.run_once(id, &config, route, context, request, in_session)).await
+                let passed = (in_session, verdict);
+                Box::pin(self.run_once(id, &config, route, context, request, passed)).await
             }
         }
     }
 
-    /// What every call must pass before anything is done for it. What it gives is kept for as long as
-    /// the call runs.
-    pub(super) fn let_in(
-        &self,
-        config: &Config,
-        route: &Route,
-        context: &Context,
-    ) -> Result<Option<InSession>, Error> {
+    /// What every call must pass before anything is done for it.
+    pub(super) async fn let_in(&self, route: &Route, context: &Context) -> Result<Passed, Error> {
         if self.draining.load(Ordering::Acquire) {
             self.reject(Rejection::Draining);
             return Err(Error::new(ErrorKind::Unavailable, "the service is stopping"));
         }
         let start = Instant::now();
         self.metrics.stage(Stage::Lookup, start - context.received);
-        self.authorize(config, route, &context.caller)?;
+        let verdict = self.authorize(route, &context.caller).await?;
         let in_session = match &context.session {
             None => None,
             Some(id) => Some(
@@ -74,35 +73,38 @@ impl Executor {
             ),
         };
         self.metrics.stage(Stage::Authorize, start.elapsed());
-        Ok(in_session)
+        Ok((in_session, verdict))
+    }
+
+    /// Runs a call with one request and one response, once it has a place.
+    async fn carry_out(
+        &self,
+        route: &Route,
+        context: &Context,
+        request: Bytes,
+        verdict: Verdict,
+    ) -> Result<Bytes, Error> {
+        let kept = Self::kept(&route.operation, &request);
+        let work = self.unary(route, context, request, verdict);
+        let outcome = self.run_in_time(route, context, work).await;
+        outcome.map_err(|error| self.asked_by_agent(route, context, kept.as_ref(), error))
     }
 
     /// The work of a call with one request and one response.
     fn unary<'a>(
-        &self,
+        &'a self,
         route: &'a Route,
         context: &'a Context,
         request: Bytes,
+        verdict: Verdict,
     ) -> Running<'a, Bytes> {
-        route.host.call(&route.operation, context, request)
-    }
-
-    /// Decides whether `caller` may do what `operation` of `agent` does, for a transport whose objects
-    /// answer it themselves.
-    ///
-    /// # Errors
-    /// `UnknownAgent` or `UnknownOperation`; `Unauthenticated` or `AccessDenied` if he may not.
-    pub fn permit(&self, agent: &str, operation: &str, caller: &Caller) -> Result<(), Error> {
-        let route = self.find(agent, operation)?;
-        self.authorize(&self.config.load(), &route, caller)
-    }
-
-    fn authorize(&self, config: &Config, route: &Route, caller: &Caller) -> Result<(), Error> {
-        config.policy.authorize(caller, &route.operation).inspect_err(|error| {
-            self.reject(match error.kind() == ErrorKind::Unauthenticated {
-                true => Rejection::Unauthenticated,
-                false => Rejection::Denied,
-            });
+        if !Self::needs_step(context, verdict) {
+            return route.host.call(&route.operation, context, request);
+        }
+        Box::pin(async move {
+            let mut context = context.clone();
+            self.approve(route, &mut context, Some(&request), verdict)?;
+            route.host.call(&route.operation, &context, request).await
         })
     }
 
@@ -114,7 +116,7 @@ impl Executor {
         route: &Arc<Route>,
         context: Context,
         request: Bytes,
-        in_session: Option<InSession>,
+        (in_session, verdict): Passed,
     ) -> Result<Bytes, Error> {
         let deadline = context.deadline;
         let key = repeats::Key::new(id, &context.caller, route);
@@ -124,8 +126,7 @@ impl Executor {
         let mut work = context;
         work.deadline = Some(work.received + config.max_timeout);
         let work = async move {
-            let running = executor.unary(&called, &work, payload);
-            let outcome = executor.run_in_time(&called, &work, running).await;
+            let outcome = executor.carry_out(&called, &work, payload, verdict).await;
             drop(in_session);
             outcome
         };

@@ -101,12 +101,33 @@ pub fn cases() -> Vec<Case> {
         session("StartSession", json!({"client_name": "test", "session_id": "KEY", "token": "x"})),
         session("StartSession", json!({"client_name": ""})),
     ];
-    let more = [contexts_and_chains(), contexts(), chains(), tasks_and_batches()];
+    let more = [contexts_and_chains(), contexts(), chains(), tasks_and_batches(), rights()];
     cases.extend(more.into_iter().flatten());
     for kind in ErrorKind::ALL {
         cases.push(case("probe", "Fail", json!({"reason": kind.reason(), "message": "as asked"})));
     }
     cases
+}
+
+fn rights() -> Vec<Case> {
+    let explained = || json!({"agent": "commands", "operation": "exec_shell"});
+    let of = |user: &str| json!({"user": user, "agent": "memory", "operation": "Recall"});
+    vec![
+        case("approvals", "ListApprovals", json!({"page_size": 201})),
+        case("approvals", "ListApprovals", json!({"states": ["APPROVAL_STATE_REJECTED"]})),
+        case("approvals", "GetApproval", json!({"id": "KEY"})),
+        case("approvals", "GetApproval", json!({"id": ""})),
+        case("approvals", "Approve", json!({"id": "KEY"})),
+        case("approvals", "Reject", json!({"id": "KEY", "reason": "no"})),
+        case("approvals", "Reject", json!({"id": "KEY", "reason": "x".repeat(501)})),
+        case("policy", "Explain", explained()),
+        case("policy", "Explain", json!({"agent": "memory", "operation": "nothing"})),
+        case("policy", "ExplainUser", of("4242")),
+        case("policy", "ExplainUser", of("no such user")),
+        case("policy", "ListRules", json!({})),
+        case("probe", "Guarded", json!({"text": "KEY"})),
+        case("probe", "Restart", json!({})),
+    ]
 }
 
 fn contexts_and_chains() -> Vec<Case> {

@@ -2,6 +2,7 @@
 //! transport that it came by.
 
 mod cases;
+mod rights;
 mod streams;
 mod values;
 mod ways;

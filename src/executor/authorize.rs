@@ -1,0 +1,78 @@
+//! Asks the policy about a call, and says to its caller no more than that it was refused; why stands in
+//! the log.
+
+use super::access::{Decision, Verdict};
+use super::{Executor, Route};
+use crate::call::Caller;
+use crate::error::{Error, ErrorKind};
+use crate::metrics::Rejection;
+
+impl Executor {
+    /// Decides whether `caller` may do what `operation` of `agent` does, for a transport whose objects
+    /// answer it themselves.
+    ///
+    /// # Errors
+    /// `UnknownAgent` or `UnknownOperation`; `Unauthenticated` or `AccessDenied` if he may not;
+    /// `ApprovalRequired` if somebody must approve it, which can be done for calls of the operation
+    /// only; `Unavailable` if it cannot be told.
+    pub async fn permit(&self, agent: &str, operation: &str, caller: &Caller) -> Result<(), Error> {
+        let route = self.find(agent, operation)?;
+        match self.authorize(&route, caller).await?.decision {
+            Decision::Allow => Ok(()),
+            Decision::Ask | Decision::Deny => {
+                self.reject(Rejection::ApprovalRequired);
+                let text = format!("this must be approved; call {agent}.{operation} instead");
+                Err(Error::new(ErrorKind::ApprovalRequired, text))
+            }
+        }
+    }
+
+    /// What the policy says to a call: that it is let through, or that somebody must approve it.
+    ///
+    /// # Errors
+    /// `Unauthenticated` if nobody vouches for the caller, `AccessDenied` if the policy refuses,
+    /// `Unavailable` if it asks for his groups and they cannot be told.
+    pub(super) async fn authorize(&self, route: &Route, caller: &Caller) -> Result<Verdict, Error> {
+        let Some(uid) = caller.uid() else {
+            self.reject(Rejection::Unauthenticated);
+            let text = "the service cannot tell which user is calling";
+            return Err(Error::new(ErrorKind::Unauthenticated, text));
+        };
+        let operation = &route.operation;
+        let access = self.access.load_full();
+        let verdict = match access.decide_at_once(uid, operation) {
+            Some(verdict) => verdict,
+            // Boxed, so that the other calls do not carry its size.
+            None => Box::pin(access.decide(uid, operation)).await?,
+        };
+        if verdict.decision == Decision::Deny {
+            self.reject(Rejection::Denied);
+            let (agent, name) = (&operation.agent, &operation.name);
+            tracing::info!(
+                agent,
+                operation = name,
+                caller_uid = uid,
+                caller = %caller.address,
+                rule = verdict.rule + 1,
+                "{agent}.{name} is refused to {caller} by {}",
+                access.describe(verdict.rule)
+            );
+            let text = format!("{agent}.{name} is not allowed");
+            return Err(Error::new(ErrorKind::AccessDenied, text));
+        }
+        Ok(verdict)
+    }
+
+    /// Warnings about rules of the configuration that are about no operation which is served.
+    #[must_use]
+    pub fn rules_about_nothing(&self) -> Vec<String> {
+        let config = self.config.load();
+        let idle = super::access::about_nothing(&config.policy, &self.routes.load());
+        idle.into_iter()
+            .map(|index| {
+                let rule = &config.policy[index];
+                format!("[[policy]] {}: no operation is meant by: {}", rule.origin, rule.what())
+            })
+            .collect()
+    }
+}
