@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::service::Service;
-use super::{Failure, notify};
+use super::{Exit, Failure, notify};
 use crate::config::{Agents, Entry, Loaded};
 use crate::events;
 use crate::executor::Executor;
@@ -33,11 +33,18 @@ const TAKEN_UP: [&str; 9] = [
 ];
 
 /// Reads the configuration anew, and puts it in force if it is without fault.
-pub(super) fn reload(service: &mut Service) {
+pub(super) async fn reload(service: &mut Service) {
     notify::reloading();
-    match service.args.load_config() {
-        Ok(config) => take_up(service, config),
-        Err(failure) => refuse(&service.status, &failure),
+    let args = service.args.clone();
+    // Apart, because files and names of users may be far away.
+    let loaded = tokio::task::spawn_blocking(move || args.load_config()).await;
+    match loaded {
+        Ok(Ok(config)) => take_up(service, config),
+        Ok(Err(failure)) => refuse(&service.status, &failure),
+        Err(_panicked) => {
+            let text = "reading the configuration panicked; the log says where".to_owned();
+            refuse(&service.status, &Failure { exit: Exit::Internal, text });
+        }
     }
     notify::ready(&notify::summary(&service.status.report()));
 }

@@ -132,7 +132,7 @@ impl Service {
                 biased;
                 request = signals.next() => match request {
                     Request::Stop => return,
-                    Request::Reload => reload::reload(self),
+                    Request::Reload => reload::reload(self).await,
                 },
                 time = self.watchdog.tick() => notify::feed_watchdog(&self.executor, time).await,
                 () = status.changed() => notify::status(&notify::summary(&status.report())),

@@ -66,13 +66,11 @@ impl Executor {
     /// Warnings about rules of the configuration that are about no operation which is served.
     #[must_use]
     pub fn rules_about_nothing(&self) -> Vec<String> {
-        let config = self.config.load();
-        let idle = super::access::about_nothing(&config.policy, &self.routes.load());
-        idle.into_iter()
-            .map(|index| {
-                let rule = &config.policy[index];
-                format!("[[policy]] {}: no operation is meant by: {}", rule.origin, rule.what())
-            })
-            .collect()
+        let (config, routes) = (self.config.load(), self.routes.load());
+        let idle = config.policy.about_nothing(&routes);
+        idle.map(|rule| {
+            format!("[[policy]] {}: no operation is meant by: {}", rule.origin, rule.what())
+        })
+        .collect()
     }
 }

@@ -31,7 +31,8 @@ use crate::session::{self, Sessions};
 use crate::task::{self, Tasks};
 
 pub use access::{
-    ADMIN_GROUP, Approver, Decision, Named, PolicyInForce, Risks, Rule, Who, risk_name, risk_named,
+    ADMIN_GROUP, Approver, Decision, Named, Policy, PolicyInForce, Risks, Rule, Who, risk_name,
+    risk_named,
 };
 pub use approvals::{ApprovalDesk, Config as ApprovalConfig};
 pub use calls::{Calls, Config as BatchConfig};
@@ -58,8 +59,8 @@ pub struct Config {
     pub default_timeout: Duration,
     /// The time that no call exceeds (`[executor] max_timeout_ms`).
     pub max_timeout: Duration,
-    /// Who may call what (`[[policy]]`); what they leave open, the rules of the build decide.
-    pub policy: Vec<Rule>,
+    /// Who may call what (`[[policy]]`).
+    pub policy: Policy,
     /// The approvals.
     pub approvals: ApprovalConfig,
     /// How long the result of a call with a request id is kept (`[executor] request_id_ttl_ms`).
@@ -82,7 +83,7 @@ impl Default for Config {
             queue: 1024,
             default_timeout: Duration::from_secs(30),
             max_timeout: Duration::from_secs(600),
-            policy: Vec::new(),
+            policy: Policy::new(Vec::new()),
             approvals: ApprovalConfig::default(),
             request_id_ttl: Duration::from_secs(600),
             request_id_max: 4096,

@@ -11,7 +11,7 @@ use op_dbus::call::{Context, Transport};
 use op_dbus::contract::RawRequests;
 use op_dbus::daemon::compose;
 use op_dbus::error::Error;
-use op_dbus::executor::{Config, Decision, Executor, Input, Rule, Who};
+use op_dbus::executor::{Config, Decision, Executor, Input, Policy, Rule, Who};
 use op_dbus::host::worker::Workers;
 use op_dbus::metrics::Metrics;
 use op_dbus::proto::opdbus::v1::StartSessionRequest;
@@ -101,7 +101,8 @@ pub fn denying() -> Config {
 }
 
 fn saying(decision: Decision) -> Config {
-    Config { policy: vec![Rule::for_all(Who::Everybody, decision)], ..Config::default() }
+    let policy = Policy::new(vec![Rule::for_all(Who::Everybody, decision)]);
+    Config { policy, ..Config::default() }
 }
 
 /// An executor in this process.

@@ -5,13 +5,15 @@ use nix::unistd::{Group, User};
 
 use super::checker::Checker;
 use crate::config::keys::{Key, RuleTable, approvals};
-use crate::executor::{ApprovalConfig, Approver, Decision, Named, Risks, Rule, Who, risk_named};
+use crate::executor::{
+    ApprovalConfig, Approver, Decision, Named, Policy, Risks, Rule, Who, risk_named,
+};
 
 /// How many rules there may be.
 const MAX_RULES: usize = 1000;
 
 /// The rules, in their order.
-pub(super) fn rules(c: &mut Checker<'_>, tables: &[Key<RuleTable>]) -> Vec<Rule> {
+pub(super) fn rules(c: &mut Checker<'_>, tables: &[Key<RuleTable>]) -> Policy {
     if let Some(first) = tables.get(MAX_RULES) {
         c.reject(first, format!("there are more than {MAX_RULES} rules"));
     }
@@ -22,7 +24,7 @@ pub(super) fn rules(c: &mut Checker<'_>, tables: &[Key<RuleTable>]) -> Vec<Rule>
             Err(problem) => c.reject(table, problem),
         }
     }
-    rules
+    Policy::new(rules)
 }
 
 /// The bounds of approvals.

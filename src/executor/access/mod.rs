@@ -24,7 +24,38 @@ use groups::Groups;
 const APPROVE: &str = "/opdbus.v1.ApprovalsService/Approve";
 const REJECT: &str = "/opdbus.v1.ApprovalsService/Reject";
 
-/// The rules in force.
+/// Rules of the configuration, and those of the build after them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    rules: Vec<Rule>,
+    /// How many of them are the configuration's.
+    own: usize,
+}
+
+impl Policy {
+    /// `own` rules before those of the build. Asks the system for the group of administrators, which may
+    /// block.
+    #[must_use]
+    pub fn new(own: Vec<Rule>) -> Self {
+        let count = own.len();
+        let mut rules = own;
+        rules.extend(built_in());
+        Self { rules, own: count }
+    }
+
+    /// Which of the configuration's rules are about no operation of `routes`.
+    pub(super) fn about_nothing<'a>(
+        &'a self,
+        routes: &'a Routes,
+    ) -> impl Iterator<Item = &'a Rule> {
+        self.rules.iter().take(self.own).filter(|rule| {
+            let mut operations = routes.services().flat_map(|served| &served.service.operations);
+            !operations.any(|operation| rule.is_about(operation))
+        })
+    }
+}
+
+/// The rules in force, laid out.
 pub(super) struct Access {
     rules: Vec<Rule>,
     /// By gRPC path.
@@ -60,10 +91,9 @@ pub(super) struct Verdict {
 }
 
 impl Access {
-    /// Lays out `own` rules, and after them those of the build, for the operations of `routes`.
-    pub(super) fn new(own: &[Rule], routes: &Routes) -> Self {
-        let mut rules = own.to_vec();
-        rules.extend(built_in());
+    /// Lays out the rules for the operations of `routes`.
+    pub(super) fn new(policy: &Policy, routes: &Routes) -> Self {
+        let rules = policy.rules.clone();
         let operations = routes.services().flat_map(|served| &served.service.operations);
         let operations: HashMap<String, Steps> = operations
             .map(|operation| (operation.grpc_path.clone(), steps(&rules, operation)))
@@ -174,15 +204,6 @@ impl Access {
         }
         Asked::Nothing
     }
-}
-
-/// Which of `rules` are about no operation of `routes`, by their index.
-pub(super) fn about_nothing(rules: &[Rule], routes: &Routes) -> Vec<usize> {
-    let is_about = |rule: &Rule| {
-        let mut operations = routes.services().flat_map(|served| &served.service.operations);
-        operations.any(|operation| rule.is_about(operation))
-    };
-    (0..rules.len()).filter(|index| !is_about(&rules[*index])).collect()
 }
 
 fn steps(rules: &[Rule], operation: &Operation) -> Steps {

@@ -2,7 +2,7 @@
 //! depends on the way.
 
 use op_dbus::call::Transport;
-use op_dbus::executor::{Config, Decision, Rule, Who};
+use op_dbus::executor::{Config, Decision, Policy, Rule, Who};
 use serde_json::json;
 
 use super::ways::World;
@@ -13,7 +13,7 @@ async fn outcomes(decision: Decision) -> Vec<(String, [String; 2])> {
     let mut starts = Rule::for_all(Who::Everybody, Decision::Allow);
     starts.agents = vec!["calls".to_owned()];
     starts.operations = vec!["StartCall".to_owned()];
-    let policy = vec![starts, Rule::for_all(Who::Everybody, decision)];
+    let policy = Policy::new(vec![starts, Rule::for_all(Who::Everybody, decision)]);
     let world = World::with(Config { policy, ..Config::default() }).await;
     let mut found = Vec::new();
     for service in world.contract.services.iter().filter(|service| !service.gateway) {

@@ -1,6 +1,6 @@
 //! `op-dbusctl policy` and `op-dbusctl approvals`, over both transports.
 
-use op_dbus::executor::{Approver, Config, Decision, Rule, Who};
+use op_dbus::executor::{Approver, Config, Decision, Policy, Rule, Who};
 use serde_json::json;
 
 use crate::ctl::{offered, stdout};
@@ -11,7 +11,7 @@ fn live() -> Live {
     let mut all = Rule::for_all(Who::Everybody, Decision::Allow);
     all.may_approve = Some(Approver::All);
     (all.origin, all.reason) = ("/etc/test.toml:1".into(), "a test".into());
-    Live::with(Config { policy: vec![all], ..Config::default() })
+    Live::with(Config { policy: Policy::new(vec![all]), ..Config::default() })
 }
 
 #[test]

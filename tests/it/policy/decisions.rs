@@ -10,7 +10,7 @@ use nix::unistd::User;
 use op_dbus::call::{Caller, Identity};
 use op_dbus::contract::{Contract, Operation};
 use op_dbus::error::ErrorKind;
-use op_dbus::executor::{Config, Decision, Named, Risks, Rule, Who, risk_name};
+use op_dbus::executor::{Config, Decision, Named, Policy, Risks, Rule, Who, risk_name};
 use op_dbus::proto::opdbus::v1::Risk;
 
 use super::{ALICE, BOB, ROOT, ruled, user};
@@ -132,7 +132,7 @@ async fn a_new_policy_holds_for_the_next_call() {
     let service = Service::new(Config::default());
     let route = service.executor.find("probe", "Restart").unwrap();
     assert_eq!(decisions(&service, &route.operation, "owner").await[0], "deny");
-    let policy = vec![Rule::for_all(user(ALICE), Decision::Allow)];
+    let policy = Policy::new(vec![Rule::for_all(user(ALICE), Decision::Allow)]);
     service.executor.reconfigure(Config { policy, ..Config::default() });
     assert_eq!(decisions(&service, &route.operation, "owner").await[0], "allow");
     assert_eq!(decisions(&service, &route.operation, "other").await[0], "deny");

@@ -1,7 +1,7 @@
 //! What the policy tells of itself, and to whom.
 
 use op_dbus::error::ErrorKind;
-use op_dbus::executor::{Config, Decision, Rule, Who};
+use op_dbus::executor::{Config, Decision, Policy, Rule, Who};
 use serde_json::json;
 
 use super::{ALICE, BOB, ROOT, about, call, context, ruled, user};
@@ -77,7 +77,7 @@ async fn rules_about_nothing_are_told() {
     let warnings = service.executor.rules_about_nothing();
     assert_eq!(warnings.len(), 1);
     assert!(warnings[0].contains("operation Cuont"), "{warnings:?}");
-    let policy = vec![Rule::for_all(Who::Everybody, Decision::Deny)];
+    let policy = Policy::new(vec![Rule::for_all(Who::Everybody, Decision::Deny)]);
     service.executor.reconfigure(Config { policy, ..Config::default() });
     assert!(service.executor.rules_about_nothing().is_empty());
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use op_dbus::call::{Caller, Context, Identity, Transport};
 use op_dbus::contract::json_to_message;
 use op_dbus::error::Error;
-use op_dbus::executor::{Config, Decision, Named, Rule, Who};
+use op_dbus::executor::{Config, Decision, Named, Policy, Rule, Who};
 use serde_json::{Value, json};
 
 use crate::fixture::Service;
@@ -71,7 +71,7 @@ fn user(id: u32) -> Who {
 
 /// The defaults with these rules.
 fn ruled(policy: Vec<Rule>) -> Service {
-    Service::new(Config { policy, ..Config::default() })
+    Service::new(Config { policy: Policy::new(policy), ..Config::default() })
 }
 
 /// A rule about one operation of the probe.
