@@ -110,7 +110,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 fn rights() -> Vec<Case> {
-    let explained = || json!({"agent": "commands", "operation": "exec_shell"});
+    let explained = || json!({"agent": "probe", "operation": "restart"});
     let of = |user: &str| json!({"user": user, "agent": "memory", "operation": "Recall"});
     vec![
         case("approvals", "ListApprovals", json!({"page_size": 201})),
