@@ -14,6 +14,12 @@ fn live() -> Live {
     Live::with(Config { policy: Policy::new(vec![all]), ..Config::default() })
 }
 
+/// A shell that asks is answered within a short time or not at all; on a busy machine it asks again.
+fn assert_offered(words: &[&str], expected: &str) {
+    let is_offered = || offered(words).iter().any(|word| word == expected);
+    assert!((0..50).any(|_| is_offered()), "{expected} is not offered after {words:?}");
+}
+
 #[test]
 fn a_call_is_approved_and_repeated() {
     let live = live();
@@ -33,8 +39,7 @@ fn a_call_is_approved_and_repeated() {
         let listed = live.json(via, &["approvals", "list"]);
         assert_eq!(listed["approvals"][0]["id"], json!(pending), "{listed}");
         let socket = live.socket.display().to_string();
-        let found = offered(&["--address", &socket, "approvals", "approve", ""]);
-        assert_eq!(found.first(), Some(&pending), "{found:?}");
+        assert_offered(&["--address", &socket, "approvals", "approve", ""], &pending);
         let output = live.run(via, &["approvals", "approve", &pending]);
         assert_eq!(stdout(&output), format!("{pending} is approved\n"));
         let call = ["call", "--approval-id", &pending, "probe", "Guarded", &text];
@@ -74,7 +79,7 @@ fn the_policy_is_shown_and_explained() {
             assert_eq!(json["explanation"]["decision"], "POLICY_DECISION_ALLOW");
         }
         let socket = live.socket.display().to_string();
-        let found = offered(&["--address", &socket, "policy", "explain", "root", "probe", "Guar"]);
-        assert_eq!(found, ["Guarded"]);
+        let words = ["--address", &socket, "policy", "explain", "root", "probe", "Guar"];
+        assert_offered(&words, "Guarded");
     }
 }
