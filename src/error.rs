@@ -159,6 +159,13 @@ impl Error {
             .with_fact("limit_value", value.to_string())
     }
 
+    /// Somebody must approve the call first; `preview` says what it would do, to whoever is to decide.
+    /// For calls without [`crate::call::Context::approved`], before anything was done.
+    pub fn approval_required(preview: impl Into<String>) -> Self {
+        Self::new(ErrorKind::ApprovalRequired, "somebody else must approve this call first")
+            .with_fact("preview", preview)
+    }
+
     /// A fault of op-dbus itself.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Internal, message)

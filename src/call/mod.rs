@@ -193,6 +193,15 @@ pub trait Reporter: fmt::Debug + Send + Sync {
     fn progress(&self, done: u64, total: u64, unit: &str);
 }
 
+/// That somebody has approved one call: this one, with this request, and no other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Approval {
+    /// The id of what was approved.
+    pub id: Box<str>,
+    /// The user who approved it.
+    pub by: u32,
+}
+
 /// What belongs to a call but not to its request. The transports build it, the executor completes
 /// it, agents read it.
 #[derive(Clone, Debug)]
@@ -220,6 +229,12 @@ pub struct Context {
     pub on_disconnect: Option<OnDisconnect>,
     /// The id that the call is to have, should it be a task; `None`: one of the service's choice.
     pub task_id: Option<Box<str>>,
+    /// The id of the approval that the client says it has. Only the executor looks at it; what counts is
+    /// [`Context::approved`].
+    pub approval_id: Option<Box<str>>,
+    /// That this very call was approved: by the executor, which has checked who calls, what and with
+    /// which request. Never what a client says.
+    pub approved: Option<Arc<Approval>>,
     /// Who hears how far the call is. Set by the executor for tasks.
     pub reporter: Option<Arc<dyn Reporter>>,
 }
@@ -239,6 +254,8 @@ impl Context {
             session: None,
             on_disconnect: None,
             task_id: None,
+            approval_id: None,
+            approved: None,
             reporter: None,
         }
     }

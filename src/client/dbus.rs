@@ -112,9 +112,12 @@ fn reserved_options(options: &CallOptions) -> Result<HashMap<&'static str, Varia
         let milliseconds = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         reserved.insert("deadline-ms", Variant::from(milliseconds.max(1)));
     }
-    if let Some(id) = &options.request_id {
-        no_nul("request-id", id)?;
-        reserved.insert("request-id", Variant::from(id.as_str()));
+    let ids = [("request-id", &options.request_id), ("approval-id", &options.approval_id)];
+    for (name, id) in ids {
+        if let Some(id) = id {
+            no_nul(name, id)?;
+            reserved.insert(name, Variant::from(id.as_str()));
+        }
     }
     Ok(reserved)
 }

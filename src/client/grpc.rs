@@ -107,6 +107,9 @@ impl Connection {
         if let Some(id) = &options.request_id {
             request.metadata_mut().insert("opdbus-request-id", header("request-id", id)?);
         }
+        if let Some(id) = &options.approval_id {
+            request.metadata_mut().insert("opdbus-approval-id", header("approval-id", id)?);
+        }
         let started = Instant::now();
         let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES);
         grpc.ready().await.map_err(|error| self.lost(&error))?;

@@ -7,6 +7,7 @@ mod credentials;
 mod dbus;
 mod error;
 mod grpc;
+mod rights;
 mod stream;
 mod tasks;
 mod watch;
@@ -53,6 +54,8 @@ pub struct CallOptions {
     pub timeout: Option<Duration>,
     /// The name of the request: a second call with the same name gets the first one's result.
     pub request_id: Option<String>,
+    /// The approval that the call has, from the error of the same call made before.
+    pub approval_id: Option<String>,
 }
 
 /// A connection to the service.

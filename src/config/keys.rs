@@ -1,7 +1,7 @@
 //! Every key there is: its section, type and default, and the shape of a file that may hold some of
 //! them. Whether a value makes sense is checked in `settings`.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::locate;
@@ -32,6 +32,41 @@ impl<T> Key<T> {
         self.at.is_some()
     }
 }
+
+impl Key<RuleTable> {
+    fn rule(found: Spanned<RuleTable>, source: usize) -> Self {
+        let at = Some((source, found.span().start));
+        Self { name: "policy", value: found.into_inner(), at }
+    }
+}
+
+/// One `[[policy]]` table.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RuleTable {
+    pub(super) users: Option<Vec<String>>,
+    pub(super) groups: Option<Vec<String>>,
+    pub(super) agents: Option<Vec<String>>,
+    pub(super) operations: Option<Vec<String>>,
+    pub(super) risk: Option<Vec<String>>,
+    pub(super) risk_at_least: Option<String>,
+    pub(super) decision: Option<String>,
+    pub(super) may_approve: Option<String>,
+    pub(super) reason: Option<String>,
+}
+
+/// The keys of [`RuleTable`].
+pub(super) const RULE_KEYS: &[&str] = &[
+    "users",
+    "groups",
+    "agents",
+    "operations",
+    "risk",
+    "risk_at_least",
+    "decision",
+    "may_approve",
+    "reason",
+];
 
 /// One key for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,22 +116,28 @@ macro_rules! sections {
         #[serde(default, deny_unknown_fields)]
         struct Shape {
             $($section: $section::Shape,)*
+            policy: Option<Vec<Spanned<RuleTable>>>,
         }
 
         /// All keys.
         #[derive(Default)]
         pub(super) struct Keys {
             $(pub(super) $section: $section::Section,)*
+            pub(super) policy: Vec<Key<RuleTable>>,
         }
 
         impl Keys {
             fn replace(&mut self, shape: Shape, source: usize) {
                 $($(self.$section.$key.replace(shape.$section.$key, source);)*)*
+                if let Some(rules) = shape.policy {
+                    self.policy = rules.into_iter().map(|rule| Key::rule(rule, source)).collect();
+                }
             }
 
             /// Every key, in the order of the declaration.
             pub(super) fn entries(&self, sources: &[Source]) -> Vec<Entry> {
-                vec![$($(entry(&self.$section.$key, sources),)*)*]
+                // First, since it stands in no section.
+                vec![rules(&self.policy, sources), $($(entry(&self.$section.$key, sources),)*)*]
             }
         }
 
@@ -145,7 +186,11 @@ sections! {
         max_timeout_ms: i64 = 600_000,
         request_id_ttl_ms: i64 = 600_000,
         request_id_max: i64 = 4096,
-        policy: String = "allow-local".to_owned(),
+    }
+    approvals {
+        max: i64 = 1024,
+        max_per_caller: i64 = 32,
+        expire_ms: i64 = 600_000,
     }
     limits {
         read_per_second: i64 = 100_000,
@@ -302,4 +347,14 @@ fn entry<T: Clone + Into<toml::Value>>(key: &Key<T>, sources: &[Source]) -> Entr
             format!("{}:{}", source.path.display(), locate::place(&source.text, offset).0)
         }),
     }
+}
+
+/// The rules as one key, which they are to whoever compares two configurations.
+fn rules(rules: &[Key<RuleTable>], sources: &[Source]) -> Entry {
+    let tables = rules.iter().map(|rule| toml::Value::try_from(&rule.value));
+    // A table of texts and lists of texts is always TOML.
+    let tables = tables.collect::<Result<Vec<_>, _>>().unwrap_or_default();
+    let first =
+        rules.first().map(|rule| Key { name: "policy", value: tables.clone(), at: rule.at });
+    entry(&first.unwrap_or(Key { name: "policy", value: tables, at: None }), sources)
 }

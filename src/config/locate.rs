@@ -3,7 +3,7 @@
 use toml::Spanned;
 use toml::de::DeTable;
 
-use super::keys::SECTIONS;
+use super::keys::{RULE_KEYS, SECTIONS};
 use super::problem::Problem;
 use super::read::Source;
 
@@ -41,7 +41,9 @@ fn key_at(text: &str, offset: usize) -> Option<Vec<String>> {
 
 fn search(table: &DeTable<'_>, offset: usize) -> Option<Vec<String>> {
     for (key, value) in table {
-        let inner = value.get_ref().as_table().and_then(|table| search(table, offset));
+        let mut tables = value.get_ref().as_array().into_iter().flatten();
+        let listed = tables.find_map(|item| search(item.get_ref().as_table()?, offset));
+        let inner = value.get_ref().as_table().and_then(|table| search(table, offset)).or(listed);
         let here = covers(key, offset) || covers(value, offset);
         if inner.is_some() || here {
             let mut path = vec![key.get_ref().to_string()];
@@ -73,8 +75,8 @@ fn unknown(path: &[String]) -> String {
             }
         };
     };
-    let keys =
-        SECTIONS.iter().find(|(known, _)| known == section).map_or(&[][..], |(_, keys)| keys);
+    let mut all = SECTIONS.iter().copied().chain([("policy", RULE_KEYS)]);
+    let keys = all.find(|(known, _)| known == section).map_or(&[][..], |(_, keys)| keys);
     if let Some(near) = nearest(name, keys.iter().copied()) {
         return format!("there is no such key; did you mean {near}?");
     }

@@ -10,6 +10,7 @@ mod introspect;
 mod json;
 mod key;
 mod long_text;
+mod readable;
 mod schema;
 mod service;
 
@@ -24,8 +25,9 @@ pub use dbus::{
 pub use introspect::{interface_xml, method_xml};
 pub use json::{json_to_message, message_to_json};
 pub use long_text::{Incoming, Intake, Outgoing};
+pub use readable::{canonical_json, redacted_json};
 pub use schema::message_schema;
-pub use service::{Contract, Idempotency, Operation, Service};
+pub use service::{Contract, Idempotency, Operation, Service, same_name};
 
 #[cfg(test)]
 mod tests;

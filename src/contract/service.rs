@@ -181,8 +181,9 @@ impl Service {
     }
 }
 
-/// True if two names are the same but for case and underscores.
-fn same_name(a: &str, b: &str) -> bool {
+/// True if two names of operations are the same but for case and underscores.
+#[must_use]
+pub fn same_name(a: &str, b: &str) -> bool {
     let plain = |name: &str| -> Vec<u8> {
         name.bytes().filter(|byte| *byte != b'_').map(|byte| byte.to_ascii_lowercase()).collect()
     };

@@ -30,7 +30,11 @@ pub(super) async fn run(
 ) -> Result<Outcome, Problem> {
     let options = global.call_options();
     let operation = described(client, call, &options).await?;
-    let options = CallOptions { request_id: call.request_id.clone(), ..options };
+    let options = CallOptions {
+        request_id: call.request_id.clone(),
+        approval_id: call.approval_id.clone(),
+        ..options
+    };
     if !operation.client_streaming && !operation.server_streaming && !call.detach {
         let request = request(call, &operation)?;
         let mut messages = messages(call, &operation, output)?;

@@ -108,6 +108,16 @@ pub(super) fn sessions(current: &OsStr) -> Vec<CompletionCandidate> {
     candidates(current, found)
 }
 
+/// The approvals, the newest first.
+pub(super) fn approvals(current: &OsStr) -> Vec<CompletionCandidate> {
+    let found = ask(async |client, options, _words| {
+        let answer = client.list_approvals(Page::default(), options).await.ok()?;
+        let approvals = answer.message.approvals.into_iter();
+        Some(approvals.map(|approval| (approval.id, approval.preview)).collect())
+    });
+    candidates(current, found)
+}
+
 /// The argument keys of the operation that stands before; after the `=`, the values that there are.
 pub(super) fn keys(current: &OsStr) -> Vec<CompletionCandidate> {
     let text = current.to_string_lossy();
@@ -159,10 +169,13 @@ fn ask(
             .try_get_matches_from(words())
             .ok()?;
         let global = Global::from_arg_matches(&words).ok()?;
-        let (_, words) = words.subcommand()?;
+        let (_, mut words) = words.subcommand()?;
+        while let Some((_, inner)) = words.subcommand() {
+            words = inner;
+        }
         let targets = Places::here(&global).ok()?.targets(&global);
         let credentials = connect::credentials(&global.credentials).ok()?;
-        let options = CallOptions { timeout: Some(PATIENCE), request_id: None };
+        let options = CallOptions { timeout: Some(PATIENCE), ..CallOptions::default() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
         let asked = async {
             let client = Client::connect(&targets, &credentials).await.ok()?;

@@ -2,6 +2,7 @@
 //! and shows what comes back. It holds no state and decides nothing that the service decides.
 
 mod agents;
+mod approvals;
 mod args;
 mod arguments;
 mod batch;
@@ -20,6 +21,7 @@ mod metrics;
 mod notes;
 mod output;
 mod ping;
+mod policy;
 mod problem;
 mod rows;
 mod run;
@@ -120,6 +122,12 @@ fn run(args: &Args, others: &[OtherPage], output: &mut Output) -> Result<Outcome
             Command::Tasks(tasks) => tasks::run(&client().await?, tasks, global, output).await,
             Command::Sessions(sessions) => {
                 sessions::run(&client().await?, sessions, &options, output).await
+            }
+            Command::Approvals(approvals) => {
+                approvals::run(&client().await?, approvals, &options, output).await
+            }
+            Command::Policy(policy) => {
+                policy::run(&client().await?, &policy.command, &options, output).await
             }
             Command::Ping { count } => ping::run(&client().await?, *count, &options, output).await,
             Command::Metrics { raw } => {

@@ -144,7 +144,10 @@ fn hint_for(failure: &Failure) -> Option<String> {
         }
         ErrorKind::DeadlineExceeded => "--timeout gives the call more time",
         ErrorKind::AccessDenied | ErrorKind::Unauthenticated => {
-            "the service's policy decides who may call: [executor] policy in its configuration"
+            "the service's policy decides who may call: op-dbusctl policy explain USER AGENT OPERATION"
+        }
+        ErrorKind::ApprovalRequired => {
+            "somebody else decides with op-dbusctl approvals; then repeat the call with --approval-id"
         }
         ErrorKind::Migrated => "--via grpc takes the other way",
         ErrorKind::Internal => "the service's log may say more: journalctl -u op-dbus",
@@ -155,7 +158,6 @@ fn hint_for(failure: &Failure) -> Option<String> {
             });
         }
         ErrorKind::AlreadyExists
-        | ErrorKind::ApprovalRequired
         | ErrorKind::BackendFailed
         | ErrorKind::BackendMissing
         | ErrorKind::Cancelled

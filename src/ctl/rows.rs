@@ -12,7 +12,7 @@ use super::problem::Problem;
 use super::table::Table;
 use crate::client::{Error, Page};
 
-/// The most rows that the service gives at a time.
+/// The most rows that the service gives at a time of most lists.
 const MAX_PAGE: usize = 1000;
 
 /// The pages of a list, up to what the user wants.
@@ -20,6 +20,8 @@ const MAX_PAGE: usize = 1000;
 pub(super) struct Pages {
     /// How many rows are still wanted.
     left: usize,
+    /// How many the service gives at a time.
+    page: usize,
     /// Gives the next page; `None` when there is none.
     token: Option<String>,
     rows: Vec<Value>,
@@ -27,14 +29,19 @@ pub(super) struct Pages {
 
 impl Pages {
     pub(super) fn new(wanted: Rows) -> Self {
+        Self::of(wanted, MAX_PAGE)
+    }
+
+    /// The same for a list whose pages have `page` rows at most.
+    pub(super) fn of(wanted: Rows, page: usize) -> Self {
         let left = if wanted.all { usize::MAX } else { wanted.limit };
-        Self { left, token: Some(String::new()), rows: Vec::new() }
+        Self { left, page, token: Some(String::new()), rows: Vec::new() }
     }
 
     /// The page to ask for next; `None` if there are enough.
     pub(super) fn next(&self) -> Option<Page<'_>> {
         let token = self.token.as_deref().filter(|_| self.left > 0)?;
-        let size = u32::try_from(self.left.min(MAX_PAGE)).unwrap_or_default();
+        let size = u32::try_from(self.left.min(self.page)).unwrap_or_default();
         Some(Page { size, token })
     }
 

@@ -8,11 +8,12 @@ use crate::agents::{self, Start};
 use crate::compat::op_chat;
 use crate::contract::Contract;
 use crate::error::Error;
-use crate::executor::{self, Calls, Executor};
+use crate::executor::{self, ApprovalDesk, Calls, Executor, PolicyInForce};
 use crate::host::worker::{InWorkers, Workers};
 use crate::host::{Activated, Host, Life, Local, Parted, Plan};
 use crate::proto::opdbus::v1::{
-    Activation, AgentsServiceAgent, CallsServiceAgent, SessionsServiceAgent, TasksServiceAgent,
+    Activation, AgentsServiceAgent, ApprovalsServiceAgent, CallsServiceAgent, PolicyServiceAgent,
+    SessionsServiceAgent, TasksServiceAgent,
 };
 use crate::registry::{Agents, Registry};
 use crate::session::{self, Sessions};
@@ -107,11 +108,17 @@ pub fn executor(
     Ok(executor)
 }
 
-/// Adds the services that make calls themselves, and so need the executor.
+/// Adds the services that make calls themselves or tell of them, and so need the executor.
 fn serve_callers(executor: &Arc<Executor>, contract: &Contract) -> Result<(), Error> {
     let calls = CallsServiceAgent(Arc::new(Calls::new(executor)));
     let calls = Arc::new(Local::new(Arc::new(calls)));
     executor.registry().register(contract, "opdbus.v1.CallsService", calls)?;
+    let approvals = ApprovalsServiceAgent(Arc::new(ApprovalDesk::new(executor)));
+    let approvals = Arc::new(Local::new(Arc::new(approvals)));
+    executor.registry().register(contract, "opdbus.v1.ApprovalsService", approvals)?;
+    let policy = PolicyServiceAgent(Arc::new(PolicyInForce::new(executor)));
+    let policy = Arc::new(Local::new(Arc::new(policy)));
+    executor.registry().register(contract, "opdbus.v1.PolicyService", policy)?;
     for (service, agent) in op_chat::services(executor) {
         executor.registry().register(contract, service, Arc::new(Local::new(agent)))?;
     }

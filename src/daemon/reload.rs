@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::service::{self, Service};
-use super::{Args, Failure, notify};
+use super::{Args, Exit, Failure, notify};
 use crate::config::{Agents, Entry, Loaded};
 use crate::events;
 use crate::executor::Executor;
@@ -14,11 +14,15 @@ use crate::transport::grpc::Access;
 /// How warnings about missing agents begin.
 const MISSING_AGENT: &str = "[agents] names ";
 
+/// How warnings about rules begin.
+const IDLE_RULE: &str = "[[policy]] ";
+
 /// How warnings about keys that wait for a restart begin.
 const NEEDS_RESTART: &str = "a restart is needed for ";
 
 /// What a reload takes up: whole sections (`executor.`) and single keys.
-const TAKEN_UP: [&str; 16] = [
+const TAKEN_UP: [&str; 18] = [
+    "approvals.",
     "batch.",
     "client.",
     "commands.",
@@ -27,6 +31,7 @@ const TAKEN_UP: [&str; 16] = [
     "grpc.token",
     "limits.",
     "log.level",
+    "policy",
     "sessions.",
     "tasks.",
     "tls.certificate",
@@ -54,7 +59,12 @@ pub(super) async fn reload(service: &mut Service) {
 
 /// The new configuration, and what clients are to be known by: all that can be wrong with it.
 async fn load(args: &Args) -> Result<(Loaded, Option<Access>), Failure> {
-    let config = args.load_config()?;
+    let own = args.clone();
+    // Apart, because files and names of users may be far away.
+    let config = tokio::task::spawn_blocking(move || own.load_config()).await.map_err(|_| {
+        let text = "reading the configuration panicked; the log says where".to_owned();
+        Failure { exit: Exit::Internal, text }
+    })??;
     let access = match &config.settings.grpc {
         Some(grpc) => Some(service::access(grpc.access.clone()).await?),
         None => None,
@@ -85,6 +95,7 @@ fn take_up(service: &mut Service, config: Loaded) {
     service.status.config_reloaded(config.files);
     tracing::info!(message_id = events::CONFIG_RELOADED, "the new configuration is in force");
     warn_of_missing_agents(&settings.agents, &service.executor, &service.status);
+    warn_of_idle_rules(&service.executor, &service.status);
 }
 
 /// A warning for each key that differs from what the service was started with and that only a start
@@ -110,6 +121,15 @@ pub(super) fn warn_of_missing_agents(lists: &Agents, executor: &Arc<Executor>, s
         tracing::warn!(message_id = events::AGENT_MISSING, "{warning}");
     }
     status.replace_warnings(MISSING_AGENT, warnings);
+}
+
+/// Logs and notes which rules of the policy are about nothing that is served.
+pub(super) fn warn_of_idle_rules(executor: &Arc<Executor>, status: &Status) {
+    let warnings = executor.rules_about_nothing();
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    status.replace_warnings(IDLE_RULE, warnings);
 }
 
 /// A warning for each agent that `lists` name and that is not `known`.

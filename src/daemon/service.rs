@@ -77,6 +77,7 @@ impl Service {
             .map_err(|error| Failure::part("an agent cannot be built", &error, Exit::State))?;
         status.config_loaded(config.files.clone());
         reload::warn_of_missing_agents(&settings.agents, &executor, &status);
+        reload::warn_of_idle_rules(&executor, &status);
 
         let grpc = start_grpc(&config, inherited, &executor, &status).await?;
         let rest = async {

@@ -4,6 +4,8 @@
 
 mod access;
 mod admit;
+mod approvals;
+mod authorize;
 mod calls;
 mod observe;
 mod repeats;
@@ -29,13 +31,19 @@ use crate::registry::Registry;
 use crate::session::{self, Sessions};
 use crate::task::{self, Tasks};
 
-pub use access::Policy;
+pub use access::{
+    ADMIN_GROUP, Approver, Decision, Named, Policy, PolicyInForce, Risks, Rule, Who, risk_name,
+    risk_named,
+};
+pub use approvals::{ApprovalDesk, Config as ApprovalConfig};
 pub use calls::{Calls, Config as BatchConfig};
 pub use routes::{Route, Routes, Served};
 pub use share::Config as ShareConfig;
 
 pub use start::Input;
 
+use access::Access;
+use approvals::Approvals;
 use observe::Observation;
 use repeats::Repeats;
 use share::Shares;
@@ -54,8 +62,10 @@ pub struct Config {
     pub default_timeout: Duration,
     /// The time that no call exceeds (`[executor] max_timeout_ms`).
     pub max_timeout: Duration,
-    /// Who may call (`[executor] policy`).
+    /// Who may call what (`[[policy]]`).
     pub policy: Policy,
+    /// The approvals.
+    pub approvals: ApprovalConfig,
     /// How long the result of a call with a request id is kept (`[executor] request_id_ttl_ms`).
     pub request_id_ttl: Duration,
     /// How many such results are kept (`[executor] request_id_max`).
@@ -78,7 +88,8 @@ impl Default for Config {
             queue: 1024,
             default_timeout: Duration::from_secs(30),
             max_timeout: Duration::from_secs(600),
-            policy: Policy::AllowLocal,
+            policy: Policy::new(Vec::new()),
+            approvals: ApprovalConfig::default(),
             request_id_ttl: Duration::from_secs(600),
             request_id_max: 4096,
             tasks: task::Config::default(),
@@ -96,6 +107,8 @@ pub struct Executor {
     metrics: Arc<Metrics>,
     routes: ArcSwap<Routes>,
     shares: ArcSwap<Shares>,
+    access: ArcSwap<Access>,
+    approvals: Approvals,
     rerouted: watch::Sender<()>,
     repeats: Repeats,
     started: Started,
@@ -118,6 +131,7 @@ impl Executor {
         sessions: Arc<Sessions>,
     ) -> Arc<Self> {
         let routes = Routes::new(&registry.snapshot(), &config, &metrics);
+        let access = Access::new(&config.policy, &routes);
         let ending = Arc::clone(&tasks);
         sessions.on_end(move |scope| ending.session_ended(scope));
         Arc::new(Self {
@@ -127,6 +141,8 @@ impl Executor {
             sessions,
             shares: ArcSwap::from_pointee(Shares::new(config.share.clone())),
             config: ArcSwap::from_pointee(config),
+            access: ArcSwap::from_pointee(access),
+            approvals: Approvals::new(Arc::clone(&metrics)),
             registry,
             metrics,
             routes: ArcSwap::from_pointee(routes),
@@ -265,6 +281,7 @@ impl Executor {
             let config = executor.config.load_full();
             executor.repeats.sweep(&config);
             executor.started.sweep(&config);
+            executor.approvals.sweep();
         })
         .await
         .is_ok()

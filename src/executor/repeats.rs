@@ -132,7 +132,7 @@ impl Repeats {
 
 /// True if the call was turned away before it did anything, so that sending it again is to run it.
 fn had_no_effect(error: &Error) -> bool {
-    error.kind().is_retryable()
+    error.kind().is_retryable() || error.kind() == ErrorKind::ApprovalRequired
 }
 
 /// Checks that a repeated id comes with the same request. Two encodings of one message differ in

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arc_swap::Guard;
 use tokio::sync::watch;
 
+use super::access::Access;
 use super::admit::{Gate, Gates};
 use super::share::Shares;
 use super::{Config, Executor};
@@ -22,7 +23,10 @@ const CALL_JSON: &str = "/opdbus.v1.AgentsService/CallJson";
 impl Executor {
     /// Puts a new configuration in force. Calls that run or wait keep the limits they came under.
     pub fn reconfigure(&self, config: Config) {
-        self.routes.store(Arc::new(Routes::new(&self.registry.snapshot(), &config, &self.metrics)));
+        let routes = Routes::new(&self.registry.snapshot(), &config, &self.metrics);
+        // First, so that no operation is found that no rule is known for.
+        self.access.store(Arc::new(Access::new(&config.policy, &routes)));
+        self.routes.store(Arc::new(routes));
         self.rerouted.send_replace(());
         if self.config.load().share != config.share {
             self.shares.store(Arc::new(Shares::new(config.share.clone())));

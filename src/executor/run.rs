@@ -14,16 +14,19 @@ use futures_util::{FutureExt as _, poll};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
+use super::access::Verdict;
 use super::share::{Held, Share};
-use super::{Config, Executor, Route, access, admit, repeats};
-use crate::call::{Caller, Context, OnDisconnect};
+use super::{Config, Executor, Route, admit, repeats};
+use crate::call::{Context, OnDisconnect};
 use crate::contract::Running;
 use crate::error::{Error, ErrorKind};
 use crate::metrics::{Rejection, Stage};
 use crate::session::InSession;
 
-/// What a call has been let in with, and holds for as long as it runs.
+/// What a call that was let in has for as long as it runs.
 pub(super) struct Entry {
+    /// What the policy says to it.
+    pub(super) verdict: Verdict,
     share: Arc<Share>,
     _held: Held,
     _session: Option<InSession>,
@@ -43,22 +46,17 @@ impl Executor {
             return Err(ends_with_client("calls.StartCall gives a task that does not"));
         }
         let config = self.config.load_full();
-        let entry = self.let_in(&config, route, &context, request.len())?;
+        let entry = self.let_in(route, &context, request.len()).await?;
         context.deadline = deadline(route, &context, config.default_timeout, config.max_timeout);
         match context.request_id.take() {
-            None => {
-                let work = self.unary(route, &context, request);
-                self.run_in_time(route, &context, &entry, work).await
-            }
+            None => self.carry_out(route, &context, &entry, request).await,
             Some(id) => Box::pin(self.run_once(id, &config, route, context, request, entry)).await,
         }
     }
 
-    /// What every call must pass before anything is done for it. What it gives is kept for as long as
-    /// the call runs.
-    pub(super) fn let_in(
+    /// What every call must pass before anything is done for it.
+    pub(super) async fn let_in(
         &self,
-        config: &Config,
         route: &Route,
         context: &Context,
         request_bytes: usize,
@@ -69,7 +67,7 @@ impl Executor {
         }
         let start = Instant::now();
         self.metrics.stage(Stage::Lookup, start - context.received);
-        self.authorize(config, route, &context.caller)?;
+        let verdict = self.authorize(route, &context.caller).await?;
         let share = self.shares.load().of(&context.caller);
         // The calls that it makes are counted themselves.
         if !route.makes_calls() {
@@ -85,38 +83,38 @@ impl Executor {
             ),
         };
         self.metrics.stage(Stage::Authorize, start.elapsed());
-        Ok(Entry { share, _held: held, _session: session })
+        Ok(Entry { verdict, share, _held: held, _session: session })
+    }
+
+    /// Runs a call with one request and one response, once it has a place.
+    async fn carry_out(
+        &self,
+        route: &Route,
+        context: &Context,
+        entry: &Entry,
+        request: Bytes,
+    ) -> Result<Bytes, Error> {
+        let kept = Self::kept(&route.operation, &request);
+        let work = self.unary(route, context, request, entry.verdict);
+        let outcome = self.run_in_time(route, context, entry, work).await;
+        outcome.map_err(|error| self.asked_by_agent(route, context, kept.as_ref(), error))
     }
 
     /// The work of a call with one request and one response.
     fn unary<'a>(
-        &self,
+        &'a self,
         route: &'a Route,
         context: &'a Context,
         request: Bytes,
+        verdict: Verdict,
     ) -> Running<'a, Bytes> {
-        route.host.call(&route.operation, context, request)
-    }
-
-    /// Decides whether `caller` may do what `operation` of `agent` does, for a transport whose objects
-    /// answer it themselves.
-    ///
-    /// # Errors
-    /// `UnknownAgent` or `UnknownOperation`; `Unauthenticated` or `AccessDenied` if he may not.
-    pub fn permit(&self, agent: &str, operation: &str, caller: &Caller) -> Result<(), Error> {
-        let route = self.find(agent, operation)?;
-        self.authorize(&self.config.load(), &route, caller)
-    }
-
-    fn authorize(&self, config: &Config, route: &Route, caller: &Caller) -> Result<(), Error> {
-        // Before the policy, which may let the user do more than what the client has a token for.
-        let in_scope = access::within_scope(caller, &route.operation);
-        let allowed = in_scope.and_then(|()| config.policy.authorize(caller, &route.operation));
-        allowed.inspect_err(|error| {
-            self.reject(match error.kind() == ErrorKind::Unauthenticated {
-                true => Rejection::Unauthenticated,
-                false => Rejection::Denied,
-            });
+        if !Self::needs_step(context, verdict) {
+            return route.host.call(&route.operation, context, request);
+        }
+        Box::pin(async move {
+            let mut context = context.clone();
+            self.approve(route, &mut context, Some(&request), verdict)?;
+            route.host.call(&route.operation, &context, request).await
         })
     }
 
@@ -138,8 +136,7 @@ impl Executor {
         let mut work = context;
         work.deadline = Some(work.received + config.max_timeout);
         let work = async move {
-            let running = executor.unary(&called, &work, payload);
-            executor.run_in_time(&called, &work, &entry, running).await
+            executor.carry_out(&called, &work, &entry, payload).await
         };
         let result = self.repeats.run(key, config, route, request, work);
         match deadline {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::access::Verdict;
 use super::observe::Observation;
 use super::run::{Entry, deadline, ends_with_client};
 use super::{Config, Executor, Route, repeats};
@@ -32,14 +33,13 @@ impl Executor {
     ///
     /// # Cancel safety
     /// Not started if dropped.
-    #[expect(clippy::unused_async, reason = "what a call must pass may come to wait")]
     pub async fn start(
         self: &Arc<Self>,
         route: &Arc<Route>,
         context: Context,
         input: Input,
     ) -> Result<Arc<Task>, Error> {
-        let (task, work) = self.open(route, context, input)?;
+        let (task, work) = self.open(route, context, input).await?;
         if let Some(work) = work {
             tokio::spawn(work.run());
         }
@@ -54,7 +54,6 @@ impl Executor {
     ///
     /// # Cancel safety
     /// Not started if dropped.
-    #[expect(clippy::unused_async, reason = "as for `start`")]
     pub async fn start_reading(
         self: &Arc<Self>,
         route: &Arc<Route>,
@@ -62,7 +61,7 @@ impl Executor {
         input: Input,
         changes: bool,
     ) -> Result<Subscription, Error> {
-        let (task, work) = self.open(route, context, input)?;
+        let (task, work) = self.open(route, context, input).await?;
         // From the first message on, so that one of an earlier call that is gone is told of as a gap.
         let reader = task.read(Reading { from: 1, is_client: true, changes })?;
         if let Some(work) = work {
@@ -72,7 +71,7 @@ impl Executor {
     }
 
     /// The task of a call, and the work that is to be started, unless it was started before.
-    fn open(
+    async fn open(
         self: &Arc<Self>,
         route: &Arc<Route>,
         mut context: Context,
@@ -85,9 +84,10 @@ impl Executor {
             // The transport bounds what is under way of a stream.
             Input::Many(_) => 0,
         };
-        let opened = self
-            .let_in(&config, route, &context, request_bytes)
-            .and_then(|entry| Ok((entry, self.open_once(&config, route, &mut context, &input)?)));
+        let opened = self.let_in(route, &context, request_bytes).await.and_then(|entry| {
+            let opened = self.open_once(&config, route, &mut context, &input, entry.verdict)?;
+            Ok((entry, opened))
+        });
         let (entry, (task, is_first)) = match opened {
             Ok(opened) => opened,
             Err(error) => {
@@ -118,6 +118,7 @@ impl Executor {
         route: &Route,
         context: &mut Context,
         input: &Input,
+        verdict: Verdict,
     ) -> Result<(Arc<Task>, bool), Error> {
         let operation = &route.operation;
         if !operation.is_agents && !operation.is_streaming() {
@@ -135,14 +136,20 @@ impl Executor {
         let longest = config.tasks.max_runtime;
         context.deadline = deadline(route, context, longest, longest);
         let request_id = context.request_id.take();
-        let start =
-            || self.tasks.start(operation, context, route.metrics.stream(context.transport));
-        match request_id {
-            None => Ok((start()?, true)),
-            Some(id) => {
-                let key = repeats::Key::new(id, &context.caller, route);
-                self.started.once(key, config, route, input, start)
+        let key = request_id.map(|id| repeats::Key::new(id, &context.caller, route));
+        let mut start = || {
+            if Self::needs_step(context, verdict) {
+                let request = match input {
+                    Input::One(request) => Some(request),
+                    Input::Many(_) => None,
+                };
+                self.approve(route, context, request, verdict)?;
             }
+            self.tasks.start(operation, context, route.metrics.stream(context.transport))
+        };
+        match key {
+            None => Ok((start()?, true)),
+            Some(key) => self.started.once(key, config, route, input, start),
         }
     }
 }
@@ -184,6 +191,10 @@ async fn work(
     entry: &Entry,
     input: Input,
 ) -> Result<(), Error> {
+    let kept = match &input {
+        Input::One(request) => Executor::kept(&route.operation, request),
+        Input::Many(_) => None,
+    };
     let running = Box::pin(async move {
         task.begin();
         let operation = &route.operation;
@@ -198,5 +209,6 @@ async fn work(
         };
         route.host.stream(operation, context, requests, replies).await
     });
-    executor.run_in_time(route, context, entry, running).await
+    let outcome = executor.run_in_time(route, context, entry, running).await;
+    outcome.map_err(|error| executor.asked_by_agent(route, context, kept.as_ref(), error))
 }

@@ -1,9 +1,9 @@
-//! The metrics of tasks, of sessions and of agents' lives, each family together. What they count is
+//! The metrics of tasks, of sessions, of approvals and of agents' lives, each family together. What they count is
 //! noted elsewhere.
 
 use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
-use super::{Adder, SessionEnd};
+use super::{Adder, ApprovalEvent, SessionEnd};
 use crate::call::Transport;
 use crate::error::Error;
 
@@ -87,6 +87,26 @@ impl Agents {
                 "Time that starts of the agent took, whatever came of them.",
                 &["agent"],
             )?,
+        })
+    }
+}
+
+/// Of calls that must be approved.
+pub(super) struct Approvals {
+    pub(super) events: [IntCounter; ApprovalEvent::ALL.len()],
+    pub(super) pending: IntGauge,
+}
+
+impl Approvals {
+    pub(super) fn new(add: &Adder<'_>) -> Result<Self, Error> {
+        let events = add.counters(
+            "opdbus_approvals_total",
+            "What happened to calls that must be approved.",
+            &["event"],
+        )?;
+        Ok(Self {
+            events: ApprovalEvent::ALL.map(|event| events.with_label_values(&[event.name()])),
+            pending: add.gauge("opdbus_approvals_pending", "Calls that wait for approval.")?,
         })
     }
 }

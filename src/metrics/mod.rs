@@ -19,10 +19,10 @@ use prometheus::{
 use crate::call::Transport;
 use crate::error::Error;
 
-use families::{Agents, Sessions, Tasks};
+use families::{Agents, Approvals, Sessions, Tasks};
 
 pub use agent::AgentMetrics;
-pub use names::{REJECTIONS, Rejection, SessionEnd, Stage};
+pub use names::{ApprovalEvent, REJECTIONS, Rejection, SessionEnd, Stage};
 pub use operation::{OperationMetrics, StreamMetrics};
 pub use worker::{WorkerEnd, WorkerMetrics};
 
@@ -49,6 +49,7 @@ pub struct Metrics {
     store: IntGaugeVec,
     tasks: Tasks,
     sessions: Sessions,
+    approvals: Approvals,
     agents: Agents,
     workers: WorkerMetrics,
 }
@@ -108,6 +109,7 @@ impl Metrics {
             )?,
             tasks: Tasks::new(&add)?,
             sessions: Sessions::new(&add)?,
+            approvals: Approvals::new(&add)?,
             agents: Agents::new(&add)?,
             workers: WorkerMetrics::new(&add)?,
             registry,
@@ -192,6 +194,17 @@ impl Metrics {
     pub fn session_ended(&self, transport: Transport, reason: SessionEnd) {
         self.sessions.ended[reason as usize].inc();
         self.sessions.active[transport.index()].dec();
+    }
+
+    /// Counts what happened to a call that must be approved.
+    pub fn approval(&self, event: ApprovalEvent) {
+        self.approvals.events[event as usize].inc();
+    }
+
+    /// The gauge of calls that wait for approval.
+    #[must_use]
+    pub fn approvals_pending(&self) -> &IntGauge {
+        &self.approvals.pending
     }
 
     /// The handles of all workers.

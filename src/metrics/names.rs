@@ -42,6 +42,8 @@ pub enum Rejection {
     TooLarge,
     /// The caller may not.
     Denied,
+    /// Somebody must approve the call first, because the policy says so.
+    ApprovalRequired,
     /// Nobody vouches for the caller.
     Unauthenticated,
     /// The caller has no such session.
@@ -63,12 +65,13 @@ pub enum Rejection {
 }
 
 /// Every reason, in the order of the enum.
-pub const REJECTIONS: [Rejection; 14] = [
+pub const REJECTIONS: [Rejection; 15] = [
     Rejection::UnknownAgent,
     Rejection::UnknownOperation,
     Rejection::InvalidRequest,
     Rejection::TooLarge,
     Rejection::Denied,
+    Rejection::ApprovalRequired,
     Rejection::Unauthenticated,
     Rejection::UnknownSession,
     Rejection::QueueFull,
@@ -90,6 +93,7 @@ impl Rejection {
             Self::InvalidRequest => "invalid_request",
             Self::TooLarge => "too_large",
             Self::Denied => "denied",
+            Self::ApprovalRequired => "approval_required",
             Self::Unauthenticated => "unauthenticated",
             Self::UnknownSession => "unknown_session",
             Self::QueueFull => "queue_full",
@@ -125,6 +129,39 @@ impl SessionEnd {
             Self::Asked => "asked",
             Self::Idle => "idle",
             Self::Disconnected => "disconnected",
+        }
+    }
+}
+
+/// What happens to a call that must be approved; the `event` label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ApprovalEvent {
+    /// It was asked for.
+    Asked,
+    /// Somebody approved it.
+    Approved,
+    /// Somebody rejected it.
+    Rejected,
+    /// It was made.
+    Used,
+    /// Its time was over.
+    Expired,
+}
+
+impl ApprovalEvent {
+    /// Every event, in the order of the enum.
+    pub const ALL: [Self; 5] =
+        [Self::Asked, Self::Approved, Self::Rejected, Self::Used, Self::Expired];
+
+    /// The value of the label.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Asked => "asked",
+            Self::Approved => "approved",
+            Self::Rejected => "rejected",
+            Self::Used => "used",
+            Self::Expired => "expired",
         }
     }
 }

@@ -16,9 +16,9 @@ use crate::error::{Error, ErrorKind};
 use crate::proto::opdbus::agent::probe::v1::{
     BlocksRequest, BlocksResponse, ChatRequest, ChatResponse, CountRequest, CountResponse,
     DripRequest, DripResponse, EchoRequest, EchoResponse, FailRequest, FailResponse, FillRequest,
-    FillResponse, GenerateRequest, GenerateResponse, LingerRequest, LingerResponse, PaceRequest,
-    PaceResponse, ProbeService, ProbeServiceAgent, SleepRequest, SleepResponse, SumRequest,
-    SumResponse,
+    FillResponse, GenerateRequest, GenerateResponse, GuardedRequest, GuardedResponse,
+    LingerRequest, LingerResponse, PaceRequest, PaceResponse, ProbeService, ProbeServiceAgent,
+    SleepRequest, SleepResponse, SumRequest, SumResponse,
 };
 
 pub use worker_probe::worker_probe;
@@ -96,6 +96,22 @@ impl ProbeService for Probe {
     }
 
     async fn nothing(&self, _context: &Context, _request: ()) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn guarded(
+        &self,
+        context: &Context,
+        request: GuardedRequest,
+    ) -> Result<GuardedResponse, Error> {
+        let Some(approval) = &context.approved else {
+            return Err(Error::approval_required(format!("does {}", request.text)));
+        };
+        let count = self.counted.fetch_add(1, Ordering::SeqCst) + 1;
+        Ok(GuardedResponse { approved_by: approval.by, count })
+    }
+
+    async fn restart(&self, _context: &Context, _request: ()) -> Result<(), Error> {
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
 
 use super::{timeout, timeout_text};
-use crate::call::{Attested, Caller, Context, Identity, Transport};
+use crate::call::{Approval, Attested, Caller, Context, Identity, Transport};
 use crate::error::Error;
 
 const UID: HeaderName = HeaderName::from_static("opdbus-uid");
@@ -22,6 +22,8 @@ const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const REQUEST_ID: HeaderName = HeaderName::from_static("opdbus-request-id");
 const SESSION: HeaderName = HeaderName::from_static("opdbus-session-id");
 const TASK_ID: HeaderName = HeaderName::from_static("opdbus-task-id");
+const APPROVED_ID: HeaderName = HeaderName::from_static("opdbus-approved-id");
+const APPROVED_BY: HeaderName = HeaderName::from_static("opdbus-approved-by");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// There if somebody hears the notes of the call.
 const NOTES: HeaderName = HeaderName::from_static("opdbus-notes");
@@ -49,6 +51,10 @@ pub(crate) fn write_context(context: &Context, headers: &mut HeaderMap) -> Resul
         headers.insert(NOTES, HeaderValue::from_static("1"));
     }
     headers.insert(ADDRESS, text(&context.caller.address)?);
+    if let Some(approval) = &context.approved {
+        headers.insert(APPROVED_ID, text(&approval.id)?);
+        headers.insert(APPROVED_BY, approval.by.into());
+    }
     let texts = [
         (REQUEST_ID, context.request_id.as_deref()),
         (SESSION, context.session.as_deref()),
@@ -91,6 +97,12 @@ pub(crate) fn read_context(headers: &HeaderMap) -> Result<Context, Error> {
         context.timeout = Some(left);
         context.deadline = context.received.checked_add(left);
     }
+    context.approved = match (found(headers, &APPROVED_ID)?, parsed(headers, &APPROVED_BY)?) {
+        (Some(id), Some(by)) => Some(Arc::new(Approval { id: id.into(), by })),
+        (None, None) => None,
+        (Some(_), None) => return Err(Error::invalid(APPROVED_BY.as_str(), "is missing")),
+        (None, Some(_)) => return Err(Error::invalid(APPROVED_ID.as_str(), "is missing")),
+    };
     context.request_id = found(headers, &REQUEST_ID)?.map(Box::from);
     context.session = found(headers, &SESSION)?.map(Arc::from);
     context.task_id = found(headers, &TASK_ID)?.map(Box::from);
@@ -121,6 +133,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::error::ErrorKind;
 
     #[test]
     fn a_context_is_read_as_it_was_written() {
@@ -133,6 +146,8 @@ mod tests {
         context.session = Some("work".into());
         context.task_id = Some("build".into());
         context.traceparent = Some("00-0af7".into());
+        context.approval_id = Some("said by the client".into());
+        context.approved = Some(Arc::new(Approval { id: "checked".into(), by: 0 }));
         let mut headers = HeaderMap::new();
         write_context(&context, &mut headers).unwrap();
         let read = read_context(&headers).unwrap();
@@ -144,7 +159,14 @@ mod tests {
         assert_eq!(read.session, context.session);
         assert_eq!(read.task_id, context.task_id);
         assert_eq!(read.traceparent, context.traceparent);
+        assert_eq!(read.approved, context.approved);
+        assert_eq!(read.approval_id, None, "what the client says is the executor's alone");
 
+        for name in [APPROVED_ID, APPROVED_BY] {
+            let mut half = headers.clone();
+            half.remove(name);
+            assert_eq!(read_context(&half).unwrap_err().kind(), ErrorKind::InvalidArgument);
+        }
         for (name, value) in [("opdbus-uid", "-1"), ("opdbus-transport", "post")] {
             let mut wrong = headers.clone();
             wrong.insert(name, HeaderValue::from_static(value));

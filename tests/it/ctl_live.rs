@@ -31,11 +31,16 @@ pub struct Live {
 
 impl Live {
     pub fn start() -> Self {
+        Self::with(Config::default())
+    }
+
+    /// The same with other settings.
+    pub fn with(config: Config) -> Self {
         let bus = Bus::start();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let service = {
             let _inside = runtime.enter();
-            Service::new(Config::default())
+            Service::new(config)
         };
         let status = Arc::clone(&service.status);
         let socket = service.folder.path().join("grpc.sock");

@@ -6,13 +6,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use op_dbus::call::{Attested, Caller, Context, Identity, Transport};
 use op_dbus::error::{Error, ErrorKind};
-use op_dbus::executor::{Config, Policy};
+use op_dbus::executor::Config;
 use op_dbus::proto::opdbus::agent::probe::v1::{
     CountRequest, CountResponse, SleepRequest, SleepResponse,
 };
 use prost::Message;
 
-use crate::fixture::Service;
+use crate::fixture::{Service, denying};
 
 pub fn context(uid: u32) -> Context {
     let identity = Identity::User { uid, gid: Some(uid) };
@@ -62,7 +62,7 @@ async fn a_call_is_counted_once_with_its_outcome() {
 
 #[tokio::test]
 async fn the_policy_decides_and_the_refusal_is_counted() {
-    let denied = Service::new(Config { policy: Policy::DenyAll, ..Config::default() });
+    let denied = Service::new(denying());
     let error = count(&denied, context(0)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AccessDenied);
     assert!(metric(&denied, r#"opdbus_rejected_total{reason="denied"} 1"#));

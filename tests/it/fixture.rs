@@ -11,7 +11,7 @@ use op_dbus::call::{Context, Transport};
 use op_dbus::contract::RawRequests;
 use op_dbus::daemon::compose;
 use op_dbus::error::Error;
-use op_dbus::executor::{Config, Executor, Input};
+use op_dbus::executor::{Config, Decision, Executor, Input, Policy, Rule, Who};
 use op_dbus::host::worker::{self, OwnUid, Workers};
 use op_dbus::metrics::Metrics;
 use op_dbus::proto::opdbus::v1::StartSessionRequest;
@@ -88,6 +88,21 @@ fn bus_config(folder: &Path, policy: &str) -> String {
 <allow receive_sender="*"/></policy>{policy}</busconfig>"#,
         folder.display()
     )
+}
+
+/// The defaults, with a policy that lets everybody do everything: the tests run as whoever runs them.
+pub fn open() -> Config {
+    saying(Decision::Allow)
+}
+
+/// The defaults, with a policy that refuses everything.
+pub fn denying() -> Config {
+    saying(Decision::Deny)
+}
+
+fn saying(decision: Decision) -> Config {
+    let policy = Policy::new(vec![Rule::for_all(Who::Everybody, decision)]);
+    Config { policy, ..Config::default() }
 }
 
 /// An executor in this process.

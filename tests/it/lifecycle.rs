@@ -114,7 +114,7 @@ async fn a_reload_changes_the_policy_on_connections_that_are_open() {
     let daemon = Daemon::start("");
     let channel = connect(&daemon.grpc_socket()).await;
     count(&channel).await.unwrap();
-    daemon.write_config("[executor]\npolicy = \"deny-all\"\n");
+    daemon.write_config("[[policy]]\ndecision = \"deny\"\n");
     daemon.signal(Signal::SIGHUP);
     daemon.wait_for("RELOADING=1");
     daemon.wait_for("READY=1");

@@ -27,6 +27,7 @@ mod grpc;
 mod lifecycle;
 mod memory;
 mod parity;
+mod policy;
 mod process;
 mod process_runner;
 mod sequential_thinking;

@@ -40,6 +40,15 @@ impl<'a> Checker<'a> {
         });
     }
 
+    /// The file and line that set a key; empty for a default.
+    pub(super) fn origin<T>(&self, key: &Key<T>) -> String {
+        let place = key.at.map(|(source, offset)| {
+            let source = &self.sources[source];
+            format!("{}:{}", source.path.display(), locate::place(&source.text, offset).0)
+        });
+        place.unwrap_or_default()
+    }
+
     /// A number of something.
     pub(super) fn size(&mut self, key: &Key<i64>, range: RangeInclusive<i64>, unit: &str) -> usize {
         if !range.contains(&key.value) {

@@ -13,7 +13,7 @@ use super::keys::{self, Key, Keys};
 use super::problem::Problems;
 use super::read::Source;
 use crate::agents;
-use crate::executor::{self, Policy};
+use crate::executor;
 use crate::session;
 use crate::storage::{self, Durability};
 use crate::task;
@@ -23,6 +23,7 @@ mod access;
 mod agent_bounds;
 mod checker;
 mod commands;
+mod policy;
 mod worker;
 
 use checker::Checker;
@@ -276,10 +277,8 @@ fn executor(c: &mut Checker<'_>, all: &Keys) -> executor::Config {
         queue: c.size(&keys.queue, 0..=1_000_000, "calls"),
         default_timeout: c.millis(&keys.default_timeout_ms, timeouts.clone()),
         max_timeout: c.millis(&keys.max_timeout_ms, timeouts.clone()),
-        policy: c.one_of(
-            &keys.policy,
-            [("allow-local", Policy::AllowLocal), ("deny-all", Policy::DenyAll)],
-        ),
+        policy: policy::rules(c, &all.policy),
+        approvals: policy::approvals(c, &all.approvals),
         request_id_ttl: c.millis(&keys.request_id_ttl_ms, timeouts),
         request_id_max: c.size(&keys.request_id_max, 1..=1_000_000, "results"),
         tasks: tasks(c, &all.tasks),

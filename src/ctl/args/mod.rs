@@ -2,6 +2,7 @@
 
 mod access;
 mod run;
+mod rights;
 mod work;
 
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use crate::client::{Bus, CallOptions, GrpcAddress};
 
 pub(super) use access::{Credentials, NewToken, TokenCommand};
 pub(super) use run::Run;
+pub(super) use rights::{Approvals, ApprovalsCommand, ListApprovals, Policy, PolicyCommand};
 pub(super) use work::{
     ListSessions, ListTasks, Rows, Sessions, SessionsCommand, Tasks, TasksCommand,
 };
@@ -140,7 +142,7 @@ impl Global {
 
     /// The options of a call for which the command line says nothing.
     pub(super) fn default_options() -> CallOptions {
-        CallOptions { timeout: Some(DEFAULT_TIMEOUT), request_id: None }
+        CallOptions { timeout: Some(DEFAULT_TIMEOUT), ..CallOptions::default() }
     }
 }
 
@@ -183,6 +185,10 @@ pub(super) enum Command {
     Tasks(Tasks),
     /// List, show and end sessions
     Sessions(Sessions),
+    /// List, show, approve and reject calls that must be approved
+    Approvals(Approvals),
+    /// Show who may call what, and why
+    Policy(Policy),
     /// Measure how long a call that does nothing takes
     Ping {
         /// How many calls, one after the other
@@ -257,6 +263,9 @@ pub(super) struct Call {
     /// A name for this request: repeated with the same name, it gives the first one's result
     #[arg(long, value_name = "ID")]
     pub(super) request_id: Option<String>,
+    /// The approval that this very call was given, after it had ended with APPROVAL_REQUIRED
+    #[arg(long, value_name = "ID", add = ArgValueCompleter::new(complete::approvals))]
+    pub(super) approval_id: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]

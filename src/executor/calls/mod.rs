@@ -159,6 +159,7 @@ impl CallsService for Calls {
         let context = Context {
             timeout: request::timeout(request.timeout)?,
             on_disconnect,
+            approval_id: context.approval_id.clone(),
             ..fresh(context)
         };
         let payload = match request::payload(request.arguments, request.request)? {

@@ -15,8 +15,8 @@ const REQUEST_ID_MAX_CHARS: usize = 128;
 /// The longest token for a task's id, in characters.
 const TOKEN_MAX_CHARS: usize = 64;
 
-/// The longest id of a session, in characters: the transport looks up no longer one.
-const SESSION_ID_MAX_CHARS: usize = 128;
+/// The longest id of a session or an approval, in characters: no longer one is looked up.
+const ID_MAX_CHARS: usize = 128;
 
 /// An option of the call. Its name wins over a field of the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,7 @@ pub(super) enum Reserved {
     DeadlineMs,
     Traceparent,
     SessionId,
+    ApprovalId,
     Detach,
     HandleToken,
     OnDisconnect,
@@ -34,11 +35,12 @@ pub(super) enum Reserved {
     InputFormat,
 }
 
-const NAMES: [(&str, Reserved); 11] = [
+const NAMES: [(&str, Reserved); 12] = [
     ("request-id", Reserved::RequestId),
     ("deadline-ms", Reserved::DeadlineMs),
     ("traceparent", Reserved::Traceparent),
     ("session-id", Reserved::SessionId),
+    ("approval-id", Reserved::ApprovalId),
     ("detach", Reserved::Detach),
     ("handle-token", Reserved::HandleToken),
     ("on-disconnect", Reserved::OnDisconnect),
@@ -92,6 +94,7 @@ pub(super) struct Options {
     timeout: Option<Duration>,
     traceparent: Option<Box<str>>,
     session: Option<Arc<str>>,
+    approval_id: Option<Box<str>>,
     pub(super) detach: bool,
     token: Option<Box<str>>,
     on_disconnect: Option<OnDisconnect>,
@@ -124,13 +127,8 @@ impl Options {
                 }
                 self.traceparent = Some(text.into());
             }
-            (Reserved::SessionId, Given::Text(text)) => {
-                let id = bounded(text, SESSION_ID_MAX_CHARS)?;
-                if !id.bytes().all(|byte| byte.is_ascii_graphic()) {
-                    return Err("must have visible ASCII characters only".to_owned());
-                }
-                self.session = Some(id.into());
-            }
+            (Reserved::SessionId, Given::Text(text)) => self.session = Some(id(text)?.into()),
+            (Reserved::ApprovalId, Given::Text(text)) => self.approval_id = Some(id(text)?.into()),
             (Reserved::Detach, Given::Bool(detach)) => self.detach = detach,
             (Reserved::HandleToken, Given::Text(text)) => {
                 let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
@@ -194,6 +192,7 @@ impl Options {
         context.timeout = self.timeout;
         context.traceparent = self.traceparent;
         context.session = self.session;
+        context.approval_id = self.approval_id;
         context.on_disconnect = self.on_disconnect;
         context.task_id = self.token.map(|token| task_id(&context.caller.address, &token));
     }
@@ -214,6 +213,7 @@ impl Reserved {
             Self::RequestId
             | Self::Traceparent
             | Self::SessionId
+            | Self::ApprovalId
             | Self::HandleToken
             | Self::OnDisconnect
             | Self::OutputFormat
@@ -233,6 +233,15 @@ fn bounded(text: &str, longest: usize) -> Result<&str, String> {
         return Ok(text);
     }
     Err(format!("must have 1 to {longest} characters, not {length}"))
+}
+
+/// The id of a session or an approval.
+fn id(text: &str) -> Result<&str, String> {
+    let id = bounded(text, ID_MAX_CHARS)?;
+    match id.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Ok(id),
+        false => Err("must have visible ASCII characters only".to_owned()),
+    }
 }
 
 fn format(text: &str) -> Result<Format, String> {

@@ -33,7 +33,7 @@ pub(super) async fn answer(shared: &Shared, message: &Message) -> Result<Message
         "KeepAlive" => "KeepAlive",
         _ => "GetSession",
     };
-    shared.executor.permit("sessions", operation, &caller)?;
+    shared.executor.permit("sessions", operation, &caller).await?;
     let scope = object_path::scope(path).filter(|scope| caller.uid() == Some(scope.uid));
     let found = scope.and_then(|scope| {
         let session = shared.executor.sessions().get(scope.uid, &scope.id).ok()?;

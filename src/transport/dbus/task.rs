@@ -58,7 +58,7 @@ pub(super) async fn answer(
         "ReadMessages" => "ReadTask",
         _ => "GetTask",
     };
-    shared.executor.permit("tasks", operation, &caller)?;
+    shared.executor.permit("tasks", operation, &caller).await?;
     let task = id_in(path).and_then(|id| shared.executor.tasks().find(id, caller.identity).ok());
     let Some(task) = task else {
         return Err(standard::no_object(path));

@@ -57,6 +57,7 @@ impl Call {
         context.request_id = metadata.request_id;
         context.traceparent = metadata.traceparent;
         context.session = metadata.session;
+        context.approval_id = metadata.approval_id;
         context.on_disconnect = metadata.on_disconnect;
         (route, context, peer)
     }

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use op_dbus::error::ErrorKind;
-use op_dbus::executor::{Config, Policy};
 use op_dbus::proto::opdbus::agent::memory::v1::RecallResponse;
 use op_dbus::proto::opdbus::agent::probe::v1::EchoRequest;
 use op_dbus::proto::opdbus::v1::{
@@ -16,6 +15,7 @@ use super::{
     batch, context, fail, item, named, parallel, reason, recall, remember, results, sequential,
     service, sleep, statuses, waits, with_timeout,
 };
+use crate::fixture::denying;
 
 #[tokio::test]
 async fn results_come_in_the_form_of_the_request() {
@@ -116,7 +116,7 @@ async fn each_call_is_authorized() {
     let running = results(&service, request);
     let lock = async {
         tokio::time::sleep(Duration::from_millis(20)).await;
-        service.executor.reconfigure(Config { policy: Policy::DenyAll, ..Config::default() });
+        service.executor.reconfigure(denying());
     };
     let (found, ()) = tokio::join!(running, lock);
     assert_eq!(statuses(&found), [Well, Failed]);

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use op_dbus::error::{Error, ErrorKind};
-use op_dbus::executor::{Config, Policy};
 use op_dbus::proto::opdbus::agent::probe::v1::{GenerateRequest, GenerateResponse};
 use op_dbus::proto::opdbus::v1::{
     OnDisconnect, StartCallRequest, StartCallResponse, Task, TaskState,
@@ -12,7 +11,7 @@ use op_dbus::task::{Event, Reading};
 use prost::Message;
 
 use super::{context, service, waits, with_timeout};
-use crate::fixture::Service;
+use crate::fixture::{Service, denying};
 
 fn request(operation: &str, arguments: &str) -> StartCallRequest {
     StartCallRequest {
@@ -137,7 +136,7 @@ async fn what_cannot_be_a_task_is_refused() {
         let error = start(&service, request).await.unwrap_err();
         assert_eq!((error.kind(), error.fact("field")), (kind, field), "{error}");
     }
-    let denied = Service::new(Config { policy: Policy::DenyAll, ..Config::default() });
+    let denied = Service::new(denying());
     let error = start(&denied, request("count", "")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AccessDenied);
 }

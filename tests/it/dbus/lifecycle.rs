@@ -9,7 +9,7 @@ use zbus::message::Message;
 use super::{
     MANAGER, NAME, Options, PROBE, World, call, connect, failed, none, start, until, with,
 };
-use crate::fixture::{Bus, Service};
+use crate::fixture::{Bus, Service, denying};
 
 #[tokio::test]
 async fn a_client_that_vanishes_ends_its_calls() {
@@ -115,8 +115,7 @@ async fn a_policy_that_refuses_the_name_is_explained() {
 async fn new_routes_are_served_without_a_restart() {
     let world = World::new().await;
     world.probe("Count", &none()).await.unwrap();
-    let limits = Config { policy: op_dbus::executor::Policy::DenyAll, ..Config::default() };
-    world.service.executor.reconfigure(limits);
+    world.service.executor.reconfigure(denying());
     failed(world.probe("Count", &none()).await, "org.opdbus.Error.AccessDenied");
     world.service.executor.reconfigure(Config::default());
     world.probe("Count", &none()).await.unwrap();

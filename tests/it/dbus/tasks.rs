@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use op_dbus::call::{Attested, Caller, Context, Identity, SessionScope, Transport};
 use op_dbus::contract::task_path;
-use op_dbus::executor::{Config, Input, Policy};
+use op_dbus::executor::Input;
 use op_dbus::task::{State, Task};
 use prost::Message as _;
 use zbus::Variant;
 
 use super::watch::{Watch, finished, numbers};
 use super::{MANAGER, NAME, Options, PROBE, World, call, connect, failed, none, until, with};
+use crate::fixture;
 
 pub(super) const TASK: Option<&str> = Some("org.opdbus.Task1");
 const PROPERTIES: Option<&str> = Some("org.freedesktop.DBus.Properties");
@@ -387,7 +388,7 @@ async fn who_may_do_nothing_may_not_do_it_through_objects_either() {
     let uid = nix::unistd::getuid();
     let scope = SessionScope { uid: uid.as_raw(), id: "one".into() };
     let session = op_dbus::session::object_path::of(&scope);
-    let denying = Config { policy: Policy::DenyAll, ..Config::default() };
+    let denying = fixture::denying();
     world.service.executor.reconfigure(denying);
     for (path, interface, method) in [
         (path.as_str(), TASK, "Cancel"),

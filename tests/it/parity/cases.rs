@@ -110,12 +110,34 @@ pub fn cases() -> Vec<Case> {
         tasks_and_batches(),
         in_workers(),
         kept::cases(),
+        rights(),
     ];
     cases.extend(more.into_iter().flatten());
     for kind in ErrorKind::ALL {
         cases.push(case("probe", "Fail", json!({"reason": kind.reason(), "message": "as asked"})));
     }
     cases
+}
+
+fn rights() -> Vec<Case> {
+    let explained = || json!({"agent": "probe", "operation": "restart"});
+    let of = |user: &str| json!({"user": user, "agent": "memory", "operation": "Recall"});
+    vec![
+        case("approvals", "ListApprovals", json!({"page_size": 201})),
+        case("approvals", "ListApprovals", json!({"states": ["APPROVAL_STATE_REJECTED"]})),
+        case("approvals", "GetApproval", json!({"id": "KEY"})),
+        case("approvals", "GetApproval", json!({"id": ""})),
+        case("approvals", "Approve", json!({"id": "KEY"})),
+        case("approvals", "Reject", json!({"id": "KEY", "reason": "no"})),
+        case("approvals", "Reject", json!({"id": "KEY", "reason": "x".repeat(501)})),
+        case("policy", "Explain", explained()),
+        case("policy", "Explain", json!({"agent": "memory", "operation": "nothing"})),
+        case("policy", "ExplainUser", of("4242")),
+        case("policy", "ExplainUser", of("no such user")),
+        case("policy", "ListRules", json!({})),
+        case("probe", "Guarded", json!({"text": "KEY"})),
+        case("probe", "Restart", json!({})),
+    ]
 }
 
 fn contexts_and_chains() -> Vec<Case> {

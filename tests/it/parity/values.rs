@@ -198,7 +198,8 @@ pub fn plain(value: &Value, key: &str) -> Value {
                 // JSON has the whole name of an enum's value, the bus the part that tells.
                 (
                     "level" | "role" | "status" | "state" | "cause" | "kind" | "mode"
-                    | "on_disconnect" | "stream" | "event" | "activation" | "host" | "reason",
+                    | "on_disconnect" | "stream" | "event" | "activation" | "host" | "reason"
+                    | "decision" | "risk" | "may_approve",
                     Value::String(text),
                 ) => {
                     let part = text.rsplit('_').next().unwrap_or_default();

@@ -18,7 +18,7 @@ use tonic::{Request, Status};
 use zbus::{Connection, Structure, Variant};
 
 use super::values::{self, json_of};
-use crate::fixture::{Bus, Service};
+use crate::fixture::{Bus, Service, open};
 
 /// One way to make a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +56,13 @@ pub struct World {
 
 impl World {
     pub async fn start() -> Self {
+        Self::with(open()).await
+    }
+
+    /// The same with other settings.
+    pub async fn with(config: Config) -> Self {
         let bus = Bus::start();
-        let service = Service::new(Config::default());
+        let service = Service::new(config);
         let (executor, status) = (&service.executor, &service.status);
         let config = dbus::Config {
             bus: dbus::Bus::Address(bus.address.clone()),

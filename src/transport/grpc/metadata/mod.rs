@@ -10,7 +10,7 @@ use crate::call::OnDisconnect;
 use crate::error::Error;
 use crate::wire;
 
-/// The longest `opdbus-request-id` or `opdbus-session-id`, in bytes.
+/// The longest `opdbus-request-id`, `opdbus-session-id` or `opdbus-approval-id`, in bytes.
 const MAX_ID_BYTES: usize = 128;
 
 /// What the metadata of one call say.
@@ -22,6 +22,8 @@ pub(super) struct Metadata {
     pub(super) request_id: Option<Box<str>>,
     /// The session that the call belongs to (`opdbus-session-id`).
     pub(super) session: Option<Arc<str>>,
+    /// The approval that the client says it has (`opdbus-approval-id`).
+    pub(super) approval_id: Option<Box<str>>,
     /// What becomes of a stream when its client goes away (`opdbus-on-disconnect`).
     pub(super) on_disconnect: Option<OnDisconnect>,
     /// The W3C trace context (`traceparent`).
@@ -51,6 +53,9 @@ impl Metadata {
                 "opdbus-session-id" => {
                     set("opdbus-session-id", &mut metadata.session, id(value).map(Arc::from))?;
                 }
+                "opdbus-approval-id" => {
+                    set("opdbus-approval-id", &mut metadata.approval_id, id(value).map(Box::from))?;
+                }
                 "opdbus-on-disconnect" => {
                     let choice = on_disconnect(value);
                     set("opdbus-on-disconnect", &mut metadata.on_disconnect, choice)?;
@@ -65,7 +70,7 @@ impl Metadata {
                     return Err(Error::invalid(
                         name,
                         "op-dbus knows no such metadata; there are opdbus-request-id, \
-                         opdbus-session-id and opdbus-on-disconnect",
+                         opdbus-session-id, opdbus-approval-id and opdbus-on-disconnect",
                     ));
                 }
                 _ => {}

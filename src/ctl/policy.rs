@@ -1,0 +1,122 @@
+//! `op-dbusctl policy`: the rules in force, and what they say about one call.
+
+use nix::unistd::{User, getuid};
+
+use super::Outcome;
+use super::args::PolicyCommand;
+use super::describe::plain;
+use super::output::{Output, clean};
+use super::problem::Problem;
+use super::table::Table;
+use crate::client::{CallOptions, Client};
+use crate::proto::opdbus::v1::{MayApprove, PolicyDecision, PolicyExplanation};
+
+pub(super) async fn run(
+    client: &Client,
+    command: &PolicyCommand,
+    options: &CallOptions,
+    output: &mut Output,
+) -> Result<Outcome, Problem> {
+    match command {
+        PolicyCommand::Show => show(client, options, output).await,
+        PolicyCommand::Explain { user, agent, operation } => {
+            let (json, explanation) = if is_me(user) {
+                let answer = client.explain(agent, operation, options).await?;
+                (answer.json, answer.message.explanation)
+            } else {
+                let answer = client.explain_user(user, agent, operation, options).await?;
+                (answer.json, answer.message.explanation)
+            };
+            if output.json() {
+                output.raw_json(&json)?;
+            } else {
+                write(&explanation.unwrap_or_default(), output)?;
+            }
+            Ok(Outcome::Done)
+        }
+    }
+}
+
+/// True if `user` is who this process runs as: he may ask about himself.
+fn is_me(user: &str) -> bool {
+    let me = getuid();
+    let name = || User::from_uid(me).ok().flatten().map(|found| found.name);
+    user == me.to_string() || name().is_some_and(|name| name == user)
+}
+
+async fn show(
+    client: &Client,
+    options: &CallOptions,
+    output: &mut Output,
+) -> Result<Outcome, Problem> {
+    let answer = client.list_rules(options).await?;
+    if output.json() {
+        output.raw_json(&answer.json)?;
+        return Ok(Outcome::Done);
+    }
+    let mut table = Table::new(&[">RULE", "WHO", "WHAT", "SAYS", "FROM", "REASON"]);
+    for rule in &answer.message.rules {
+        table.row([
+            &rule.number.to_string(),
+            &rule.who,
+            &rule.what,
+            &says(rule.decision(), rule.may_approve()),
+            &rule.origin,
+            &rule.reason,
+        ]);
+    }
+    table.write(0, output)?;
+    output.line("")?;
+    let hint = "for each call the first rule that is about it decides";
+    output.line(&output.paint().dim(hint))?;
+    Ok(Outcome::Done)
+}
+
+fn write(explanation: &PolicyExplanation, output: &mut Output) -> Result<(), Problem> {
+    let paint = output.paint();
+    let decision = decision(explanation.decision());
+    let painted = match explanation.decision() {
+        PolicyDecision::Allow => paint.green(&decision),
+        PolicyDecision::Ask => paint.yellow(&decision),
+        PolicyDecision::Deny | PolicyDecision::Unspecified => paint.red(&decision),
+    };
+    let operation = clean(&explanation.operation);
+    output.line(&format!("{operation} for uid {}: {painted}", explanation.uid))?;
+    output.fact("risk", &plain(explanation.risk().as_str_name(), "RISK_"))?;
+    if let Some(rule) = &explanation.rule {
+        output.fact("rule", &format!("{} ({})", rule.number, rule.origin))?;
+        output.fact("who", &rule.who)?;
+        output.fact("what", &rule.what)?;
+        if !rule.reason.is_empty() {
+            output.fact("reason", &rule.reason)?;
+        }
+    }
+    if !explanation.gids.is_empty() {
+        let gids: Vec<String> = explanation.gids.iter().map(u32::to_string).collect();
+        output.fact("groups", &gids.join(", "))?;
+    }
+    let approves = match explanation.may_approve() {
+        MayApprove::Unspecified => "none",
+        MayApprove::Others => "those of others",
+        MayApprove::All => "those of others and his own",
+    };
+    output.fact("may approve", approves)?;
+    Ok(())
+}
+
+fn decision(decision: PolicyDecision) -> String {
+    plain(decision.as_str_name(), "POLICY_DECISION_")
+}
+
+fn says(said: PolicyDecision, approver: MayApprove) -> String {
+    let mut parts = Vec::new();
+    if said != PolicyDecision::Unspecified {
+        parts.push(decision(said));
+    }
+    match approver {
+        MayApprove::Unspecified => {}
+        MayApprove::Others => parts.push("may approve others'".to_owned()),
+        MayApprove::All => parts.push("may approve all".to_owned()),
+    }
+    parts.join(", ")
+}

@@ -1,0 +1,134 @@
+//! op-dbus's own service for the policy: what it says, and why. It decides on no call.
+
+use std::sync::{Arc, Weak};
+
+use nix::unistd::User;
+
+use super::{Access, Approver, Rule};
+use crate::call::Context;
+use crate::error::{Error, ErrorKind};
+use crate::executor::Executor;
+use crate::proto::opdbus::v1::{
+    ExplainRequest, ExplainResponse, ExplainUserRequest, ExplainUserResponse, ListRulesRequest,
+    ListRulesResponse, MayApprove, PolicyDecision, PolicyExplanation, PolicyRule, PolicyService,
+};
+
+/// The implementation of `opdbus.v1.PolicyService`.
+pub struct PolicyInForce {
+    /// Weak, because the executor's registry holds this service as one of its own.
+    executor: Weak<Executor>,
+}
+
+impl PolicyInForce {
+    /// Tells what holds for calls of `executor`.
+    #[must_use]
+    pub fn new(executor: &Arc<Executor>) -> Self {
+        Self { executor: Arc::downgrade(executor) }
+    }
+
+    fn executor(&self) -> Result<Arc<Executor>, Error> {
+        let executor = self.executor.upgrade();
+        executor.ok_or_else(|| Error::new(ErrorKind::Unavailable, "the service is stopping"))
+    }
+
+    async fn explanation(
+        &self,
+        uid: u32,
+        agent: &str,
+        operation: &str,
+    ) -> Result<PolicyExplanation, Error> {
+        let executor = self.executor()?;
+        let route = executor.find(agent, operation)?;
+        let operation = &route.operation;
+        let access = executor.access.load_full();
+        let verdict = access.decide(uid, operation).await?;
+        let may_approve = access.may_approve(uid, operation).await?;
+        Ok(PolicyExplanation {
+            decision: PolicyDecision::from(verdict.decision).into(),
+            rule: rule(&access, verdict.rule),
+            operation: format!("{}.{}", operation.agent, operation.name),
+            risk: operation.risk.into(),
+            uid,
+            gids: access.groups_asked(uid, operation).to_vec(),
+            may_approve: approver(may_approve),
+        })
+    }
+}
+
+impl PolicyService for PolicyInForce {
+    async fn explain(
+        &self,
+        context: &Context,
+        request: ExplainRequest,
+    ) -> Result<ExplainResponse, Error> {
+        let uid = context.caller.uid().ok_or_else(|| {
+            Error::new(ErrorKind::Unauthenticated, "the policy is for users, and nobody is known")
+        })?;
+        let explanation = self.explanation(uid, &request.agent, &request.operation).await?;
+        Ok(ExplainResponse { explanation: Some(explanation) })
+    }
+
+    async fn explain_user(
+        &self,
+        _context: &Context,
+        request: ExplainUserRequest,
+    ) -> Result<ExplainUserResponse, Error> {
+        let uid = uid_of(request.user).await?;
+        let explanation = self.explanation(uid, &request.agent, &request.operation).await?;
+        Ok(ExplainUserResponse { explanation: Some(explanation) })
+    }
+
+    async fn list_rules(
+        &self,
+        _context: &Context,
+        _request: ListRulesRequest,
+    ) -> Result<ListRulesResponse, Error> {
+        let access = self.executor()?.access.load_full();
+        let rules = (0..access.rules().len()).filter_map(|index| rule(&access, index)).collect();
+        Ok(ListRulesResponse { rules })
+    }
+}
+
+/// The id of a user who is named by it or by name.
+async fn uid_of(user: String) -> Result<u32, Error> {
+    if user.is_empty() {
+        return Err(Error::invalid("user", "is missing"));
+    }
+    if let Ok(uid) = user.parse() {
+        return Ok(uid);
+    }
+    // The database may be far away.
+    let found = tokio::task::spawn_blocking({
+        let user = user.clone();
+        move || User::from_name(&user)
+    });
+    match found.await {
+        Ok(Ok(Some(found))) => Ok(found.uid.as_raw()),
+        Ok(Ok(None)) => {
+            let text = format!("there is no user {user}");
+            Err(Error::new(ErrorKind::NotFound, text).with_fact("user", user))
+        }
+        Ok(Err(error)) => Err(Error::new(
+            ErrorKind::Unavailable,
+            format!("the system does not say who {user} is: {error}"),
+        )),
+        Err(_panicked) => Err(Error::internal("the question who a user is panicked")),
+    }
+}
+
+fn rule(access: &Access, index: usize) -> Option<PolicyRule> {
+    let found: &Rule = access.rules().get(index)?;
+    Some(PolicyRule {
+        number: u32::try_from(index + 1).unwrap_or(u32::MAX),
+        origin: found.origin.clone(),
+        who: found.who.to_string(),
+        what: found.what(),
+        decision: found.decision.map_or(PolicyDecision::Unspecified, Into::into).into(),
+        may_approve: approver(found.may_approve),
+        reason: found.reason.clone(),
+    })
+}
+
+fn approver(approver: Option<Approver>) -> i32 {
+    approver.map_or(MayApprove::Unspecified, Into::into).into()
+}

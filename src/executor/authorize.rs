@@ -1,0 +1,94 @@
+//! Asks the policy about a call, and says to its caller no more than that it was refused; why stands in
+//! the log.
+
+use super::access::{Decision, Verdict};
+use super::{Executor, Route};
+use crate::call::{Caller, Scope};
+use crate::contract::Operation;
+use crate::error::{Error, ErrorKind};
+use crate::metrics::Rejection;
+
+impl Executor {
+    /// Decides whether `caller` may do what `operation` of `agent` does, for a transport whose objects
+    /// answer it themselves.
+    ///
+    /// # Errors
+    /// `UnknownAgent` or `UnknownOperation`; `Unauthenticated` or `AccessDenied` if he may not;
+    /// `ApprovalRequired` if somebody must approve it, which can be done for calls of the operation
+    /// only; `Unavailable` if it cannot be told.
+    pub async fn permit(&self, agent: &str, operation: &str, caller: &Caller) -> Result<(), Error> {
+        let route = self.find(agent, operation)?;
+        match self.authorize(&route, caller).await?.decision {
+            Decision::Allow => Ok(()),
+            Decision::Ask | Decision::Deny => {
+                self.reject(Rejection::ApprovalRequired);
+                let text = format!("this must be approved; call {agent}.{operation} instead");
+                Err(Error::new(ErrorKind::ApprovalRequired, text))
+            }
+        }
+    }
+
+    /// What the policy says to a call: that it is let through, or that somebody must approve it.
+    ///
+    /// # Errors
+    /// `Unauthenticated` if nobody vouches for the caller, `AccessDenied` if the policy refuses,
+    /// `Unavailable` if it asks for his groups and they cannot be told.
+    pub(super) async fn authorize(&self, route: &Route, caller: &Caller) -> Result<Verdict, Error> {
+        let Some(uid) = caller.uid() else {
+            self.reject(Rejection::Unauthenticated);
+            let text = "the service cannot tell which user is calling";
+            return Err(Error::new(ErrorKind::Unauthenticated, text));
+        };
+        let operation = &route.operation;
+        // Before the rules, which may let the user do more than what the client has a token for.
+        within_scope(caller, operation).inspect_err(|_| self.reject(Rejection::Denied))?;
+        let access = self.access.load_full();
+        let verdict = match access.decide_at_once(uid, operation) {
+            Some(verdict) => verdict,
+            // Boxed, so that the other calls do not carry its size.
+            None => Box::pin(access.decide(uid, operation)).await?,
+        };
+        if verdict.decision == Decision::Deny {
+            self.reject(Rejection::Denied);
+            let (agent, name) = (&operation.agent, &operation.name);
+            tracing::info!(
+                agent,
+                operation = name,
+                caller_uid = uid,
+                caller = %caller.address,
+                rule = verdict.rule + 1,
+                "{agent}.{name} is refused to {caller} by {}",
+                access.describe(verdict.rule)
+            );
+            let text = format!("{agent}.{name} is not allowed");
+            return Err(Error::new(ErrorKind::AccessDenied, text));
+        }
+        Ok(verdict)
+    }
+
+    /// Warnings about rules of the configuration that are about no operation which is served.
+    #[must_use]
+    pub fn rules_about_nothing(&self) -> Vec<String> {
+        let (config, routes) = (self.config.load(), self.routes.load());
+        let idle = config.policy.about_nothing(&routes);
+        idle.map(|rule| {
+            format!("[[policy]] {}: no operation is meant by: {}", rule.origin, rule.what())
+        })
+        .collect()
+    }
+}
+
+/// Holds a caller with a token or certificate to what that is limited to.
+///
+/// # Errors
+/// `AccessDenied` if the operation lies outside.
+fn within_scope(caller: &Caller, operation: &Operation) -> Result<(), Error> {
+    let allows = |scope: &Scope| scope.allows(&operation.agent, &operation.name, operation.risk);
+    if caller.scope.as_deref().is_none_or(allows) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::AccessDenied,
+        format!("{} is not for {}.{}", caller.attested, operation.agent, operation.name),
+    ))
+}
