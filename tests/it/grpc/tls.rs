@@ -304,7 +304,8 @@ async fn handshakes_that_never_end_hold_nobody_up() {
     // One address has a quarter of 64; the rest is closed at once, and those after their time.
     let mut closed = 0;
     for stream in &mut half_open {
-        let reading = tokio::time::timeout(Duration::from_millis(1), stream.read(&mut [0; 1]));
+        let mut byte = [0; 1];
+        let reading = tokio::time::timeout(Duration::from_millis(1), stream.read(&mut byte));
         closed += usize::from(matches!(reading.await, Ok(Ok(0) | Err(_))));
     }
     assert!(closed >= 1000 - 16, "{closed}");
