@@ -20,6 +20,7 @@ mod ctl;
 mod ctl_live;
 mod ctl_tasks;
 mod daemon;
+mod daemon_access;
 mod dbus;
 mod executor;
 mod fixture;

@@ -1,5 +1,6 @@
 //! The D-Bus transport on a real bus, driven by a D-Bus client and by foreign programs.
 
+mod callers;
 mod calls;
 mod delivery;
 mod descriptors;

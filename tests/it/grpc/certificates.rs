@@ -3,11 +3,16 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
+    SanType,
 };
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
+
+/// How many authorities there have been.
+static AUTHORITIES: AtomicUsize = AtomicUsize::new(0);
 
 /// Who signs certificates.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -22,6 +27,9 @@ pub struct Issued {
 impl Authority {
     pub fn new() -> Self {
         let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        // Another with the same name would be taken for this one with a wrong signature.
+        let number = AUTHORITIES.fetch_add(1, Ordering::Relaxed);
+        params.distinguished_name.push(DnType::CommonName, format!("authority {number}"));
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
@@ -38,11 +46,12 @@ impl Authority {
 
     /// A certificate with these names, of which URIs have a scheme.
     pub fn issue(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Issued {
-        let (uris, others): (Vec<_>, Vec<_>) = names.iter().partition(|name| name.contains("://"));
-        let others: Vec<String> = others.into_iter().map(|name| (*name).to_owned()).collect();
+        let (uris, others): (Vec<&str>, Vec<&str>) =
+            names.iter().copied().partition(|name| name.contains("://"));
+        let others: Vec<String> = others.into_iter().map(str::to_owned).collect();
         let mut params = CertificateParams::new(others).unwrap();
         for uri in uris {
-            params.subject_alt_names.push(SanType::URI((*uri).try_into().unwrap()));
+            params.subject_alt_names.push(SanType::URI(uri.try_into().unwrap()));
         }
         change(&mut params);
         let key = KeyPair::generate().unwrap();

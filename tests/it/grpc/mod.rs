@@ -2,7 +2,7 @@
 //! bare HTTP/2 or bare bytes where a library would hide what the server does.
 
 mod broken_streams;
-mod callers;
+pub mod callers;
 pub mod calls;
 pub mod certificates;
 mod client_library;

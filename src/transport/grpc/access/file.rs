@@ -61,10 +61,11 @@ fn read(setting: &'static str, file: &File, path: &Path) -> Result<Vec<u8>, Erro
 
 /// Says what was looked for and not what was found, which may be a key.
 fn not_pem(setting: &'static str, path: &Path, what: &str, error: &PemError) -> Error {
-    match error {
-        PemError::NoItemsFound => wrong(setting, path, format!("holds no PEM {what}")),
-        _ => wrong(setting, path, format!("holds a PEM {what} that is broken")),
-    }
+    let problem = match matches!(error, PemError::NoItemsFound) {
+        true => format!("holds no PEM {what}"),
+        false => format!("holds a PEM {what} that is broken"),
+    };
+    wrong(setting, path, problem)
 }
 
 pub(super) fn wrong(setting: &'static str, path: &Path, problem: impl std::fmt::Display) -> Error {
