@@ -10,6 +10,7 @@ mod introspect;
 mod json;
 mod key;
 mod long_text;
+mod redact;
 mod schema;
 mod service;
 
@@ -24,6 +25,7 @@ pub use dbus::{
 pub use introspect::{interface_xml, method_xml};
 pub use json::{json_to_message, message_to_json};
 pub use long_text::{Incoming, Intake, Outgoing};
+pub use redact::{is_secret, may_hold_secrets, message_for_people};
 pub use schema::message_schema;
 pub use service::{Contract, Idempotency, Operation, Service};
 

@@ -4,6 +4,7 @@
 mod agents;
 mod args;
 mod arguments;
+mod audit;
 mod batch;
 mod call;
 mod complete;
@@ -110,6 +111,7 @@ fn run(args: &Args, others: &[OtherPage], output: &mut Output) -> Result<Outcome
             Command::Sessions(sessions) => {
                 sessions::run(&client().await?, sessions, &options, output).await
             }
+            Command::Audit(audit) => audit::run(audit, global, output).await,
             Command::Ping { count } => ping::run(&client().await?, *count, &options, output).await,
             Command::Metrics { raw } => {
                 metrics::run(&client().await?, *raw, &options, output).await

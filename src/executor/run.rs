@@ -1,6 +1,7 @@
 //! The way of a call that was found: let in, given its deadline, admitted, run. How it was found and
 //! what is recorded of it is not here.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -14,7 +15,7 @@ use futures_util::{FutureExt as _, poll};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Config, Executor, Route, admit, repeats};
+use super::{Config, Executor, Route, Trail, admit, repeats};
 use crate::call::{Caller, Context, OnDisconnect};
 use crate::contract::Running;
 use crate::error::{Error, ErrorKind};
@@ -27,6 +28,7 @@ impl Executor {
         route: &Arc<Route>,
         mut context: Context,
         request: Bytes,
+        trail: &mut Trail,
     ) -> Result<Bytes, Error> {
         if route.operation.is_streaming() {
             return Err(needs_stream(route));
@@ -35,7 +37,8 @@ impl Executor {
             return Err(ends_with_client("calls.StartCall gives a task that does not"));
         }
         let config = self.config.load_full();
-        let in_session = self.let_in(&config, route, &context)?;
+        let (in_session, rule) = self.let_in(&config, route, &context)?;
+        trail.allowed(rule, Some(&request)).await?;
         context.deadline = deadline(route, &context, config.default_timeout, config.max_timeout);
         match context.request_id.take() {
             None => {
@@ -50,21 +53,22 @@ impl Executor {
         }
     }
 
-    /// What every call must pass before anything is done for it. What it gives is kept for as long as
-    /// the call runs.
+    /// What every call must pass before anything is done for it. The first part of what it gives is kept
+    /// for as long as the call runs; the second is the rule that lets it in.
     pub(super) fn let_in(
         &self,
         config: &Config,
         route: &Route,
         context: &Context,
-    ) -> Result<Option<InSession>, Error> {
+    ) -> Result<(Option<InSession>, Cow<'static, str>), Error> {
         if self.draining.load(Ordering::Acquire) {
             self.reject(Rejection::Draining);
-            return Err(Error::new(ErrorKind::Unavailable, "the service is stopping"));
+            let error = Error::new(ErrorKind::Unavailable, "the service is stopping");
+            return Err(error.refused_by("the service is stopping"));
         }
         let start = Instant::now();
         self.metrics.stage(Stage::Lookup, start - context.received);
-        self.authorize(config, route, &context.caller)?;
+        let rule = self.authorize(config, route, &context.caller)?;
         let in_session = match &context.session {
             None => None,
             Some(id) => Some(
@@ -74,7 +78,7 @@ impl Executor {
             ),
         };
         self.metrics.stage(Stage::Authorize, start.elapsed());
-        Ok(in_session)
+        Ok((in_session, rule))
     }
 
     /// The work of a call with one request and one response.
@@ -87,17 +91,43 @@ impl Executor {
         route.host.call(&route.operation, context, request)
     }
 
-    /// Decides whether `caller` may do what `operation` of `agent` does, for a transport whose objects
-    /// answer it themselves.
+    /// Decides whether the caller of `context` may do what `operation` of `agent` does, for a transport
+    /// whose objects answer it themselves. They end the trail with what they answer.
     ///
     /// # Errors
-    /// `UnknownAgent` or `UnknownOperation`; `Unauthenticated` or `AccessDenied` if he may not.
-    pub fn permit(&self, agent: &str, operation: &str, caller: &Caller) -> Result<(), Error> {
+    /// `UnknownAgent` or `UnknownOperation`; `Unauthenticated` or `AccessDenied` if he may not;
+    /// `BackendUnavailable` or `LimitExceeded` if it cannot be recorded.
+    ///
+    /// # Cancel safety
+    /// Nothing was permitted.
+    pub async fn permit(
+        &self,
+        agent: &str,
+        operation: &str,
+        context: &Context,
+    ) -> Result<Trail, Error> {
         let route = self.find(agent, operation)?;
-        self.authorize(&self.config.load(), &route, caller)
+        let mut trail = Trail::new(self, &route, context);
+        let rule = self.authorize(&self.config.load(), &route, &context.caller);
+        let permitted = match rule {
+            Ok(rule) => trail.allowed(rule, None).await,
+            Err(error) => Err(error),
+        };
+        match permitted {
+            Ok(()) => Ok(trail),
+            Err(error) => {
+                trail.end(Some(&error)).await;
+                Err(error)
+            }
+        }
     }
 
-    fn authorize(&self, config: &Config, route: &Route, caller: &Caller) -> Result<(), Error> {
+    fn authorize(
+        &self,
+        config: &Config,
+        route: &Route,
+        caller: &Caller,
+    ) -> Result<Cow<'static, str>, Error> {
         config.policy.authorize(caller, &route.operation).inspect_err(|error| {
             self.reject(match error.kind() == ErrorKind::Unauthenticated {
                 true => Rejection::Unauthenticated,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::observe::Observation;
 use super::run::{deadline, ends_with_client};
-use super::{Config, Executor, Route, repeats};
+use super::{Config, Executor, Route, Trail, repeats};
 use crate::call::{Context, OnDisconnect};
 use crate::contract::{RawReplies, RawRequests};
 use crate::error::Error;
@@ -33,14 +33,13 @@ impl Executor {
     ///
     /// # Cancel safety
     /// Not started if dropped.
-    #[expect(clippy::unused_async, reason = "what a call must pass may come to wait")]
     pub async fn start(
         self: &Arc<Self>,
         route: &Arc<Route>,
         context: Context,
         input: Input,
     ) -> Result<Arc<Task>, Error> {
-        let (task, work) = self.open(route, context, input)?;
+        let (task, work) = self.open(route, context, input).await?;
         if let Some(work) = work {
             tokio::spawn(work.run());
         }
@@ -55,7 +54,6 @@ impl Executor {
     ///
     /// # Cancel safety
     /// Not started if dropped.
-    #[expect(clippy::unused_async, reason = "as for `start`")]
     pub async fn start_reading(
         self: &Arc<Self>,
         route: &Arc<Route>,
@@ -63,7 +61,7 @@ impl Executor {
         input: Input,
         changes: bool,
     ) -> Result<Subscription, Error> {
-        let (task, work) = self.open(route, context, input)?;
+        let (task, work) = self.open(route, context, input).await?;
         // From the first message on, so that one of an earlier call that is gone is told of as a gap.
         let reader = task.read(Reading { from: 1, is_client: true, changes })?;
         if let Some(work) = work {
@@ -73,25 +71,26 @@ impl Executor {
     }
 
     /// The task of a call, and the work that is to be started, unless it was started before.
-    fn open(
+    async fn open(
         self: &Arc<Self>,
         route: &Arc<Route>,
         mut context: Context,
-        input: Input,
+        mut input: Input,
     ) -> Result<(Arc<Task>, Option<Work>), Error> {
         let observation = Observation::start(self, route, &context);
-        let config = self.config.load_full();
-        let opened = self.let_in(&config, route, &context).and_then(|in_session| {
-            Ok((in_session, self.open_once(&config, route, &mut context, &input)?))
-        });
-        let (in_session, (task, is_first)) = match opened {
-            Ok(opened) => opened,
-            Err(error) => {
-                observation.end(Some(&error));
-                return Err(error);
-            }
-        };
+        let mut trail = Trail::new(self, route, &context);
+        let (in_session, (task, is_first)) =
+            match self.pass(route, &mut context, &mut input, &mut trail).await {
+                Ok(passed) => passed,
+                Err(error) => {
+                    trail.end(Some(&error)).await;
+                    observation.end(Some(&error));
+                    return Err(error);
+                }
+            };
+        trail.is_task(task.id());
         if !is_first {
+            trail.end(None).await;
             observation.end(None);
             return Ok((task, None));
         }
@@ -103,9 +102,29 @@ impl Executor {
             context,
             input,
             observation,
+            trail,
             in_session,
         };
         Ok((task, Some(work)))
+    }
+
+    /// What a call must pass to become a task.
+    async fn pass(
+        &self,
+        route: &Route,
+        context: &mut Context,
+        // Only a unique reference to a stream may be held while waiting.
+        input: &mut Input,
+        trail: &mut Trail,
+    ) -> Result<(Option<InSession>, (Arc<Task>, bool)), Error> {
+        let config = self.config.load_full();
+        let (in_session, rule) = self.let_in(&config, route, context)?;
+        let request = match input {
+            Input::One(request) => Some(request.clone()),
+            Input::Many(_) => None,
+        };
+        trail.allowed(rule, request.as_deref()).await?;
+        Ok((in_session, self.open_once(&config, route, context, input)?))
     }
 
     fn open_once(
@@ -151,22 +170,27 @@ struct Work {
     context: Context,
     input: Input,
     observation: Observation,
+    trail: Trail,
     in_session: Option<InSession>,
 }
 
 impl Work {
     async fn run(self) {
-        let Self { executor, route, task, context, input, observation, in_session } = self;
+        let Self { executor, route, task, context, input, observation, mut trail, in_session } =
+            self;
+        trail.begins().await;
         let work = work(&executor, &route, &task, &context, input);
         let end = tokio::select! {
             biased;
             cause = task.cancelled() => End::Cancelled(cause),
             outcome = work => outcome.map_or_else(End::Failed, |()| End::Completed),
         };
-        observation.end(match &end {
+        let error = match &end {
             End::Completed => None,
             End::Failed(error) | End::Cancelled(error) => Some(error),
-        });
+        };
+        trail.end(error).await;
+        observation.end(error);
         drop(in_session);
         executor.tasks.end(&task, end);
     }

@@ -124,7 +124,7 @@ impl Service {
         };
         // The program of a worker is op-dbusd, which this process is not.
         let workers = Workers::disabled(Arc::clone(&setup.metrics));
-        let executor = compose::executor(config, &setup, starts, &workers).unwrap();
+        let executor = compose::executor(config, &setup, starts, &workers, None).unwrap();
         Self { executor, status, folder }
     }
 
@@ -202,7 +202,7 @@ pub fn executor_of(
     let agents: Arc<dyn session::Agents> = Arc::clone(&registry) as _;
     let sessions = sessions(folder, &metrics, status, &agents, config.sessions.clone());
     let tasks = Tasks::in_memory(config.tasks.clone(), &metrics);
-    Executor::new(config, registry, metrics, tasks, sessions)
+    Executor::new(config, registry, metrics, tasks, sessions, None)
 }
 
 /// Starts the session `id` for the caller of `context`, held by nothing.

@@ -1,5 +1,6 @@
 //! The command line: what may be written on it, and its help. Nothing is carried out here.
 
+mod audit;
 mod work;
 
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use super::arguments::parse_timeout;
 use super::complete;
 use crate::client::{Bus, CallOptions, GrpcAddress};
 
+pub(super) use audit::{Audit, AuditCommand, Wanted};
 pub(super) use work::{
     ListSessions, ListTasks, Rows, Sessions, SessionsCommand, Tasks, TasksCommand,
 };
@@ -23,8 +25,8 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done; for `status`: healthy
-  1  the call, the task or one of several failed or was cancelled, or the checked configuration is
-     wrong
+  1  the call, the task or one of several failed or was cancelled, or what was checked (the
+     configuration, the audit log) is wrong
   2  the command line is wrong
   3  `status`: the service runs, but a transport or the configuration has a problem;
      `tasks wait` and `tasks watch`: the task has not ended yet
@@ -170,6 +172,8 @@ pub(super) enum Command {
     Tasks(Tasks),
     /// List, show and end sessions
     Sessions(Sessions),
+    /// Check and read the audit log: what was refused, and what changed something
+    Audit(Audit),
     /// Measure how long a call that does nothing takes
     Ping {
         /// How many calls, one after the other
