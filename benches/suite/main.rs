@@ -1,7 +1,7 @@
 //! The benchmark suite: each figure of op-dbus beside a peer's from the same run, as a table.
 //!
 //! `cargo bench` runs all of it; `cargo bench -- NAME` one part (`grpc`, `stream`, `connections`,
-//! `sessions`, `watchers`, `dbus`, `descriptor`, `store`, `start`, `record`); `--runs N` and
+//! `sessions`, `watchers`, `dbus`, `descriptor`, `store`, `start`, `record`, `audit`); `--runs N` and
 //! `--millis N` change how often and how long each cell is measured. The parties of a cell take turns,
 //! and the table gives medians. Nothing is asserted.
 
@@ -14,6 +14,7 @@
     reason = "a benchmark starts its parties, prints, and may panic"
 )]
 
+mod audit;
 mod connections;
 mod dbus;
 mod descriptor;
@@ -45,7 +46,7 @@ fn main() {
         runs: number("--runs").map_or(5, |runs| runs as usize),
         millis: number("--millis").map_or(400, u64::from),
     };
-    let parts: [Part; 10] = [
+    let parts: [Part; 11] = [
         ("grpc", grpc::run),
         ("stream", stream::run),
         ("connections", connections::run),
@@ -56,6 +57,7 @@ fn main() {
         ("store", store::run),
         ("start", start::run),
         ("record", record::run),
+        ("audit", audit::run),
     ];
     let chosen: Vec<&String> = arguments
         .iter()

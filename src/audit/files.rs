@@ -73,18 +73,22 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).append(true).create(true).mode(0o640).open(path)
 }
 
-/// The record that a file begins with; `None` if it does not begin with one.
+/// The first record in a file; `None` if there is none.
 ///
 /// # Errors
 /// If it cannot be read.
 pub(super) fn first_record(path: &Path) -> io::Result<Option<Record>> {
-    let mut line = Vec::new();
-    let mut reader = BufReader::new(File::open(path)?).take(MAX_LINE_BYTES);
-    reader.read_until(b'\n', &mut line)?;
-    if line.last() == Some(&b'\n') {
-        line.pop();
+    let mut reader = BufReader::new(File::open(path)?);
+    loop {
+        let mut line = Vec::new();
+        if (&mut reader).take(MAX_LINE_BYTES).read_until(b'\n', &mut line)? == 0 {
+            return Ok(None);
+        }
+        // Before it there may be a piece of one that was cut off.
+        if let Some((record, _)) = Record::read(line.strip_suffix(b"\n").unwrap_or(&line)) {
+            return Ok(Some(record));
+        }
     }
-    Ok(Record::read(&line).map(|(record, _)| record))
 }
 
 /// The file with the head of the log.

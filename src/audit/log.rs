@@ -28,6 +28,8 @@ pub(super) struct Log {
     length: u64,
     head: Head,
     head_file: HeadFile,
+    /// True if a file was begun and the oldest may have to go.
+    begun: bool,
 }
 
 /// The end of the newest file.
@@ -85,6 +87,7 @@ impl Log {
             bounds,
             file,
             head,
+            begun: false,
         };
         Ok((log, owed))
     }
@@ -104,17 +107,27 @@ impl Log {
             head.hash = record.write(&mut lines);
             hashes.push(head.hash);
         }
-        let turns = self.length > 0 && self.length + lines.len() as u64 > self.bounds.file_bytes;
-        if turns {
+        if self.length > 0 && self.length + lines.len() as u64 > self.bounds.file_bytes {
             self.turn_over()?;
         }
         self.write(&lines)?;
         self.head = head;
-        self.head_file.write(head)?;
-        if turns {
-            self.make_room()?;
-        }
         Ok(hashes)
+    }
+
+    /// Notes where the log ends, and removes files that are too many. What was written is written
+    /// whether this succeeds or not.
+    ///
+    /// # Errors
+    /// If it cannot be done now; the next time does it.
+    pub(super) fn tend(&mut self) -> io::Result<()> {
+        self.head_file.write(self.head)?;
+        if self.begun {
+            self.make_room()?;
+            self.begun = false;
+            self.head_file.write(self.head)?;
+        }
+        Ok(())
     }
 
     fn write(&mut self, lines: &[u8]) -> io::Result<()> {
@@ -136,6 +149,7 @@ impl Log {
         self.file.sync_data()?;
         self.file = files::open(&files::path(&self.folder, self.head.seq + 1))?;
         self.length = self.file.metadata()?.len();
+        self.begun = true;
         if self.bounds.synced {
             File::open(&self.folder)?.sync_all()?;
         }

@@ -122,8 +122,6 @@ struct Shared {
     /// Records that could not be kept.
     lost: AtomicU64,
     refusals: Mutex<Refusals>,
-    /// Locked.
-    _held: File,
 }
 
 /// The place of a record that will come.
@@ -157,12 +155,12 @@ impl Audit {
             failing: AtomicBool::new(false),
             lost: AtomicU64::new(0),
             refusals: Mutex::default(),
-            _held: held,
         });
         let digester = Digester::open(&config.folder).map_err(failed)?;
         let (log, owed) = shared.resume().map_err(failed)?;
         let (jobs, received) = channel();
-        let writer = Writer::new(received, Arc::clone(&shared), log, owed).map_err(failed)?;
+        let writer =
+            Writer::new(received, Arc::clone(&shared), held, (log, owed)).map_err(failed)?;
         thread::Builder::new()
             .name("audit".to_owned())
             .spawn(move || writer.run())

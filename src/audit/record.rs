@@ -200,7 +200,7 @@ pub struct Record {
 
 impl Record {
     /// Adds the record's line, with its end, to `lines`; gives its hash.
-    pub(super) fn write(&self, lines: &mut Vec<u8>) -> Hash {
+    pub fn write(&self, lines: &mut Vec<u8>) -> Hash {
         let begin = lines.len();
         // Writing fields of these types into memory cannot fail; a line that could not be written
         // would be seen as damaged by every reader.

@@ -1,6 +1,7 @@
 //! The thread that writes: it takes what waits as one batch, tries again what could not be written,
 //! and tells the journal. What is recorded is decided elsewhere.
 
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -40,9 +41,13 @@ struct Waiting {
 pub(super) struct Writer {
     jobs: Receiver<Job>,
     shared: Arc<Shared>,
+    /// The folder, locked.
+    held: File,
     log: Log,
     waiting: Vec<Waiting>,
     failing: bool,
+    /// True while the log cannot be tended, which is told once.
+    untended: bool,
     closing: Option<oneshot::Sender<()>>,
 }
 
@@ -54,15 +59,26 @@ impl Writer {
     pub(super) fn new(
         jobs: Receiver<Job>,
         shared: Arc<Shared>,
-        mut log: Log,
-        mut owed: Vec<Record>,
+        held: File,
+        (mut log, mut owed): (Log, Vec<Record>),
     ) -> io::Result<Self> {
         for record in &owed {
             shared.damaged(record);
         }
         owed.push(own(Kind::Open));
         log.append(&mut owed)?;
-        Ok(Self { jobs, shared, log, waiting: Vec::new(), failing: false, closing: None })
+        log.tend()?;
+        let waiting = Vec::new();
+        Ok(Self {
+            jobs,
+            shared,
+            held,
+            log,
+            waiting,
+            failing: false,
+            untended: false,
+            closing: None,
+        })
     }
 
     /// Writes until it is closed or every sender is gone.
@@ -88,6 +104,7 @@ impl Writer {
                 self.waiting.len() as u64 + self.shared.take_lost()
             );
         }
+        drop(self.held);
         if let Some(closed) = self.closing {
             // Who closes may have stopped waiting.
             closed.send(()).ok();
@@ -161,6 +178,7 @@ impl Writer {
         let debts = owed.len();
         owed.extend(self.waiting[..size].iter().map(|waiting| waiting.record.clone()));
         let hashes = self.log.append(&mut owed)?;
+        self.tend();
         if self.failing {
             self.recovered(&owed[..debts]);
         }
@@ -174,6 +192,14 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    fn tend(&mut self) {
+        let tended = self.log.tend();
+        if let (Err(error), false) = (&tended, self.untended) {
+            tracing::warn!(%error, "the audit log is written, but cannot be noted or make room");
+        }
+        self.untended = tended.is_err();
     }
 
     fn failed(&mut self, error: &io::Error) {

@@ -134,16 +134,9 @@ impl Trail {
         if let Some(error) = error.filter(|error| !steps.has_begun() && is_refusal(error)) {
             return steps.refused(error);
         }
-        let Some(allowed) = &mut steps.allowed else { return };
-        let place = allowed.place.take();
-        let event = steps.event(steps.last(), error.map(Error::kind));
-        let place = match place {
-            Some(place) => Ok(place),
-            None => steps.audit.reserve().await,
-        };
-        match place {
-            Ok(place) => steps.audit.record(place, event).await,
-            Err(_) => steps.audit.record_late(event),
+        if steps.allowed.is_some() {
+            // Boxed, so that calls that leave no record do not carry its size.
+            Box::pin(steps.recorded(error.map(Error::kind))).await;
         }
     }
 }
@@ -170,6 +163,20 @@ impl Steps {
     /// The kind of the last record.
     fn last(&self) -> Kind {
         if self.task.is_some() { Kind::End } else { Kind::Call }
+    }
+
+    /// Records the end of the call.
+    async fn recorded(&mut self, error: Option<ErrorKind>) {
+        let event = self.event(self.last(), error);
+        let place = self.allowed.as_mut().and_then(|allowed| allowed.place.take());
+        let place = match place {
+            Some(place) => Ok(place),
+            None => self.audit.reserve().await,
+        };
+        match place {
+            Ok(place) => self.audit.record(place, event).await,
+            Err(_) => self.audit.record_late(event),
+        }
     }
 
     fn refused(&self, error: &Error) {
