@@ -8,6 +8,7 @@ mod log;
 mod record;
 mod refusals;
 mod search;
+mod state;
 mod verify;
 mod writer;
 
@@ -17,7 +18,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -31,10 +32,10 @@ pub use search::{Filter, Found, follow, search};
 pub use verify::{Broken, Fault, Report, Verifier, verify};
 
 use crate::error::{Error, ErrorKind};
-use crate::events;
 use crate::status::Status;
-use log::{Bounds, Log};
-use refusals::{Advice, Refusals};
+use log::Bounds;
+use refusals::Advice;
+use state::State;
 use writer::{Job, Writer};
 
 /// The log's folder in the folder for state.
@@ -103,25 +104,10 @@ impl Config {
 
 /// The log, for those who record in it.
 pub struct Audit {
-    shared: Arc<Shared>,
+    state: Arc<State>,
     jobs: Sender<Job>,
     places: Arc<Semaphore>,
     digester: Digester,
-}
-
-/// What the writer and those who record have in common.
-struct Shared {
-    folder: PathBuf,
-    bounds: Bounds,
-    queue: usize,
-    durability: Durability,
-    on_failure: OnFailure,
-    journal: bool,
-    status: Arc<Status>,
-    failing: AtomicBool,
-    /// Records that could not be kept.
-    lost: AtomicU64,
-    refusals: Mutex<Refusals>,
 }
 
 /// The place of a record that will come.
@@ -140,7 +126,7 @@ impl Audit {
             Error::new(ErrorKind::BackendFailed, format!("the audit log in {folder}: {error}"))
         };
         let held = hold_folder(&config.folder).map_err(failed)?;
-        let shared = Arc::new(Shared {
+        let state = Arc::new(State {
             folder: config.folder.clone(),
             bounds: Bounds {
                 file_bytes: config.file_bytes,
@@ -157,16 +143,16 @@ impl Audit {
             refusals: Mutex::default(),
         });
         let digester = Digester::open(&config.folder).map_err(failed)?;
-        let (log, owed) = shared.resume().map_err(failed)?;
+        let (log, owed) = state.resume().map_err(failed)?;
         let (jobs, received) = channel();
         let writer =
-            Writer::new(received, Arc::clone(&shared), held, (log, owed)).map_err(failed)?;
+            Writer::new(received, Arc::clone(&state), held, (log, owed)).map_err(failed)?;
         thread::Builder::new()
             .name("audit".to_owned())
             .spawn(move || writer.run())
             .map_err(failed)?;
         let places = Arc::new(Semaphore::new(config.queue));
-        Ok(Arc::new(Self { shared, jobs, places, digester }))
+        Ok(Arc::new(Self { state, jobs, places, digester }))
     }
 
     /// The digest of a request, as records have it.
@@ -193,7 +179,7 @@ impl Audit {
         {
             return Ok(Place(Some(place)));
         }
-        match self.shared.on_failure {
+        match self.state.on_failure {
             OnFailure::Continue => Ok(Place(None)),
             OnFailure::Refuse => Err(self.refusal()),
         }
@@ -204,7 +190,7 @@ impl Audit {
     /// # Errors
     /// As [`Audit::reserve`].
     pub fn reserve_now(&self) -> Result<Place, Error> {
-        match (self.free_place(), self.shared.on_failure) {
+        match (self.free_place(), self.state.on_failure) {
             (Some(place), _) => Ok(place),
             (None, OnFailure::Continue) => Ok(Place(None)),
             (None, OnFailure::Refuse) => Err(self.refusal()),
@@ -216,7 +202,7 @@ impl Audit {
     /// # Cancel safety
     /// It is recorded even if this is dropped once it was polled.
     pub async fn record(&self, place: Place, event: Event) {
-        if self.shared.durability == Durability::Soon {
+        if self.state.durability == Durability::Soon {
             return self.record_soon(place, event);
         }
         let (written, wait) = oneshot::channel();
@@ -239,7 +225,7 @@ impl Audit {
 
     /// Records a refusal; of many that are the same, how many.
     pub fn refused(&self, event: Event) {
-        let (advice, begins) = self.shared.refusals().add(&event);
+        let (advice, begins) = self.state.refusals().add(&event);
         if begins {
             // A writer that is gone records nothing any more: the service has stopped.
             self.jobs.send(Job::Refusals).ok();
@@ -248,7 +234,7 @@ impl Audit {
             Advice::Nothing => {}
             Advice::Record => match self.free_place() {
                 Some(place) => self.send(place, event, None),
-                None => self.shared.refusals().uncounted(&event),
+                None => self.state.refusals().uncounted(&event),
             },
         }
     }
@@ -266,20 +252,20 @@ impl Audit {
             self.jobs.send(Job::Event { event: Box::new(event), place, written }).is_ok()
         });
         if !sent {
-            self.shared.lost.fetch_add(1, Ordering::Relaxed);
+            self.state.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// A place that is free now, unless the log cannot be written and calls are refused for it.
     fn free_place(&self) -> Option<Place> {
-        if self.is_failing() && self.shared.on_failure == OnFailure::Refuse {
+        if self.is_failing() && self.state.on_failure == OnFailure::Refuse {
             return None;
         }
         Arc::clone(&self.places).try_acquire_owned().ok().map(|place| Place(Some(place)))
     }
 
     fn is_failing(&self) -> bool {
-        self.shared.failing.load(Ordering::Acquire)
+        self.state.failing.load(Ordering::Acquire)
     }
 
     fn refusal(&self) -> Error {
@@ -289,61 +275,7 @@ impl Audit {
                 "the audit log cannot be written, and until it can only reads are let through",
             );
         }
-        Error::limit("audit.queue", self.shared.queue, "too many records wait for the audit log")
-    }
-}
-
-impl Shared {
-    fn resume(&self) -> io::Result<(Log, Vec<Record>)> {
-        Log::resume(&self.folder, self.bounds)
-    }
-
-    fn refusals(&self) -> MutexGuard<'_, Refusals> {
-        // They are counts; a panic leaves none half-changed.
-        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set_failing(&self, failing: bool) {
-        self.failing.store(failing, Ordering::Release);
-    }
-
-    fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
-    }
-
-    fn forget_lost(&self, count: u64) {
-        self.lost.fetch_sub(count, Ordering::Relaxed);
-    }
-
-    fn take_lost(&self) -> u64 {
-        self.lost.swap(0, Ordering::Relaxed)
-    }
-
-    fn failure_text(&self, error: &io::Error) -> String {
-        let then = match self.on_failure {
-            OnFailure::Refuse => "calls above READ are refused until it can",
-            OnFailure::Continue => {
-                "calls are made all the same, and those without a record counted"
-            }
-        };
-        format!("{WARNING}the log in {} cannot be written: {error}; {then}", self.folder.display())
-    }
-
-    /// Tells of what was found wrong with the log when it was taken up.
-    fn damaged(&self, record: &Record) {
-        if let (Some(first), Some(last)) = (record.first, record.last) {
-            tracing::error!(
-                message_id = events::AUDIT_DAMAGED,
-                "the audit log lacks the records {first} to {last} at its end; it goes on behind them"
-            );
-            self.status.warn(format!("audit: the records {first} to {last} are gone"));
-        }
-        if let (Kind::Torn, Some(bytes)) = (record.kind, record.bytes) {
-            tracing::warn!(
-                message_id = events::AUDIT_DAMAGED,
-                "the audit log ends with {bytes} bytes of a record that was cut off; it goes on behind them"
-            );
-        }
+        Error::limit("audit.queue", self.state.queue, "too many records wait for the audit log")
     }
 }
 

@@ -9,10 +9,11 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::WARNING;
 use super::event::{self, Event};
 use super::log::Log;
-use super::record::{Hash, Kind, Record};
-use super::{Shared, WARNING};
+use super::record::{Kind, Record};
+use super::state::State;
 use crate::events;
 
 /// How many records are written at once.
@@ -40,7 +41,7 @@ struct Waiting {
 
 pub(super) struct Writer {
     jobs: Receiver<Job>,
-    shared: Arc<Shared>,
+    state: Arc<State>,
     /// The folder, locked.
     held: File,
     log: Log,
@@ -58,27 +59,18 @@ impl Writer {
     /// If they cannot be written.
     pub(super) fn new(
         jobs: Receiver<Job>,
-        shared: Arc<Shared>,
+        state: Arc<State>,
         held: File,
         (mut log, mut owed): (Log, Vec<Record>),
     ) -> io::Result<Self> {
         for record in &owed {
-            shared.damaged(record);
+            state.damaged(record);
         }
         owed.push(own(Kind::Open));
         log.append(&mut owed)?;
         log.tend()?;
         let waiting = Vec::new();
-        Ok(Self {
-            jobs,
-            shared,
-            held,
-            log,
-            waiting,
-            failing: false,
-            untended: false,
-            closing: None,
-        })
+        Ok(Self { jobs, state, held, log, waiting, failing: false, untended: false, closing: None })
     }
 
     /// Writes until it is closed or every sender is gone.
@@ -86,7 +78,7 @@ impl Writer {
         let mut open = true;
         while open && self.closing.is_none() {
             open = self.receive();
-            if !self.failing && self.shared.refusals().due().is_some_and(|due| due.is_zero()) {
+            if !self.failing && self.state.refusals().due().is_some_and(|due| due.is_zero()) {
                 self.take_refusals();
             }
             self.write();
@@ -101,7 +93,7 @@ impl Writer {
             tracing::error!(
                 message_id = events::AUDIT_FAILED,
                 "the service stops without having written {} records to the audit log",
-                self.waiting.len() as u64 + self.shared.take_lost()
+                self.waiting.len() as u64 + self.state.take_lost()
             );
         }
         drop(self.held);
@@ -113,7 +105,7 @@ impl Writer {
 
     /// Waits for something to do, and takes what there is; false if nothing will come any more.
     fn receive(&mut self) -> bool {
-        let due = if self.failing { Some(RETRY) } else { self.shared.refusals().due() };
+        let due = if self.failing { Some(RETRY) } else { self.state.refusals().due() };
         let first = match due {
             None => self.jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(time) => self.jobs.recv_timeout(time),
@@ -142,15 +134,14 @@ impl Writer {
     }
 
     fn take_refusals(&mut self) {
-        let records = self.shared.refusals().take();
+        let records = self.state.refusals().take();
         let waiting = |record| Waiting { record, _place: None, written: None };
         self.waiting.extend(records.into_iter().map(waiting));
     }
 
     /// Writes what waits; what cannot be written goes on waiting.
     fn write(&mut self) {
-        let lost =
-            if self.failing || self.waiting.is_empty() { 0 } else { self.shared.take_lost() };
+        let lost = if self.failing || self.waiting.is_empty() { 0 } else { self.state.take_lost() };
         if lost > 0 {
             let record = Record { count: Some(lost), ..own(Kind::Lost) };
             self.waiting.push(Waiting { record, _place: None, written: None });
@@ -166,10 +157,10 @@ impl Writer {
     fn write_batch(&mut self) -> io::Result<()> {
         let mut owed = Vec::new();
         if self.failing {
-            let (log, records) = self.shared.resume()?;
+            let (log, records) = self.state.resume()?;
             self.log = log;
             owed = records;
-            let lost = self.shared.lost();
+            let lost = self.state.lost();
             if lost > 0 {
                 owed.push(Record { count: Some(lost), ..own(Kind::Lost) });
             }
@@ -183,7 +174,7 @@ impl Writer {
             self.recovered(&owed[..debts]);
         }
         for (record, hash) in owed.iter().zip(&hashes).skip(debts) {
-            self.shared.tell(record, *hash);
+            self.state.tell(record, *hash);
         }
         for waiting in self.waiting.drain(..size) {
             if let Some(written) = waiting.written {
@@ -208,10 +199,10 @@ impl Writer {
         if std::mem::replace(&mut self.failing, true) {
             return;
         }
-        self.shared.set_failing(true);
-        let text = self.shared.failure_text(error);
+        self.state.set_failing(true);
+        let text = self.state.failure_text(error);
         tracing::error!(message_id = events::AUDIT_FAILED, "{text}");
-        self.shared.status.replace_warnings(WARNING, vec![text]);
+        self.state.status.replace_warnings(WARNING, vec![text]);
     }
 
     fn recovered(&mut self, owed: &[Record]) {
@@ -221,46 +212,15 @@ impl Writer {
             .filter(|record| record.kind == Kind::Lost)
             .filter_map(|record| record.count)
             .sum();
-        self.shared.forget_lost(lost);
-        self.shared.set_failing(false);
-        self.shared.status.replace_warnings(WARNING, Vec::new());
+        self.state.forget_lost(lost);
+        self.state.set_failing(false);
+        self.state.status.replace_warnings(WARNING, Vec::new());
         tracing::warn!(lost, "the audit log is written again");
-        owed.iter().for_each(|record| self.shared.damaged(record));
+        owed.iter().for_each(|record| self.state.damaged(record));
     }
 }
 
 /// A record of the log itself.
 fn own(kind: Kind) -> Record {
     Record { time: event::time(SystemTime::now()), kind, ..Record::default() }
-}
-
-impl Shared {
-    /// Tells the journal of a record.
-    fn tell(&self, record: &Record, hash: Hash) {
-        if !self.journal || record.decision.is_empty() {
-            return;
-        }
-        tracing::info!(
-            message_id = events::AUDIT,
-            audit_seq = record.seq,
-            audit_hash = %hash,
-            audit_kind = record.kind.name(),
-            agent = record.agent,
-            operation = record.operation,
-            risk = record.risk,
-            transport = record.transport,
-            caller_uid = record.uid,
-            caller_pid = record.pid,
-            caller = record.address,
-            session = record.session,
-            task = record.task,
-            decision = record.decision,
-            rule = record.rule,
-            outcome = record.outcome,
-            duration_us = record.duration_us,
-            count = record.count,
-            "{} {}.{}: {}",
-            record.decision, record.agent, record.operation, record.outcome
-        );
-    }
 }

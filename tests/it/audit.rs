@@ -68,9 +68,8 @@ async fn every_way_of_a_call_leaves_its_record_and_reads_leave_none() {
         let remember = ["--via", via, "call", "memory", "Remember", "key=k", "value=canary-1"];
         done(&config, &[&remember[..], &["--request-id", &format!("r-{via}")]].concat(), "");
         done(&config, &["--via", via, "call", "memory", "Recall", "key=k"], "");
-        let text = r#"{"key":"j","value":1}"#;
-        let words = ["agent=memory", "operation=remember", &format!("arguments={text}")].to_vec();
-        done(&config, &[&["--via", via, "call", "agents", "CallJson"], &words[..]].concat(), "");
+        let data = r#"{"agent":"memory","operation":"remember","arguments":"{\"key\":\"j\",\"value\":1}"}"#;
+        done(&config, &["--via", via, "call", "agents", "CallJson", "--data", data], "");
     }
     let call = r#"{"agent":"memory","operation":"remember","arguments":{"key":"b","value":1}}"#;
     done(&config, &["--via", "grpc", "batch", "-"], &format!("{call}{call}"));
@@ -82,7 +81,7 @@ async fn every_way_of_a_call_leaves_its_record_and_reads_leave_none() {
 
     // The object of the task, which answers by itself.
     let address = daemon.bus.address.as_str();
-    let bus = zbus::connection::Builder::address(address).unwrap().build().await.unwrap();
+    let bus = zbus::connection::Builder::address(address).build().await.unwrap();
     let path = format!("/org/opdbus/Agents1/task/{task}");
     let options = HashMap::<&str, Variant<'_>>::new();
     let (name, interface) = ("org.opdbus.Agents1", Some("org.opdbus.Task1"));
