@@ -68,8 +68,6 @@ async fn every_way_of_a_call_leaves_its_record_and_reads_leave_none() {
         let remember = ["--via", via, "call", "memory", "Remember", "key=k", "value=canary-1"];
         done(&config, &[&remember[..], &["--request-id", &format!("r-{via}")]].concat(), "");
         done(&config, &["--via", via, "call", "memory", "Recall", "key=k"], "");
-        let data = r#"{"agent":"memory","operation":"remember","arguments":"{\"key\":\"j\",\"value\":1}"}"#;
-        done(&config, &["--via", via, "call", "agents", "CallJson", "--data", data], "");
     }
     let call = r#"{"agent":"memory","operation":"remember","arguments":{"key":"b","value":1}}"#;
     done(&config, &["--via", "grpc", "batch", "-"], &format!("{call}{call}"));
@@ -104,8 +102,8 @@ async fn every_way_of_a_call_leaves_its_record_and_reads_leave_none() {
         *seen.entry(key).or_insert(0) += 1;
     }
     let expected = [
-        ("call memory.Remember dbus", 2),
-        ("call memory.Remember grpc", 4),
+        ("call memory.Remember dbus", 1),
+        ("call memory.Remember grpc", 3),
         ("call tasks.CancelTask dbus", 1),
         ("end memory.BulkRemember grpc", 1),
         ("end memory.Remember grpc", 1),
@@ -180,7 +178,7 @@ fn refusals_are_recorded_with_their_rule_and_a_changed_log_is_told() {
     }
     daemon.signal(Signal::SIGTERM);
     daemon.wait();
-    let found = records(&config, &["--refused", "--operation", "recall"]);
+    let found = records(&config, &["--refused", "--operation", "describe_agent"]);
     let ways: Vec<_> = found.iter().map(|record| record["transport"].as_str().unwrap()).collect();
     assert_eq!(ways, ["grpc", "dbus"]);
     for record in &found {
@@ -189,7 +187,7 @@ fn refusals_are_recorded_with_their_rule_and_a_changed_log_is_told() {
         assert_eq!(record["rule"], "executor.policy: deny-all", "{record}");
     }
     let table = done(&config, &["audit", "search", "--refused", "--since", "1h"], "");
-    assert!(table.contains("memory.Recall"), "{table}");
+    assert!(table.contains("agents.DescribeAgent"), "{table}");
     assert!(done(&config, &["audit", "search", "--until", "1h"], "").contains("no records"));
     let tail = done(&config, &["audit", "tail", "-n", "1"], "");
     assert!(tail.contains(" close"), "{tail}");
@@ -197,7 +195,7 @@ fn refusals_are_recorded_with_their_rule_and_a_changed_log_is_told() {
     let folder = config.with_file_name("state").join("audit");
     let file = folder.join("audit-00000000000000000001.jsonl");
     let text = fs::read_to_string(&file).unwrap();
-    fs::write(&file, text.replacen("Recall", "Forget", 1)).unwrap();
+    fs::write(&file, text.replacen("DescribeAgent", "ListAgents", 1)).unwrap();
     let output = run(&config, &["--json", "audit", "verify"], "");
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     let told: Value = serde_json::from_str(&stdout(&output)).unwrap();
@@ -297,7 +295,7 @@ fn request(message: &MessageDescriptor, depth: usize) -> Value {
 
 #[test]
 fn no_secret_is_found_in_logs_records_errors_metrics_or_tasks() {
-    let daemon = Daemon::start("[log]\nlevel = \"trace\"\n");
+    let mut daemon = Daemon::start("[log]\nlevel = \"trace\"\n");
     let config = config_of(&daemon);
     let contract = Contract::built_in().unwrap();
     let (mut tried, mut errors) = (0, String::new());
@@ -331,7 +329,10 @@ fn no_secret_is_found_in_logs_records_errors_metrics_or_tasks() {
     let metrics = http(&daemon.metrics_socket(), "GET", "/metrics");
     let folder = daemon.folder.path().join("state/audit");
     let mut files = String::new();
-    let log = daemon.stop();
+    daemon.signal(Signal::SIGTERM);
+    daemon.wait();
+    daemon.wait_for_log("has stopped");
+    let log = daemon.log();
     for entry in fs::read_dir(folder).unwrap() {
         files.push_str(&String::from_utf8_lossy(&fs::read(entry.unwrap().path()).unwrap()));
     }
