@@ -97,7 +97,10 @@ async fn tail(
         last = record.seq;
         line(&record, output)?;
     }
-    while follows {
+    if !follows {
+        return Ok(Outcome::Done);
+    }
+    loop {
         output.flush()?;
         tokio::time::sleep(LOOK).await;
         for record in follower.next().map_err(failed)? {
@@ -106,7 +109,6 @@ async fn tail(
             }
         }
     }
-    Ok(Outcome::Done)
 }
 
 fn search(folder: &Path, filter: &Filter, limit: usize) -> Result<Found, Problem> {
