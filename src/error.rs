@@ -128,6 +128,7 @@ struct Inner {
     message: String,
     facts: Vec<(Cow<'static, str>, String)>,
     retry_after: Option<Duration>,
+    refused_by: Option<Cow<'static, str>>,
 }
 
 impl Error {
@@ -138,6 +139,7 @@ impl Error {
             message: message.into(),
             facts: Vec::new(),
             retry_after: None,
+            refused_by: None,
         }))
     }
 
@@ -187,6 +189,20 @@ impl Error {
     pub fn with_retry_after(mut self, delay: Duration) -> Self {
         self.0.retry_after = Some(delay);
         self
+    }
+
+    /// Says that the call was turned away before anything was done for it, and by which rule. That is for
+    /// the audit log: no transport tells it.
+    #[must_use]
+    pub fn refused_by(mut self, rule: impl Into<Cow<'static, str>>) -> Self {
+        self.0.refused_by = Some(rule.into());
+        self
+    }
+
+    /// The rule that turned the call away before anything was done for it.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&str> {
+        self.0.refused_by.as_deref()
     }
 
     /// What went wrong.

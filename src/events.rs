@@ -43,8 +43,17 @@ pub const AGENT_FAILED: &str = "75d6eb7f402d45239af4526cdb2b881b";
 /// A worker ended by itself, was killed or did not answer.
 pub const WORKER_LOST: &str = "60d426abf0cd4da885a05c01e292ec81";
 
+/// A call above READ was made, or a call was refused.
+pub const AUDIT: &str = "8b2e5dfe879b4fc4b996880a22f821b4";
+
+/// The audit log cannot be written.
+pub const AUDIT_FAILED: &str = "9f760878c1854d96909a9af4f0fb3a41";
+
+/// The audit log does not end as the service left it.
+pub const AUDIT_DAMAGED: &str = "ebd95e12d94c4e9d9ceddbc8870089a9";
+
 /// Every kind, in the order of this file.
-pub const ALL: [&str; 14] = [
+pub const ALL: [&str; 17] = [
     STARTED,
     STOPPED,
     START_FAILED,
@@ -59,6 +68,9 @@ pub const ALL: [&str; 14] = [
     STORE_SET_ASIDE,
     AGENT_FAILED,
     WORKER_LOST,
+    AUDIT,
+    AUDIT_FAILED,
+    AUDIT_DAMAGED,
 ];
 
 #[cfg(test)]

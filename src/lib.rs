@@ -30,7 +30,7 @@
 //! * [`executor`], [`session`], [`registry`], [`host`]: what happens to a call, for which client's
 //!   work, what is served, where it runs.
 //! * [`worker`] and [`exec`]: the processes that act as callers, and how they come to be.
-//! * [`agents`]: what can be done. [`storage`]: SQLite, for agents that keep something.
+//! * [`audit`]: the log of calls that were refused or may change something.
 //! * [`agents`]: what can be done. [`storage`]: SQLite, for agents that keep something. [`process`]:
 //!   programs, confined and killed as a tree, for agents that start some.
 //! * [`contract`] and [`proto`]: the descriptors and everything that is derived from them.
@@ -40,7 +40,7 @@
 //!
 //! * The contract is protobuf. Nothing about an operation is written down a second time: D-Bus
 //!   signatures, introspection, JSON, schemas and reflection are derived from the descriptors.
-//! * Authorization, limits, deadlines, idempotency and metrics are in the executor and nowhere else. A
+//! * Authorization, limits, deadlines, idempotency, audit and metrics are in the executor and nowhere else. A
 //!   transport decides nothing, and never knows the other one.
 //! * An agent knows neither another agent nor how it was called. An agent that is added is one `.proto`,
 //!   one folder and one line.
@@ -48,6 +48,7 @@
 //! * Whatever grows has a bound, the bound has a name, and who meets it is told both.
 
 pub mod agents;
+pub mod audit;
 pub mod call;
 pub mod client;
 pub mod compat;

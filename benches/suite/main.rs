@@ -1,7 +1,7 @@
 //! The benchmark suite: each figure of op-dbus beside a peer's from the same run, as a table.
 //!
 //! `cargo bench` runs all of it; `cargo bench -- NAME` one part (`grpc`, `stream`, `connections`,
-//! `sessions`, `watchers`, `dbus`, `descriptor`, `store`, `programs`, `start`, `record`); `--runs N` and
+//! `sessions`, `watchers`, `dbus`, `descriptor`, `store`, `programs`, `start`, `record`, `audit`); `--runs N` and
 //! `--millis N` change how often and how long each cell is measured. The parties of a cell take turns,
 //! and the table gives medians. Nothing is asserted.
 
@@ -14,6 +14,7 @@
     reason = "a benchmark starts its parties, prints, and may panic"
 )]
 
+mod audit;
 mod connections;
 mod dbus;
 mod descriptor;
@@ -58,6 +59,7 @@ fn main() {
         ("programs", programs::run),
         ("start", start::run),
         ("record", record::run),
+        ("audit", audit::run),
     ];
     let chosen: Vec<&String> = arguments
         .iter()

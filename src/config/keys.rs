@@ -228,6 +228,15 @@ sections! {
         path: String = "/var/lib/op-dbus".to_owned(),
         durability: String = "full".to_owned(),
     }
+    audit {
+        enabled: bool = true,
+        file_bytes: i64 = 16_777_216,
+        files: i64 = 16,
+        on_failure: String = "refuse".to_owned(),
+        durability: String = "written".to_owned(),
+        queue: i64 = 4096,
+        journal: bool = true,
+    }
     memory {
         max_keys: i64 = 100_000,
         max_bytes: i64 = 67_108_864,

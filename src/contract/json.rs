@@ -4,19 +4,32 @@ use prost::Message;
 use prost_reflect::{DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions};
 
 use super::exact::require_exact;
+use super::redact::may_hold_secrets;
 use crate::error::Error;
 
 /// Encodes the message of type `descriptor` that `json` describes; an empty text is an empty message.
 ///
 /// # Errors
-/// `InvalidArgument` naming line and column if the text is no JSON object, has an unknown field or a
+/// `InvalidArgument` naming line and column, and unless the type may hold secrets what is wrong, if the text is no JSON object, has an unknown field or a
 /// value of the wrong type, or is followed by more text; naming the literal if it holds an integer that
 /// a `google.protobuf.Value` would round.
 pub fn json_to_message(descriptor: &MessageDescriptor, json: &str) -> Result<Vec<u8>, Error> {
     if json.trim().is_empty() {
         return Ok(Vec::new());
     }
-    let invalid = |error: serde_json::Error| Error::invalid("arguments", error);
+    let invalid = |error: serde_json::Error| match may_hold_secrets(descriptor) {
+        false => Error::invalid("arguments", error),
+        // The text may quote the value that is wrong.
+        true => Error::invalid(
+            "arguments",
+            format_args!(
+                "does not fit {} at line {} column {}; the values of this operation are not quoted",
+                descriptor.full_name(),
+                error.line(),
+                error.column()
+            ),
+        ),
+    };
     let options = DeserializeOptions::new().deny_unknown_fields(true);
     let mut deserializer = serde_json::Deserializer::from_str(json);
     let message =

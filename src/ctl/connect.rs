@@ -14,6 +14,9 @@ use crate::client::{Bus, Client, Credentials, GrpcAddress, Target};
 const DEFAULT_SOCKET: &str = "/run/op-dbus/grpc.sock";
 /// The service's configuration file unless another is named.
 const DEFAULT_CONFIG: &str = "/etc/op-dbus/grpc.toml";
+
+/// Where the service keeps its state unless its configuration says otherwise.
+const DEFAULT_STATE: &str = "/var/lib/op-dbus";
 /// The service's name on the bus unless it is told otherwise.
 const DEFAULT_NAME: &str = "org.opdbus.Agents1";
 /// The most that is read of a file with a certificate, a key or a token.
@@ -159,6 +162,17 @@ impl Hints {
         hints.addresses = client.into_iter().chain(unix).collect();
         hints
     }
+}
+
+/// The folder for state, as the configuration file says, as far as it can be read.
+pub(super) fn state_folder(global: &Global) -> PathBuf {
+    let file = global.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG));
+    let read = |file: PathBuf| {
+        let table: toml::Table = fs::read_to_string(file).ok()?.parse().ok()?;
+        table.get("storage")?.get("path")?.as_str().map(PathBuf::from)
+    };
+    let last = files(file).into_iter().filter_map(read).next_back();
+    last.unwrap_or_else(|| PathBuf::from(DEFAULT_STATE))
 }
 
 /// The file and its drop-ins, in the order in which the service reads them.

@@ -5,6 +5,7 @@ mod agents;
 mod approvals;
 mod args;
 mod arguments;
+mod audit;
 mod batch;
 mod call;
 mod complete;
@@ -129,6 +130,7 @@ fn run(args: &Args, others: &[OtherPage], output: &mut Output) -> Result<Outcome
             Command::Policy(policy) => {
                 policy::run(&client().await?, &policy.command, &options, output).await
             }
+            Command::Audit(audit) => audit::run(audit, global, output).await,
             Command::Ping { count } => ping::run(&client().await?, *count, &options, output).await,
             Command::Metrics { raw } => {
                 metrics::run(&client().await?, *raw, &options, output).await

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::agents::{self, Start};
+use crate::audit::Audit;
 use crate::compat::op_chat;
 use crate::contract::Contract;
 use crate::error::Error;
@@ -53,6 +54,7 @@ pub fn executor(
     setup: &agents::Setup,
     starts: &Starts,
     workers: &Arc<Workers>,
+    audit: Option<Arc<Audit>>,
 ) -> Result<Arc<Executor>, Error> {
     let contract = Contract::built_in()?;
     let registry = Arc::new(Registry::default());
@@ -103,7 +105,8 @@ pub fn executor(
     let own = session::Service::new(Arc::clone(&sessions));
     let host = Arc::new(Local::new(Arc::new(SessionsServiceAgent(Arc::new(own)))));
     registry.register(&contract, "opdbus.v1.SessionsService", host)?;
-    let executor = Executor::new(config, registry, Arc::clone(&setup.metrics), tasks, sessions);
+    let metrics = Arc::clone(&setup.metrics);
+    let executor = Executor::new(config, registry, metrics, tasks, sessions, audit);
     serve_callers(&executor, &contract)?;
     Ok(executor)
 }

@@ -4,13 +4,14 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::logging::Logging;
+use super::logging::{Logging, to_journal};
 use super::metrics_http::Endpoint;
 use super::notify::{self, Watchdog};
 use super::reload;
 use super::signals::{Request, Signals};
 use super::{Args, Exit, Failure, compose, workers};
 use crate::agents::Setup;
+use crate::audit::{self, Audit};
 use crate::call::Transport;
 use crate::config::Loaded;
 use crate::events;
@@ -39,6 +40,7 @@ pub(super) struct Service {
     pub(super) drain_grace: Duration,
     pub(super) executor: Arc<Executor>,
     pub(super) workers: Arc<Workers>,
+    audit: Option<Arc<Audit>>,
     pub(super) status: Arc<Status>,
     watchdog: Watchdog,
     pub(super) grpc: Option<grpc::Server>,
@@ -73,8 +75,11 @@ impl Service {
         };
         let workers = workers::prepare(&settings.worker, &metrics, &status);
         workers.configure(settings.worker_settings.clone());
-        let executor = compose::executor(settings.executor.clone(), &setup, &starts, &workers)
-            .map_err(|error| Failure::part("an agent cannot be built", &error, Exit::State))?;
+        let audit = start_audit(&config, &status)?;
+        let kept = audit.clone();
+        let executor =
+            compose::executor(settings.executor.clone(), &setup, &starts, &workers, audit)
+                .map_err(|error| Failure::part("an agent cannot be built", &error, Exit::State))?;
         status.config_loaded(config.files.clone());
         reload::warn_of_missing_agents(&settings.agents, &executor, &status);
         reload::warn_of_idle_rules(&executor, &status);
@@ -100,6 +105,7 @@ impl Service {
             logging,
             started_with: config,
             executor,
+            audit: kept,
             workers,
             status,
             watchdog: Watchdog::new(),
@@ -179,6 +185,9 @@ impl Service {
             tracing::warn!(%error, "what sessions there are could not be recorded");
         }
         self.workers.stop().await;
+        if let Some(audit) = self.audit {
+            audit.close().await;
+        }
         drop(self.metrics);
         let took = begun.elapsed().as_millis();
         if drained {
@@ -201,6 +210,17 @@ impl Service {
 async fn idle_for(executor: &Executor, time: Duration) {
     executor.idle().await;
     tokio::time::sleep(time).await;
+}
+
+fn start_audit(config: &Loaded, status: &Arc<Status>) -> Result<Option<Arc<Audit>>, Failure> {
+    let Some(settings) = &config.settings.audit else { return Ok(None) };
+    let settings = audit::Config { journal: settings.journal && to_journal(), ..settings.clone() };
+    Audit::open(&settings, Arc::clone(status)).map(Some).map_err(|error| {
+        Failure::part("the audit log cannot be written", &error, Exit::State).then(
+            "Look whether the disk has room and whether another op-dbusd runs; [audit] enabled = \
+             false starts the service without the log.",
+        )
+    })
 }
 
 async fn start_grpc(

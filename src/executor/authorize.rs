@@ -1,43 +1,78 @@
 //! Asks the policy about a call, and says to its caller no more than that it was refused; why stands in
 //! the log.
 
+use std::borrow::Cow;
+
 use super::access::{Decision, Verdict};
-use super::{Executor, Route};
-use crate::call::{Caller, Scope};
+use super::{Executor, Route, Trail};
+use crate::call::{Caller, Context, Scope};
 use crate::contract::Operation;
 use crate::error::{Error, ErrorKind};
 use crate::metrics::Rejection;
+use crate::proto::opdbus::v1::Risk;
 
 impl Executor {
-    /// Decides whether `caller` may do what `operation` of `agent` does, for a transport whose objects
-    /// answer it themselves.
+    /// Decides whether the caller of `context` may do what `operation` of `agent` does, for a transport
+    /// whose objects answer it themselves. They end the trail with what they answer.
     ///
     /// # Errors
     /// `UnknownAgent` or `UnknownOperation`; `Unauthenticated` or `AccessDenied` if he may not;
     /// `ApprovalRequired` if somebody must approve it, which can be done for calls of the operation
-    /// only; `Unavailable` if it cannot be told.
-    pub async fn permit(&self, agent: &str, operation: &str, caller: &Caller) -> Result<(), Error> {
+    /// only; `Unavailable` if it cannot be told; `BackendUnavailable` or `LimitExceeded` if it cannot be
+    /// recorded.
+    ///
+    /// # Cancel safety
+    /// Nothing was permitted.
+    pub async fn permit(
+        &self,
+        agent: &str,
+        operation: &str,
+        context: &Context,
+    ) -> Result<Trail, Error> {
         let route = self.find(agent, operation)?;
-        match self.authorize(&route, caller).await?.decision {
-            Decision::Allow => Ok(()),
-            Decision::Ask | Decision::Deny => {
-                self.reject(Rejection::ApprovalRequired);
-                let text = format!("this must be approved; call {agent}.{operation} instead");
-                Err(Error::new(ErrorKind::ApprovalRequired, text))
+        let mut trail = Trail::new(self, &route, context);
+        match self.permit_on(&route, context, &mut trail).await {
+            Ok(()) => Ok(trail),
+            Err(error) => {
+                trail.end(Some(&error)).await;
+                Err(error)
             }
         }
     }
 
-    /// What the policy says to a call: that it is let through, or that somebody must approve it.
+    async fn permit_on(
+        &self,
+        route: &Route,
+        context: &Context,
+        trail: &mut Trail,
+    ) -> Result<(), Error> {
+        let (verdict, rule) = self.authorize(route, &context.caller).await?;
+        match verdict.decision {
+            Decision::Allow => trail.allowed(&rule, None).await,
+            Decision::Ask | Decision::Deny => {
+                self.reject(Rejection::ApprovalRequired);
+                let (agent, name) = (&route.operation.agent, &route.operation.name);
+                let text = format!("this must be approved; call {agent}.{name} instead");
+                Err(Error::new(ErrorKind::ApprovalRequired, text).refused_by(rule))
+            }
+        }
+    }
+
+    /// What the policy says to a call, that it is let through or that somebody must approve it, and the
+    /// rule that says so; a call that leaves no record is told none.
     ///
     /// # Errors
     /// `Unauthenticated` if nobody vouches for the caller, `AccessDenied` if the policy refuses,
     /// `Unavailable` if it asks for his groups and they cannot be told.
-    pub(super) async fn authorize(&self, route: &Route, caller: &Caller) -> Result<Verdict, Error> {
+    pub(super) async fn authorize(
+        &self,
+        route: &Route,
+        caller: &Caller,
+    ) -> Result<(Verdict, Cow<'static, str>), Error> {
         let Some(uid) = caller.uid() else {
             self.reject(Rejection::Unauthenticated);
             let text = "the service cannot tell which user is calling";
-            return Err(Error::new(ErrorKind::Unauthenticated, text));
+            return Err(Error::new(ErrorKind::Unauthenticated, text).refused_by("no user"));
         };
         let operation = &route.operation;
         // Before the rules, which may let the user do more than what the client has a token for.
@@ -51,19 +86,24 @@ impl Executor {
         if verdict.decision == Decision::Deny {
             self.reject(Rejection::Denied);
             let (agent, name) = (&operation.agent, &operation.name);
+            let rule = access.describe(verdict.rule);
             tracing::info!(
                 agent,
                 operation = name,
                 caller_uid = uid,
                 caller = %caller.address,
                 rule = verdict.rule + 1,
-                "{agent}.{name} is refused to {caller} by {}",
-                access.describe(verdict.rule)
+                "{agent}.{name} is refused to {caller} by {rule}"
             );
             let text = format!("{agent}.{name} is not allowed");
-            return Err(Error::new(ErrorKind::AccessDenied, text));
+            return Err(Error::new(ErrorKind::AccessDenied, text).refused_by(rule));
         }
-        Ok(verdict)
+        let leaves_record = operation.risk != Risk::Read || verdict.decision == Decision::Ask;
+        let rule = match leaves_record {
+            true => Cow::Owned(access.describe(verdict.rule)),
+            false => Cow::Borrowed(""),
+        };
+        Ok((verdict, rule))
     }
 
     /// Warnings about rules of the configuration that are about no operation which is served.
@@ -90,5 +130,6 @@ fn within_scope(caller: &Caller, operation: &Operation) -> Result<(), Error> {
     Err(Error::new(
         ErrorKind::AccessDenied,
         format!("{} is not for {}.{}", caller.attested, operation.agent, operation.name),
-    ))
+    )
+    .refused_by("the scope of the token or certificate"))
 }

@@ -1,6 +1,6 @@
 //! What happens to every call, whichever transport it came by: find the operation, take the earlier
-//! deadline, authorize, admit, run, observe. Limits, deadlines, idempotency and metrics are here and
-//! nowhere else; how a call arrives and where it runs are not.
+//! deadline, authorize, admit, run, observe. Limits, deadlines, idempotency, audit and metrics are here
+//! and nowhere else; how a call arrives and where it runs are not.
 
 mod access;
 mod admit;
@@ -14,6 +14,7 @@ mod run;
 mod share;
 mod start;
 mod started;
+mod trail;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,6 +24,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 
+use crate::audit::Audit;
 use crate::call::{Context, Transport};
 use crate::contract::{json_to_message, message_to_json};
 use crate::error::{Error, ErrorKind};
@@ -41,6 +43,7 @@ pub use routes::{Route, Routes, Served};
 pub use share::Config as ShareConfig;
 
 pub use start::Input;
+pub use trail::Trail;
 
 use access::Access;
 use approvals::Approvals;
@@ -114,6 +117,8 @@ pub struct Executor {
     started: Started,
     tasks: Arc<Tasks>,
     sessions: Arc<Sessions>,
+    /// None if nothing is recorded.
+    audit: Option<Arc<Audit>>,
     draining: AtomicBool,
     next_call: AtomicU64,
     ended: Notify,
@@ -129,6 +134,7 @@ impl Executor {
         metrics: Arc<Metrics>,
         tasks: Arc<Tasks>,
         sessions: Arc<Sessions>,
+        audit: Option<Arc<Audit>>,
     ) -> Arc<Self> {
         let routes = Routes::new(&registry.snapshot(), &config, &metrics);
         let access = Access::new(&config.policy, &routes);
@@ -140,6 +146,7 @@ impl Executor {
             tasks,
             sessions,
             shares: ArcSwap::from_pointee(Shares::new(config.share.clone())),
+            audit,
             config: ArcSwap::from_pointee(config),
             access: ArcSwap::from_pointee(access),
             approvals: Approvals::new(Arc::clone(&metrics)),
@@ -230,7 +237,9 @@ impl Executor {
             return Box::pin(self.call_json_encoded(route, context, request)).await;
         }
         let observation = Observation::start(self, route, &context);
-        let outcome = self.run(route, context, request).await;
+        let mut trail = Trail::new(self, route, &context);
+        let outcome = self.run(route, context, request, &mut trail).await;
+        trail.end(outcome.as_ref().err()).await;
         observation.end(outcome.as_ref().err());
         outcome
     }

@@ -1,6 +1,7 @@
 //! The way of a call that was found: let in, given its deadline, admitted, run. How it was found and
 //! what is recorded of it is not here.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -16,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::access::Verdict;
 use super::share::{Held, Share};
-use super::{Config, Executor, Route, admit, repeats};
+use super::{Config, Executor, Route, Trail, admit, repeats};
 use crate::call::{Context, OnDisconnect};
 use crate::contract::Running;
 use crate::error::{Error, ErrorKind};
@@ -27,6 +28,8 @@ use crate::session::InSession;
 pub(super) struct Entry {
     /// What the policy says to it.
     pub(super) verdict: Verdict,
+    /// The rule that says so, for the audit log.
+    pub(super) rule: Cow<'static, str>,
     share: Arc<Share>,
     _held: Held,
     _session: Option<InSession>,
@@ -38,6 +41,7 @@ impl Executor {
         route: &Arc<Route>,
         mut context: Context,
         request: Bytes,
+        trail: &mut Trail,
     ) -> Result<Bytes, Error> {
         if route.operation.is_streaming() {
             return Err(needs_stream(route));
@@ -47,6 +51,7 @@ impl Executor {
         }
         let config = self.config.load_full();
         let entry = self.let_in(route, &context, request.len()).await?;
+        trail.allowed(&entry.rule, Some(&request)).await?;
         context.deadline = deadline(route, &context, config.default_timeout, config.max_timeout);
         match context.request_id.take() {
             None => self.carry_out(route, &context, &entry, request).await,
@@ -63,11 +68,12 @@ impl Executor {
     ) -> Result<Entry, Error> {
         if self.draining.load(Ordering::Acquire) {
             self.reject(Rejection::Draining);
-            return Err(Error::new(ErrorKind::Unavailable, "the service is stopping"));
+            let error = Error::new(ErrorKind::Unavailable, "the service is stopping");
+            return Err(error.refused_by("the service is stopping"));
         }
         let start = Instant::now();
         self.metrics.stage(Stage::Lookup, start - context.received);
-        let verdict = self.authorize(route, &context.caller).await?;
+        let (verdict, rule) = self.authorize(route, &context.caller).await?;
         let share = self.shares.load().of(&context.caller);
         // The calls that it makes are counted themselves.
         if !route.makes_calls() {
@@ -83,7 +89,7 @@ impl Executor {
             ),
         };
         self.metrics.stage(Stage::Authorize, start.elapsed());
-        Ok(Entry { verdict, share, _held: held, _session: session })
+        Ok(Entry { verdict, rule, share, _held: held, _session: session })
     }
 
     /// Runs a call with one request and one response, once it has a place.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::access::Verdict;
 use super::observe::Observation;
 use super::run::{Entry, deadline, ends_with_client};
-use super::{Config, Executor, Route, repeats};
+use super::{Config, Executor, Route, Trail, repeats};
 use crate::call::{Context, OnDisconnect};
 use crate::contract::{RawReplies, RawRequests};
 use crate::error::Error;
@@ -75,27 +75,22 @@ impl Executor {
         self: &Arc<Self>,
         route: &Arc<Route>,
         mut context: Context,
-        input: Input,
+        mut input: Input,
     ) -> Result<(Arc<Task>, Option<Work>), Error> {
         let observation = Observation::start(self, route, &context);
-        let config = self.config.load_full();
-        let request_bytes = match &input {
-            Input::One(request) => request.len(),
-            // The transport bounds what is under way of a stream.
-            Input::Many(_) => 0,
-        };
-        let opened = self.let_in(route, &context, request_bytes).await.and_then(|entry| {
-            let opened = self.open_once(&config, route, &mut context, &input, entry.verdict)?;
-            Ok((entry, opened))
-        });
-        let (entry, (task, is_first)) = match opened {
-            Ok(opened) => opened,
-            Err(error) => {
-                observation.end(Some(&error));
-                return Err(error);
-            }
-        };
+        let mut trail = Trail::new(self, route, &context);
+        let (entry, (task, is_first)) =
+            match self.pass(route, &mut context, &mut input, &mut trail).await {
+                Ok(passed) => passed,
+                Err(error) => {
+                    trail.end(Some(&error)).await;
+                    observation.end(Some(&error));
+                    return Err(error);
+                }
+            };
+        trail.is_task(task.id());
         if !is_first {
+            trail.end(None).await;
             observation.end(None);
             return Ok((task, None));
         }
@@ -107,9 +102,32 @@ impl Executor {
             context,
             input,
             observation,
+            trail,
             entry,
         };
         Ok((task, Some(work)))
+    }
+
+    /// What a call must pass to become a task.
+    async fn pass(
+        &self,
+        route: &Route,
+        context: &mut Context,
+        // Only a unique reference to a stream may be held while waiting.
+        input: &mut Input,
+        trail: &mut Trail,
+    ) -> Result<(Entry, (Arc<Task>, bool)), Error> {
+        let config = self.config.load_full();
+        let request = match input {
+            Input::One(request) => Some(request.clone()),
+            Input::Many(_) => None,
+        };
+        // Of a stream the transport bounds what is under way.
+        let request_bytes = request.as_ref().map_or(0, Bytes::len);
+        let entry = self.let_in(route, context, request_bytes).await?;
+        trail.allowed(&entry.rule, request.as_deref()).await?;
+        let opened = self.open_once(&config, route, context, input, entry.verdict)?;
+        Ok((entry, opened))
     }
 
     fn open_once(
@@ -162,22 +180,26 @@ struct Work {
     context: Context,
     input: Input,
     observation: Observation,
+    trail: Trail,
     entry: Entry,
 }
 
 impl Work {
     async fn run(self) {
-        let Self { executor, route, task, context, input, observation, entry } = self;
+        let Self { executor, route, task, context, input, observation, mut trail, entry } = self;
+        trail.begins().await;
         let work = work(&executor, &route, &task, &context, &entry, input);
         let end = tokio::select! {
             biased;
             cause = task.cancelled() => End::Cancelled(cause),
             outcome = work => outcome.map_or_else(End::Failed, |()| End::Completed),
         };
-        observation.end(match &end {
+        let error = match &end {
             End::Completed => None,
             End::Failed(error) | End::Cancelled(error) => Some(error),
-        });
+        };
+        trail.end(error).await;
+        observation.end(error);
         drop(entry);
         executor.tasks.end(&task, end);
     }

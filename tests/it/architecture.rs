@@ -21,6 +21,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &[
             "agents",
             "call",
+            "audit",
             "error",
             "exec",
             "executor",
@@ -38,10 +39,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "executor",
         &[
-            "call", "contract", "error", "events", "host", "metrics", "proto", "registry",
+            "audit", "call", "contract", "error", "events", "host", "metrics", "proto", "registry",
             "session", "task",
         ],
     ),
+    ("audit", &["call", "contract", "error", "events", "proto", "status"]),
     ("compat", &["call", "contract", "error", "executor", "proto", "session", "task"]),
     ("session", BELOW_SESSION),
     ("task", BELOW_TASK),
@@ -71,11 +73,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("proto", &[]),
     // The side of the client, which uses neither the daemon nor what stands behind it.
     ("client", &["call", "contract", "error", "proto", "wire"]),
-    ("ctl", &["call", "client", "config", "contract", "error", "proto"]),
+    ("ctl", &["audit", "call", "client", "config", "contract", "error", "proto"]),
 ];
 
 const EVERYTHING_BELOW_DAEMON: &[&str] = &[
     "agents",
+    "audit",
     "call",
     "compat",
     "config",

@@ -141,7 +141,7 @@ impl Service {
         let starter = Box::new(OwnUid::running(env!("CARGO_BIN_EXE_op-dbusd")));
         let workers = worker::Config { min_uid: 0, ..worker::Config::default() };
         let workers = Workers::new(workers, starter, Arc::clone(&setup.metrics));
-        let executor = compose::executor(config, &setup, starts, &workers).unwrap();
+        let executor = compose::executor(config, &setup, starts, &workers, None).unwrap();
         Self { executor, status, folder }
     }
 
@@ -219,7 +219,7 @@ pub fn executor_of(
     let agents: Arc<dyn session::Agents> = Arc::clone(&registry) as _;
     let sessions = sessions(folder, &metrics, status, &agents, config.sessions.clone());
     let tasks = Tasks::in_memory(config.tasks.clone(), &metrics);
-    Executor::new(config, registry, metrics, tasks, sessions)
+    Executor::new(config, registry, metrics, tasks, sessions, None)
 }
 
 /// Starts the session `id` for the caller of `context`, held by nothing.

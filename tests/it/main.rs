@@ -10,6 +10,7 @@
 mod across;
 mod activation;
 mod architecture;
+mod audit;
 mod calls;
 mod commands;
 mod commands_functions;

@@ -13,6 +13,7 @@ use super::keys::{self, Key, Keys};
 use super::problem::Problems;
 use super::read::Source;
 use crate::agents;
+use crate::audit;
 use crate::executor;
 use crate::session;
 use crate::storage::{self, Durability};
@@ -48,6 +49,8 @@ pub struct Settings {
     pub grpc: Option<Grpc>,
     /// The executor.
     pub executor: executor::Config,
+    /// The audit log; none if it is disabled.
+    pub audit: Option<audit::Config>,
     /// Where and how state is kept.
     pub storage: storage::Config,
     /// The bounds of what each agent keeps.
@@ -157,6 +160,7 @@ pub(super) fn check(keys: &Keys, sources: &[Source]) -> Result<Settings, Problem
         dbus: dbus_transport(&mut c, &keys.dbus),
         grpc: grpc_transport(&mut c, keys),
         executor: executor(&mut c, keys),
+        audit: audit_log(&mut c, keys),
         storage: storage::Config {
             path: c.path(&keys.storage.path).unwrap_or_else(|| {
                 c.reject(&keys.storage.path, "it must name a folder, as \"/var/lib/op-dbus\"");
@@ -344,6 +348,30 @@ fn sessions(c: &mut Checker<'_>, keys: &keys::sessions::Section) -> session::Con
     };
     c.not_above(&keys.max_per_caller, &keys.max);
     config
+}
+
+fn audit_log(c: &mut Checker<'_>, all: &Keys) -> Option<audit::Config> {
+    let keys = &all.audit;
+    let config = audit::Config {
+        folder: PathBuf::from(&all.storage.path.value).join(audit::FOLDER),
+        file_bytes: c.size(&keys.file_bytes, 65_536..=1 << 30, "bytes") as u64,
+        files: c.size(&keys.files, 2..=10_000, "files"),
+        queue: c.size(&keys.queue, 1..=1_000_000, "records"),
+        durability: c.one_of(
+            &keys.durability,
+            [
+                ("soon", audit::Durability::Soon),
+                ("written", audit::Durability::Written),
+                ("synced", audit::Durability::Synced),
+            ],
+        ),
+        on_failure: c.one_of(
+            &keys.on_failure,
+            [("refuse", audit::OnFailure::Refuse), ("continue", audit::OnFailure::Continue)],
+        ),
+        journal: keys.journal.value,
+    };
+    keys.enabled.value.then_some(config)
 }
 
 fn metrics(c: &mut Checker<'_>, keys: &Keys) -> MetricsEndpoint {

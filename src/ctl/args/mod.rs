@@ -3,6 +3,7 @@
 mod access;
 mod run;
 mod rights;
+mod audit;
 mod work;
 
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use crate::client::{Bus, CallOptions, GrpcAddress};
 pub(super) use access::{Credentials, NewToken, TokenCommand};
 pub(super) use run::Run;
 pub(super) use rights::{Approvals, ApprovalsCommand, ListApprovals, Policy, PolicyCommand};
+pub(super) use audit::{Audit, AuditCommand, Wanted};
 pub(super) use work::{
     ListSessions, ListTasks, Rows, Sessions, SessionsCommand, Tasks, TasksCommand,
 };
@@ -29,8 +31,8 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done; for `status`: healthy
-  1  the call, the task or one of several failed or was cancelled, or the checked configuration is
-     wrong
+  1  the call, the task or one of several failed or was cancelled, or what was checked (the
+     configuration, the audit log) is wrong
   2  the command line is wrong
   3  `status`: the service runs, but a transport or the configuration has a problem;
      `tasks wait` and `tasks watch`: the task has not ended yet
@@ -189,6 +191,8 @@ pub(super) enum Command {
     Approvals(Approvals),
     /// Show who may call what, and why
     Policy(Policy),
+    /// Check and read the audit log: what was refused, and what changed something
+    Audit(Audit),
     /// Measure how long a call that does nothing takes
     Ping {
         /// How many calls, one after the other

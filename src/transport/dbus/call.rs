@@ -17,7 +17,7 @@ use super::options::Options;
 use super::plan::Method;
 use super::wire::{Payload, Reader};
 use super::{decode, encode, session, task, text};
-use crate::call::{Caller, Context, Transport};
+use crate::call::{Caller, Context, Identity, Transport};
 use crate::contract::{self, Service, json_to_message};
 use crate::error::{Error, ErrorKind};
 use crate::executor::Executor;
@@ -107,8 +107,9 @@ async fn call_typed(
     received: Instant,
 ) -> Result<Reply, Error> {
     let Typed { method, route } = typed;
-    let (request, options) = shared.read(method, &message.body())?;
     let call = message.header();
+    shared.check_size(&call, &message.body()).await?;
+    let (request, options) = shared.read(method, &message.body())?;
     if shared.makes_task(&options, &route.operation)? {
         if options.detach && route.operation.is_streaming() {
             shared.executor.reject(Rejection::InvalidRequest);
@@ -132,9 +133,10 @@ async fn call_json(
     table: &Table,
     received: Instant,
 ) -> Result<Reply, Error> {
+    let call = message.header();
+    shared.check_size(&call, &message.body()).await?;
     let (request, options) = shared.read(&shared.call_json, &message.body())?;
     let [name, arguments] = texts(&request);
-    let call = message.header();
     let route = shared.executor.find(&service.id, name)?;
     if options.detach {
         let operation = &route.operation;
@@ -176,24 +178,40 @@ fn texts(request: &[u8]) -> [&str; 2] {
 
 impl Shared {
     /// Refuses a body that is too large.
-    pub(super) fn check_size(&self, body: &Body) -> Result<(), Error> {
+    pub(super) async fn check_size(&self, call: &Header<'_>, body: &Body) -> Result<(), Error> {
         if body.len() <= self.max_body_bytes {
             return Ok(());
         }
-        self.executor.reject(Rejection::TooLarge);
-        Err(Error::limit(
+        let error = Error::limit(
             "dbus.max_body_bytes",
             self.max_body_bytes,
             format_args!(
                 "the call has {} bytes, more than D-Bus is served with here; larger values go over gRPC",
                 body.len()
             ),
-        ))
+        );
+        let sender = call.sender().map_or("", |sender| sender.as_str());
+        let caller = self.callers.get(sender).await.unwrap_or_else(|_| unknown(call));
+        self.refuse(Rejection::TooLarge, &caller, call, &error);
+        Err(error)
     }
 
-    /// Reads the body of a call, after checking its size and its signature.
+    /// Counts and records a call that is refused before the executor has seen it.
+    pub(super) fn refuse(
+        &self,
+        rejection: Rejection,
+        caller: &Arc<Caller>,
+        call: &Header<'_>,
+        error: &Error,
+    ) {
+        let interface = call.interface().map_or("", |interface| interface.as_str());
+        let member = call.member().map_or("", |member| member.as_str());
+        let what = format!("{interface}.{member}");
+        self.executor.refuse(rejection, (caller, Transport::Dbus), &what, error);
+    }
+
+    /// Reads the body of a call, after checking its signature.
     fn read(&self, method: &Method, body: &Body) -> Result<(Vec<u8>, Options), Error> {
-        self.check_size(body)?;
         check_signature(method, body.signature())
             .and_then(|()| decode::request(method, body))
             .inspect_err(|_| self.executor.reject(Rejection::InvalidRequest))
@@ -233,7 +251,9 @@ impl Shared {
             Ok(sender) => self.callers.get(sender.as_str()).await,
             Err(error) => Err(error),
         };
-        caller.inspect_err(|_| self.executor.reject(Rejection::Unauthenticated))
+        caller.inspect_err(|error| {
+            self.refuse(Rejection::Unauthenticated, &unknown(call), call, error);
+        })
     }
 
     pub(super) async fn context(
@@ -247,6 +267,12 @@ impl Shared {
         options.apply(&mut context);
         Ok(context)
     }
+}
+
+/// The sender of a message, as long as nobody has said who that is.
+pub(super) fn unknown(call: &Header<'_>) -> Arc<Caller> {
+    let address = call.sender().map_or("", |sender| sender.as_str());
+    Arc::new(Caller { identity: Identity::Unknown, pid: None, address: address.into() })
 }
 
 /// Checks that a body has the types that the method takes.

@@ -276,10 +276,11 @@ impl Dispatcher {
     /// Runs a call as far as it goes without waiting; one that waits goes on beside the loop.
     fn start(&mut self, message: Message, operation: Operation, received: Instant) {
         if self.pending.len() >= MAX_PENDING {
-            self.shared.executor.reject(Rejection::QueueFull);
+            let error =
+                Error::limit("pending D-Bus calls", MAX_PENDING, "too many calls are pending");
+            let header = message.header();
+            self.shared.refuse(Rejection::QueueFull, &call::unknown(&header), &header, &error);
             if call::wants_reply(&message) {
-                let error =
-                    Error::limit("pending D-Bus calls", MAX_PENDING, "too many calls are pending");
                 let reply = Failure::from(error).reply(&message.header());
                 self.add(reply);
             }

@@ -70,6 +70,14 @@ impl From<Error> for Failure {
 }
 
 impl Failure {
+    /// What went wrong, in the project's own terms.
+    pub(super) fn error(&self) -> Error {
+        match self {
+            Self::Standard(_, text) => Error::new(ErrorKind::NotFound, text.clone()),
+            Self::Error(error) => error.clone(),
+        }
+    }
+
     /// The error reply; `None` if the D-Bus library cannot write it, which is logged.
     pub(super) fn reply(&self, call: &Header<'_>) -> Option<Message> {
         let (name, text) = match self {

@@ -11,7 +11,7 @@ use super::error::Failure;
 use super::properties::{microseconds, string};
 use super::standard::{self, Options, Shown, StandardMethod, arguments, no_options};
 use super::{encode, introspect, text};
-use crate::call::SessionScope;
+use crate::call::{Caller, Context, SessionScope, Transport};
 use crate::proto::opdbus::v1::Session;
 use crate::session::object_path;
 
@@ -24,16 +24,25 @@ pub(super) const SESSION_INTERFACE: &str = "org.opdbus.Session1";
 /// `UnknownObject` if there is no such session of the caller's.
 pub(super) async fn answer(shared: &Shared, message: &Message) -> Result<Message, Failure> {
     let call = message.header();
-    let path = call.path().map_or("", |path| path.as_str());
-    shared.check_size(&message.body())?;
-    let caller = shared.caller(&call).await?;
+    shared.check_size(&call, &message.body()).await?;
+    let context = Context::new(shared.caller(&call).await?, Transport::Dbus);
     let member = call.member().map_or("", |member| member.as_str());
     let operation = match member {
         "End" => "EndSession",
         "KeepAlive" => "KeepAlive",
         _ => "GetSession",
     };
-    shared.executor.permit("sessions", operation, &caller).await?;
+    let trail = shared.executor.permit("sessions", operation, &context).await?;
+    let answer = permitted(shared, message, &context.caller);
+    trail.end(answer.as_ref().err().map(Failure::error).as_ref()).await;
+    answer
+}
+
+/// Answers a call that the caller may make.
+fn permitted(shared: &Shared, message: &Message, caller: &Caller) -> Result<Message, Failure> {
+    let call = message.header();
+    let path = call.path().map_or("", |path| path.as_str());
+    let member = call.member().map_or("", |member| member.as_str());
     let scope = object_path::scope(path).filter(|scope| caller.uid() == Some(scope.uid));
     let found = scope.and_then(|scope| {
         let session = shared.executor.sessions().get(scope.uid, &scope.id).ok()?;

@@ -16,6 +16,7 @@ use super::properties::{microseconds, string};
 use super::signals::{self, MAX_INLINE_BYTES};
 use super::standard::{self, Options, Shown, StandardMethod, arguments, no_options};
 use super::{encode, introspect};
+use crate::call::{Caller, Context, Transport};
 use crate::contract::TASKS_PATH;
 use crate::error::{Error, ErrorKind};
 use crate::proto::opdbus::v1::TaskProgress;
@@ -48,9 +49,8 @@ pub(super) async fn answer(
     table: &Table,
 ) -> Result<Message, Failure> {
     let call = message.header();
-    let path = call.path().map_or("", |path| path.as_str());
-    shared.check_size(&message.body())?;
-    let caller = shared.caller(&call).await?;
+    shared.check_size(&call, &message.body()).await?;
+    let context = Context::new(shared.caller(&call).await?, Transport::Dbus);
     let member = call.member().map_or("", |member| member.as_str());
     let operation = match member {
         "Cancel" => "CancelTask",
@@ -58,7 +58,22 @@ pub(super) async fn answer(
         "ReadMessages" => "ReadTask",
         _ => "GetTask",
     };
-    shared.executor.permit("tasks", operation, &caller).await?;
+    let trail = shared.executor.permit("tasks", operation, &context).await?;
+    let answer = permitted(shared, message, &context.caller, table).await;
+    trail.end(answer.as_ref().err().map(Failure::error).as_ref()).await;
+    answer
+}
+
+/// Answers a call that the caller may make.
+async fn permitted(
+    shared: &Shared,
+    message: &Message,
+    caller: &Caller,
+    table: &Table,
+) -> Result<Message, Failure> {
+    let call = message.header();
+    let path = call.path().map_or("", |path| path.as_str());
+    let member = call.member().map_or("", |member| member.as_str());
     let task = id_in(path).and_then(|id| shared.executor.tasks().find(id, caller.identity).ok());
     let Some(task) = task else {
         return Err(standard::no_object(path));

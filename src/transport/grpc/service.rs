@@ -127,13 +127,14 @@ impl Service {
             self.executor.reject(Rejection::InvalidRequest);
             return Err(Refusal::Compressed);
         }
-        self.check_unread(&peer).inspect_err(|_| self.executor.reject(Rejection::TooLarge))?;
         let call = Call { route, metadata, arrived, peer };
+        self.check_unread(&call.peer)
+            .inspect_err(|error| self.refuse(Rejection::TooLarge, &call, error))?;
         if call.route.operation.is_streaming() {
             // Boxed, so that the other calls do not carry its size.
             return Box::pin(self.stream(call, request.into_body())).await;
         }
-        let message = self.read(request.into_body(), arrived, call.metadata.timeout).await?;
+        let message = self.read(request.into_body(), &call).await?;
         let (route, context, peer) = call.into_context();
         let response = self.executor.call(&route, context, message).await?;
         if response.len() > COPIED_BYTES {
@@ -143,22 +144,22 @@ impl Service {
     }
 
     /// Reads the request before the client's time is over, or ours.
-    pub(super) async fn read<B>(
-        &self,
-        body: B,
-        arrived: Instant,
-        timeout: Option<Duration>,
-    ) -> Result<Bytes, Refusal>
+    pub(super) async fn read<B>(&self, body: B, call: &Call) -> Result<Bytes, Refusal>
     where
         B: Body<Data = Bytes>,
     {
+        let timeout = call.metadata.timeout;
         let timeout = timeout.map_or(REQUEST_TIMEOUT, |timeout| timeout.min(REQUEST_TIMEOUT));
         let reading = value::read(body, self.max_request_bytes);
-        match timeout_at(arrived + timeout, reading).await {
+        match timeout_at(call.arrived + timeout, reading).await {
             Ok(Ok(message)) => Ok(message),
             Ok(Err(Unread { refusal, rejection })) => {
-                if let Some(rejection) = rejection {
-                    self.executor.reject(rejection);
+                match (rejection, &refusal) {
+                    (Some(rejection @ Rejection::TooLarge), Refusal::Error(error)) => {
+                        self.refuse(rejection, call, error);
+                    }
+                    (Some(rejection), _) => self.executor.reject(rejection),
+                    (None, _) => {}
                 }
                 Err(refusal)
             }
@@ -168,6 +169,11 @@ impl Service {
                 Err(Error::new(ErrorKind::DeadlineExceeded, text).into())
             }
         }
+    }
+
+    fn refuse(&self, rejection: Rejection, call: &Call, error: &Error) {
+        let who = (&call.peer.caller, Transport::Grpc);
+        self.executor.refuse(rejection, who, &call.route.operation.grpc_path, error);
     }
 
     /// Refuses a client that calls and calls but does not read the answers.

@@ -165,7 +165,11 @@ impl World {
         registry.register(&contract, name, Arc::new(Local::new(service))).unwrap();
         let config = executor::Config { sessions: config, ..executor::Config::default() };
         let tasks = Tasks::in_memory(config.tasks.clone(), &metrics);
-        Self { executor: Executor::new(config, registry, metrics, tasks, sessions), agent, source }
+        Self {
+            executor: Executor::new(config, registry, metrics, tasks, sessions, None),
+            agent,
+            source,
+        }
     }
 
     fn sessions(&self) -> &Arc<Sessions> {

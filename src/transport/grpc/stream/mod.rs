@@ -40,7 +40,7 @@ impl Service {
             let incoming = Incoming::new(body, self.max_request_bytes, Arc::clone(&self.executor));
             Input::Many(RawRequests::read(incoming))
         } else {
-            Input::One(self.read(body, call.arrived, call.metadata.timeout).await?)
+            Input::One(self.read(body, &call).await?)
         };
         let (route, context, peer) = call.into_context();
         let subscription = self.executor.start_reading(&route, context, input, false).await?;
