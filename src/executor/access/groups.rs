@@ -24,9 +24,12 @@ const QUESTIONS: usize = 4;
 /// What a client is told to wait when the database does not answer.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// When each user was asked about, and his groups.
+type Known = HashMap<u32, (Instant, Arc<[u32]>)>;
+
 /// The groups of users.
 pub(super) struct Groups {
-    known: Mutex<HashMap<u32, (Instant, Arc<[u32]>)>>,
+    known: Mutex<Known>,
     questions: Semaphore,
 }
 
@@ -75,7 +78,7 @@ impl Groups {
         Ok(groups)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u32, (Instant, Arc<[u32]>)>> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         // Each use is one operation, so a panic elsewhere leaves nothing half-done.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -55,7 +55,9 @@ impl Record {
     pub(super) fn new(number: u64, id: Box<str>, mut wanted: Wanted, keep: Duration) -> Self {
         let truncated = wanted.preview.len() > PREVIEW_BYTES;
         if truncated {
-            wanted.preview.truncate(wanted.preview.floor_char_boundary(PREVIEW_BYTES));
+            let is_end = |at: &usize| wanted.preview.is_char_boundary(*at);
+            let end = (0..=PREVIEW_BYTES).rev().find(is_end).unwrap_or_default();
+            wanted.preview.truncate(end);
         }
         let now = SystemTime::now();
         Self {
