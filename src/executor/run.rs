@@ -141,9 +141,7 @@ impl Executor {
         let payload = request.clone();
         let mut work = context;
         work.deadline = Some(work.received + config.max_timeout);
-        let work = async move {
-            executor.carry_out(&called, &work, &entry, payload).await
-        };
+        let work = async move { executor.carry_out(&called, &work, &entry, payload).await };
         let result = self.repeats.run(key, config, route, request, work);
         match deadline {
             Some(deadline) => timeout_at(deadline, result).await.unwrap_or_else(|_| {

@@ -1,9 +1,9 @@
 //! The command line: what may be written on it, and its help. Nothing is carried out here.
 
 mod access;
-mod run;
-mod rights;
 mod audit;
+mod rights;
+mod run;
 mod work;
 
 use std::path::PathBuf;
@@ -18,9 +18,9 @@ use super::complete;
 use crate::client::{Bus, CallOptions, GrpcAddress};
 
 pub(super) use access::{Credentials, NewToken, TokenCommand};
-pub(super) use run::Run;
-pub(super) use rights::{Approvals, ApprovalsCommand, ListApprovals, Policy, PolicyCommand};
 pub(super) use audit::{Audit, AuditCommand, Wanted};
+pub(super) use rights::{Approvals, ApprovalsCommand, ListApprovals, Policy, PolicyCommand};
+pub(super) use run::Run;
 pub(super) use work::{
     ListSessions, ListTasks, Rows, Sessions, SessionsCommand, Tasks, TasksCommand,
 };
