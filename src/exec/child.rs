@@ -134,7 +134,7 @@ impl Drop for Child {
 /// The command line of a worker.
 #[must_use]
 pub fn worker_arguments(profile: &str) -> Vec<String> {
-    ["op-dbusd", "worker", "--profile", profile].map(str::to_owned).to_vec()
+    vec!["op-dbusd".to_owned(), "worker".to_owned(), format!("--profile={profile}")]
 }
 
 /// All that a worker of `user` finds in its environment; `None`: the system's database does not know
