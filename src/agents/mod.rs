@@ -133,6 +133,11 @@ pub const ALL: &[Installed] = &[
 
 /// Every agent of this build that runs in workers, sorted by service.
 pub const FOR_WORKERS: &[ForWorkers] = &[
+    ForWorkers {
+        service: "opdbus.agent.commands.v1.CommandsService",
+        build: commands::build,
+        in_daemon: None,
+    },
     #[cfg(feature = "testing")]
     ForWorkers {
         service: "opdbus.agent.worker_probe.v1.WorkerProbeService",

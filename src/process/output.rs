@@ -223,6 +223,32 @@ impl Kept {
         self.tail.iter().copied().collect()
     }
 
+    /// The bytes from `offset` on, at most `max` of them, and how many bytes of the stream come before
+    /// them: more than `offset` if what came there is not kept.
+    #[must_use]
+    pub fn since(&self, offset: u64, max: usize) -> (u64, Vec<u8>) {
+        let tail_begins = self.total - self.tail.len() as u64;
+        // What is kept has an index, so both fit into a usize.
+        let index = |from: u64| usize::try_from(from).unwrap_or(usize::MAX);
+        let mut bytes: Vec<u8> = self.head.iter().skip(index(offset)).take(max).copied().collect();
+        if !bytes.is_empty() && self.left_out() > 0 {
+            return (offset, bytes);
+        }
+        let begins = if bytes.is_empty() { offset.clamp(tail_begins, self.total) } else { offset };
+        let in_tail = index((begins + bytes.len() as u64) - tail_begins);
+        let room = max - bytes.len();
+        bytes.extend(self.tail.range(in_tail.min(self.tail.len())..).take(room));
+        (begins, bytes)
+    }
+
+    /// The same with at most `tail_bytes` of the end.
+    #[must_use]
+    pub fn shortened(&self, tail_bytes: usize) -> Self {
+        let over = self.tail.len().saturating_sub(tail_bytes);
+        let tail = self.tail.range(over..).copied().collect();
+        Self { head: self.head.clone(), tail, total: self.total }
+    }
+
     /// Head and tail as text, with a line between them that says how much was left out.
     #[must_use]
     pub fn text(&self) -> String {
