@@ -13,7 +13,7 @@ import machine
 from machine import NAME, Client, check, facts, sh, status
 
 # What a program finds in its environment if its caller adds nothing, at most.
-VARIABLES = {"HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER"}
+VARIABLES = {"HOME", "LANG", "LC_ALL", "LOGNAME", "NO_COLOR", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER"}
 NO_CAPABILITIES = "0" * 16
 REFUSED = {"EACCES", "EPERM", "ENOENT", "EROFS"}
 
@@ -123,9 +123,9 @@ def check_files(alice, bob):
           found == {path: "EACCES" for path in both}, found)
 
     state = ["/var/lib/op-dbus", *map(str, pathlib.Path("/var/lib/op-dbus").rglob("*"))]
-    roots = ["/etc/shadow", "/root", "/var/log/journal", "/run/log/journal", "/etc/ssl/private"]
-    roots = [path for path in roots if os.path.exists(path)]
-    access = {"access": [{"path": path, "mode": "ACCESS_MODE_WRITE"} for path in (*roots, "/var/lib/op-dbus")]}
+    roots = ["/etc/shadow", "/root", *map(str, pathlib.Path("/run/log/journal").rglob("*.journal"))]
+    opened = ("/etc", "/root", "/run/log", "/var/lib/op-dbus")
+    access = {"access": [{"path": path, "mode": "ACCESS_MODE_WRITE"} for path in opened]}
     all_refused("the daemon's state is not read", facts(alice, ["read", *state]))
     all_refused("nor what is root's", facts(alice, ["read", *roots]))
     found = facts(alice, ["read", *state, *roots], access)

@@ -5,7 +5,7 @@
 Takes {"id", "method": "package.Service/Method", "request", "timeout"} and answers, in the order in which
 they end, {"id", "response"} or {"id", "code", "reason", "message", "details"}. The request and the
 response are in the JSON form of protobuf; a stream's responses come as a list, of which only the bytes
-are counted if the call says "count". `{"id", "pulse": SECONDS, "method", "request"}` calls again and
+are counted if the call says "count"; "leave" is the time in seconds after which it is cancelled. `{"id", "pulse": SECONDS, "method", "request"}` calls again and
 again for so long, one at a time, and gives the times that it took, in milliseconds.
 """
 
@@ -90,10 +90,13 @@ def run(operations, order):
     timeout = order.get("timeout", 30)
     if not streams:
         return json_of(call(message, timeout=timeout))
+    stream = call(message, timeout=timeout)
+    if "leave" in order:
+        threading.Timer(order["leave"], stream.cancel).start()
     if not order.get("count"):
-        return [json_of(message) for message in call(message, timeout=timeout)]
+        return [json_of(message) for message in stream]
     counted, kept = 0, []
-    for message in call(message, timeout=timeout):
+    for message in stream:
         counted += size(message)
         if not size(message):
             kept.append(json_of(message))
@@ -113,10 +116,10 @@ def answer(operations, order, lock):
 
 
 def main():
+    # How long a connection may take, and how long to wait after one that could not be had.
     options = [
-        ("grpc.max_receive_message_length", 64 << 20),
+        ("grpc.min_reconnect_backoff_ms", 2000),
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 100),
     ]
     operations = Operations(grpc.insecure_channel(sys.argv[1], options))

@@ -102,7 +102,7 @@ def peek(*pids):
         ways = {name: (lambda path=f"{folder}/{name}": open(path, "rb").read(1)) for name in (
             "mem", "environ", "maps", "auxv", "pagemap", "syscall", "stack")}
         ways |= {name: (lambda path=f"{folder}/{name}": os.readlink(path)) for name in ("exe", "cwd", "root")}
-        ways["fd"] = lambda: os.listdir(f"{folder}/fd")
+        ways["fd"] = lambda: [os.readlink(entry.path) for entry in os.scandir(f"{folder}/fd")]
         ways["attach"] = lambda: checked(LIBC.ptrace(PTRACE_ATTACH, int(pid), None, None))
         ways["seize"] = lambda: checked(LIBC.ptrace(PTRACE_SEIZE, int(pid), None, None))
         ways["remote_read"] = lambda: remote_read(pid)

@@ -9,6 +9,7 @@ import importlib
 import subprocess
 import sys
 import time
+import traceback
 
 import machine
 
@@ -24,7 +25,10 @@ def main():
     for theme in sys.argv[1:]:
         print(f"-- {theme}", flush=True)
         begun = time.monotonic()
-        importlib.import_module(theme).prove()
+        try:
+            importlib.import_module(theme).prove()
+        except Exception:  # noqa: BLE001 (the other themes are tried, too)
+            machine.check(f"{theme} comes to its end", False, traceback.format_exc())
         machine.note(f"{theme}: {time.monotonic() - begun:.0f} s")
     for what in machine.failed:
         print(f"FAILED: {what}")
