@@ -7,6 +7,7 @@ use toml::Spanned;
 use super::locate;
 use super::problem::Problems;
 use super::read::Source;
+use crate::agents::commands::Rule;
 
 /// One key's value, and where it was set.
 #[derive(Clone, Debug)]
@@ -198,6 +199,31 @@ sections! {
         tasks: i64 = 1024,
         cpu_weight: i64 = 100,
         files: i64 = 4096,
+    }
+    commands {
+        max_running: i64 = 64,
+        max_kept: i64 = 128,
+        keep_ms: i64 = 600_000,
+        ring_bytes: i64 = 262_144,
+        keep_bytes_max: i64 = 131_072,
+        profiles: Vec<String> =
+            ["read", "build", "test", "exec", "network"].map(str::to_owned).into(),
+        confinement: String = "prefer".to_owned(),
+        wall_ms: i64 = 600_000,
+        max_wall_ms: i64 = 86_400_000,
+        cpu_ms: i64 = 0,
+        max_cpu_ms: i64 = 0,
+        memory_bytes: i64 = 2_147_483_648,
+        max_memory_bytes: i64 = 0,
+        processes: i64 = 512,
+        max_processes: i64 = 0,
+        output_bytes: i64 = 0,
+        max_output_bytes: i64 = 0,
+        file_size_bytes: i64 = 0,
+        max_file_size_bytes: i64 = 0,
+        grace_ms: i64 = 2000,
+        max_grace_ms: i64 = 30_000,
+        rule: Vec<Rule> = Vec::new(),
     }
     metrics {
         unix: String = "/run/op-dbus/metrics.sock".to_owned(),

@@ -111,6 +111,36 @@ fn the_defaults_are_those_of_the_modules() {
     assert_eq!(settings.log, super::Log::default());
     let expected = crate::agents::Settings::default();
     assert_eq!(format!("{:?}", settings.agent_settings), format!("{expected:?}"));
+    assert_eq!(settings.worker_settings, crate::agents::WorkerSettings::default());
+}
+
+#[test]
+fn rules_for_commands_are_read_in_order() {
+    let text = "[[commands.rule]]\ndecision = \"ask\"\nprogram = \"/usr/bin/git\"\n\
+                arguments = [\"push\", \"**\"]\n[[commands.rule]]\ndecision = \"deny\"\n";
+    let loaded = load_text(text).unwrap();
+    let decisions: Vec<_> = loaded.settings.worker_settings.commands.rules;
+    let decisions: Vec<_> = decisions.iter().map(|rule| rule.decision).collect();
+    use crate::agents::commands::Decision;
+    assert_eq!(decisions, [Decision::Ask, Decision::Deny]);
+    let names: Vec<_> = load_text("")
+        .unwrap()
+        .changed(&load_text(text).unwrap())
+        .into_iter()
+        .map(|entry| entry.value.clone())
+        .collect();
+    assert_eq!(names.len(), 1);
+    assert!(names[0].contains("git"), "{names:?}");
+    for (text, problem) in [
+        ("[[commands.rule]]\ndecision = \"perhaps\"\n", "perhaps"),
+        ("[[commands.rule]]\ndecision = \"deny\"\nprogramm = \"/bin/ls\"\n", "programm"),
+        ("[[commands.rule]]\ndecision = \"deny\"\nprogram = \"ls\"\n", "no absolute path"),
+        ("[commands]\nprofiles = [\"exec\", \"all\"]\n", "no profile"),
+        ("[commands]\nwall_ms = 5\nmax_wall_ms = 4\n", "more than"),
+    ] {
+        let told = load_text(text).unwrap_err().to_string();
+        assert!(told.contains(problem) && told.contains("commands"), "{told}");
+    }
 }
 
 /// `etc/grpc.toml` with its `#key = value` lines turned into values.

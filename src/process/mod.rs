@@ -37,6 +37,7 @@ mod wire;
 pub use ended::{Ended, Exit, Finished, Limit, Usage};
 pub use output::{Chunk, Keep, Kept, Stream};
 pub use profile::{Access, Files, Profile, Rules, Sockets};
+pub use program::{find_program, search_path};
 pub use report::{Mechanism, Report, State};
 pub use runner::{Config, Runner};
 pub use running::{Handle, Input, Running};

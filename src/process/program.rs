@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::spec::Directory;
+use super::environment::DEFAULT_PATH;
+use super::spec::{Directory, Spec};
 use crate::error::{Error, ErrorKind};
 
 /// Opens the folder in which a program is to run.
@@ -90,7 +91,25 @@ fn executable(at: impl AsFd, path: &Path) -> rustix::io::Result<()> {
     rustix::fs::accessat(at, path, Access::EXEC_OK, AtFlags::EACCESS)
 }
 
+/// The file that `name` means to a program that is started in `directory`, where `path` is looked
+/// through.
+///
+/// # Errors
+///
+/// As the runner's for a folder and a program that are not there.
+pub fn find_program(name: &OsStr, path: &OsStr, directory: &Path) -> Result<PathBuf, Error> {
+    let directory = open_directory(&Directory::Path(directory.to_owned()))?;
+    resolve(name, path, directory.as_fd())
+}
+
+/// Where the runner looks for a program: the `PATH` that it is given, or the usual one.
+#[must_use]
+pub fn search_path(spec: &Spec) -> &OsStr {
+    let given = spec.environment.iter().find(|(name, _)| name == "PATH");
+    given.map_or(OsStr::new(DEFAULT_PATH), |(_, path)| path)
+}
+
 /// The value of `PATH` in an environment.
-pub(super) fn search_path(environment: &std::collections::BTreeMap<OsString, OsString>) -> &OsStr {
+pub(super) fn path_of(environment: &std::collections::BTreeMap<OsString, OsString>) -> &OsStr {
     environment.get(OsStr::new("PATH")).map_or(OsStr::new(""), |path| path)
 }

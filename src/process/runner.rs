@@ -137,7 +137,7 @@ fn begin(config: &Config, number: u64, spec: &Spec) -> Result<Begun, Error> {
     let is_terminal = matches!(spec.stdio, Stdio::Terminal(_));
     let environment = environment::build(&spec.environment, is_terminal)?;
     let directory = program::open_directory(&spec.directory)?;
-    let path = program::search_path(&environment);
+    let path = program::path_of(&environment);
     let program = program::resolve(name, path, directory.as_fd())?;
     let name = format!("run-{}-{number}", std::process::id());
     let cgroup = config.cgroup.as_ref().map(|parent| parent.join(&name));

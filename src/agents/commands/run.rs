@@ -69,6 +69,9 @@ pub(super) fn keep_bytes(run: &Run, config: &Config) -> Result<usize, Error> {
     })
 }
 
+/// What is kept of a stream that is read elsewhere: nothing but how long it is.
+pub(super) const KEEP_NOTHING: Keep = Keep { head_bytes: 0, tail_bytes: 0 };
+
 /// What is kept of a stream: a beginning, and of the end as much as can be read on from.
 pub(super) fn keep(keep_bytes: usize, config: &Config) -> Keep {
     Keep { head_bytes: keep_bytes, tail_bytes: keep_bytes.max(config.ring_bytes) }
@@ -100,6 +103,13 @@ pub(super) fn time(
 ) -> Result<Option<Duration>, Error> {
     let time = asked.map(Duration::try_from).transpose();
     time.map_err(|_| Error::invalid(field, "must not be negative"))
+}
+
+/// The folder in which a program runs, for people.
+pub(super) fn directory(spec: &Spec) -> String {
+    match &spec.directory {
+        Directory::Path(path) | Directory::Beneath(_, path) => path.display().to_string(),
+    }
 }
 
 /// The caller's home: of the user that the worker is.

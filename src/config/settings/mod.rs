@@ -20,6 +20,7 @@ use crate::transport::{dbus, grpc};
 
 mod agent_bounds;
 mod checker;
+mod commands;
 mod worker;
 
 use checker::Checker;
@@ -48,6 +49,8 @@ pub struct Settings {
     pub storage: storage::Config,
     /// The bounds of what each agent keeps.
     pub agent_settings: agents::Settings,
+    /// What the agents in workers are told.
+    pub worker_settings: agents::WorkerSettings,
     /// The processes that act as callers.
     pub worker: Worker,
     /// Where the metrics are served over HTTP.
@@ -164,6 +167,9 @@ pub(super) fn check(keys: &Keys, sources: &[Source]) -> Result<Settings, Problem
                 &mut c,
                 &keys.sequential_thinking,
             ),
+        },
+        worker_settings: agents::WorkerSettings {
+            commands: commands::commands(&mut c, &keys.commands),
         },
         worker: worker::workers(&mut c, &keys.worker),
         metrics: metrics(&mut c, keys),

@@ -1,8 +1,12 @@
-//! A rule, as the configuration has it.
+//! A rule, as the configuration has it, and what it matches.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+use super::layers::Layer;
+use super::who::Who;
+use super::{followed, pattern};
 
 /// A rule of `[[commands.rule]]`. What it does not say matches anything.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +33,7 @@ pub struct Rule {
 }
 
 /// What becomes of a program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Decision {
     /// It runs.
@@ -38,4 +42,37 @@ pub enum Decision {
     Ask,
     /// It does not run.
     Deny,
+}
+
+impl From<Rule> for toml::Value {
+    fn from(rule: Rule) -> Self {
+        // Texts and lists of texts can always be written.
+        Self::try_from(rule).unwrap_or_else(|error| Self::String(error.to_string()))
+    }
+}
+
+impl Rule {
+    pub(super) fn matches(&self, layer: &Layer, who: &Who) -> bool {
+        self.is_of_program(layer)
+            && self.arguments.as_ref().is_none_or(|patterns| {
+                pattern::all_match(patterns, &layer.arguments)
+            })
+            // A name that cannot be looked up must not open anything.
+            && self.is_of(&self.users, |name| who.is(name))
+            && self.is_of(&self.groups, |name| who.is_in(name))
+    }
+
+    fn is_of_program(&self, layer: &Layer) -> bool {
+        let Some(wanted) = &self.program else { return true };
+        let Some(program) = &layer.program else { return false };
+        match wanted.as_os_str().as_encoded_bytes().ends_with(b"/") {
+            true => program.starts_with(followed(wanted)),
+            false => *program == followed(wanted),
+        }
+    }
+
+    fn is_of(&self, names: &[String], is_it: impl Fn(&str) -> Option<bool>) -> bool {
+        let if_unknown = self.decision != Decision::Allow;
+        names.is_empty() || names.iter().any(|name| is_it(name).unwrap_or(if_unknown))
+    }
 }
