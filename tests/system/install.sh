@@ -2,7 +2,6 @@
 # shellcheck shell=bash source=tests/system/inside.sh
 
 echo '-- install'
-put /root/op-dbus.deb <"$deb"
 box useradd --create-home stranger
 box dpkg --install /root/op-dbus.deb >/dev/null
 matches 'the service and its socket are active after installation' $'^active\nactive$' \

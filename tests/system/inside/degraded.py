@@ -10,8 +10,9 @@ import os
 import machine
 from machine import COMMANDS, CallError, Client, check, facts, note, sh, until
 
-# The first release of Landlock that closes signals and abstract sockets, and the first one at all.
-WITH_SCOPE, WITH_FILES = 6, 1
+# The first release of Landlock at all, the first one that also refuses to cut off files, and the first one
+# that closes signals and abstract sockets.
+SOME_FILES, FILES, SCOPE = 1, 3, 6
 DROP_IN = "/run/systemd/system/op-dbus-exec.service.d/no-landlock.conf"
 
 
@@ -37,7 +38,7 @@ def check_report(release):
         note(f"Landlock {release}: {name}: {state.lower()} ({detail})")
     for name in ("capabilities", "no_new_privileges", "sockets", "system_calls"):
         check(f"Landlock {release}: {name} hold", found[name][0] == "ENFORCED", found)
-    for name, since in (("files", WITH_FILES), ("scope", WITH_SCOPE)):
+    for name, since in (("files", FILES), ("scope", SCOPE)):
         expected = "ENFORCED" if release >= since else "UNAVAILABLE"
         check(f"Landlock {release}: {name} is {expected.lower()}", found[name][0] == expected, found)
     missing = [detail for state, detail in found.values() if state == "UNAVAILABLE"]
@@ -49,14 +50,14 @@ def check_report(release):
         file.write("mine")
     os.chown(own, machine.uid("alice"), -1)
     opened = facts(client, ["read", own]).get(own)
-    expected = "EACCES" if release >= WITH_FILES else "done"
+    expected = "EACCES" if release >= SOME_FILES else "done"
     check(f"Landlock {release}: a file outside of the profile: {expected}", opened == expected, opened)
     os.remove(own)
     client.close()
 
 
 def check_required(client, release, found):
-    needed = {"files": WITH_FILES, "scope": WITH_SCOPE}
+    needed = {"files": FILES, "scope": SCOPE}
     lacks = sorted(name for name, since in needed.items() if release < since)
     try:
         report(client, "CONFINEMENT_REQUIRE")
