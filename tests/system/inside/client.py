@@ -5,7 +5,8 @@
 Takes {"id", "method": "package.Service/Method", "request", "timeout"} and answers, in the order in which
 they end, {"id", "response"} or {"id", "code", "reason", "message", "details"}. The request and the
 response are in the JSON form of protobuf; a stream's responses come as a list, of which only the bytes
-are counted if the call says "count"; "leave" is the time in seconds after which it is cancelled. `{"id", "pulse": SECONDS, "method", "request"}` calls again and
+are counted if the call says "count"; "leave" is the time in seconds after which it is cancelled, and
+"metadata" what goes with it. `{"id", "pulse": SECONDS, "method", "request"}` calls again and
 again for so long, one at a time, and gives the times that it took, in milliseconds.
 """
 
@@ -90,7 +91,7 @@ def run(operations, order):
     timeout = order.get("timeout", 30)
     if not streams:
         return json_of(call(message, timeout=timeout))
-    stream = call(message, timeout=timeout)
+    stream = call(message, timeout=timeout, metadata=list(order.get("metadata", {}).items()))
     if "leave" in order:
         threading.Timer(order["leave"], stream.cancel).start()
     if not order.get("count"):

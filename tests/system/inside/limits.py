@@ -113,9 +113,12 @@ def readers(attacks):
     call = {"argv": machine.program("linger", 60)}
     stream = lambda **order: lambda: attacks.attacker.call(COMMANDS + "ExecStream", call, **order)
 
+    # Not said, the task would go on for whoever reads on.
+    going_with_client = {"opdbus-on-disconnect": "cancel"}
+
     def leave():
         try:
-            return stream(leave=1)()
+            return stream(leave=1, metadata=going_with_client)()
         except CallError as error:
             return error.code
 

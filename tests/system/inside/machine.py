@@ -167,15 +167,16 @@ def main_pid(name):
     return int(unit(name, "MainPID") or 0)
 
 
+def cgroup():
+    """The folder of the exec service's control group (version 2)."""
+    roots = [pathlib.Path("/sys/fs/cgroup", root) for root in ("unified", "")]
+    found = (root / "system.slice/op-dbus-exec.service" for root in roots)
+    return next(own for own in found if (own / "cgroup.procs").exists())
+
+
 def cgroups():
-    """The control groups below the exec service's, without the ones that systemd itself makes."""
-    found = set()
-    for root in ("/sys/fs/cgroup/unified", "/sys/fs/cgroup"):
-        own = pathlib.Path(root) / "system.slice/op-dbus-exec.service"
-        if (own / "cgroup.procs").exists():
-            found.update(str(path.relative_to(own)) for path in own.rglob("*") if path.is_dir())
-            break
-    return found
+    """The control groups below the exec service's."""
+    return {str(path) for path in cgroup().rglob("*") if path.is_dir()}
 
 
 def temporary():
