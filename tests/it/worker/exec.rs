@@ -185,6 +185,9 @@ async fn who_is_to_have_no_worker_has_none() {
     // The front would have let root have one.
     let root = who(0, &daemon).unwrap_err();
     assert!(root.contains("no worker acts as uid 0: [worker] min_uid is 1"), "{root}");
+    // Whoever the kernel cannot name.
+    let nobody = who(65_534, &daemon).unwrap_err();
+    assert!(nobody.contains("no worker acts as uid 65534"), "{nobody}");
     assert!(!service.log().contains("a worker has started"), "{}", service.log());
 }
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import machine
-from machine import check, processes, uid, until
+from machine import check, processes, sh, uid, until
 
 SOCKET = "/run/op-dbus/exec.sock"
 BEGIN = b"opdx\x01"
@@ -46,17 +46,23 @@ def is_refusal(answer):
 
 
 def below():
-    """The programs of all processes in the control group of the exec service."""
+    """What runs in the control group of the exec service besides itself: pid, and the program's file."""
     root = machine.main_pid("op-dbus-exec.service")
-    found = set()
-    for pid, line in processes().items():
+    found = {}
+    for pid in processes():
         try:
-            cgroup = open(f"/proc/{pid}/cgroup").read()
-            if "op-dbus-exec.service" in cgroup and pid != root:
-                found.add((os.readlink(f"/proc/{pid}/exe"), line.split()[1]))
+            with open(f"/proc/{pid}/cgroup", encoding="utf-8") as file:
+                is_below = "op-dbus-exec.service" in file.read()
+            if is_below and pid != root:
+                found[pid] = os.readlink(f"/proc/{pid}/exe")
         except OSError:
             continue
     return found
+
+
+def starts():
+    """How many workers there have been."""
+    return sh("journalctl", "--unit=op-dbus-exec", "--quiet", "--no-pager")[1].count("a worker has started")
 
 
 def prove():
@@ -68,7 +74,7 @@ def prove():
     check("root, who may, is refused as not being the front", is_refusal(answer) and b"not the front" in answer, answer)
 
     front = "op-dbus"
-    before = below()
+    before, count = set(below()), starts()
     nobodies = {"root": 0, "daemon": 1, "op-dbus": uid(front), "nobody": 65534, "who is unknown": 54321}
     for name, of in {**nobodies, "nobody at all": 2**32 - 1}.items():
         answer = ask(front, request(of))
@@ -89,12 +95,14 @@ def prove():
         answer = ask(front, message)
         # An empty message is the end of a connection, and so is the answer.
         check(f"{what} is refused", is_refusal(answer) or (message == b"" and len(answer) <= 1), answer)
-    check("none of it started anything", below() <= before, below() - before)
+    started = set(below()) - before
+    check("none of it started anything", not started and starts() == count, (below(), starts() - count))
 
     answer = ask(front, good)
     started = answer[:1] == b"\1" and answer[6:7] == bytes([STARTED])
     check("what the front says is done", started, answer)
-    gone = until(lambda: below() <= before, 5)
+    check("that is a worker", starts() == count + 1, starts() - count)
+    gone = until(lambda: set(below()) <= before, 5)
     check("and undone when the front has gone", gone is not None, below())
-    check("nothing but workers and their programs ever ran there",
-          all(exe == "/usr/sbin/op-dbusd" for exe, _ in below()), below())
+    check("nothing but workers is there",
+          set(below().values()) <= {"/usr/sbin/op-dbusd"}, below())
