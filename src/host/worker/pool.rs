@@ -184,6 +184,8 @@ impl Workers {
         let begun = Instant::now();
         let process = starter.start(*uid, profile).await?;
         let (link, wire) = Link::new(process.socket, *uid, process.pid, &self.config).await?;
+        // Before what enters it, so that it is dropped after that.
+        let _unready = Unready(Arc::clone(&link));
         let entered = link.enter();
         self.metrics.workers().began();
         let kept = keeper::Kept { link: Arc::clone(&link), wire, leash: process.leash, place };
@@ -250,6 +252,17 @@ impl Workers {
     fn slots(&self) -> MutexGuard<'_, HashMap<Key, Arc<Slot>>> {
         // Every change is one insertion or removal.
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ends a worker of which nobody has heard in time that it is ready: nobody would find it.
+struct Unready(Arc<Link>);
+
+impl Drop for Unready {
+    fn drop(&mut self) {
+        if !self.0.was_ready() {
+            self.0.close_if_idle();
+        }
     }
 }
 
