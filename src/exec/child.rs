@@ -136,7 +136,8 @@ impl Drop for Child {
 /// The command line of a worker; `cgroup` is the one that is delegated to it, if one is.
 #[must_use]
 pub fn worker_arguments(profile: &str, cgroup: Option<&Path>) -> Vec<String> {
-    let mut arguments = ["op-dbusd", "worker", "--profile", profile].map(str::to_owned).to_vec();
+    let mut arguments =
+        vec!["op-dbusd".to_owned(), "worker".to_owned(), format!("--profile={profile}")];
     arguments.extend(cgroup.map(|path| format!("--cgroup={}", path.display())));
     arguments
 }

@@ -26,6 +26,10 @@ use crate::error::{Error, ErrorKind};
 /// How long the front may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// The uid by which the kernel shows every user that has no number here, as one from a container. All of
+/// them would share a worker.
+const NOBODY: u32 = 65534;
+
 /// How long to wait after connections cannot be accepted.
 const BACK_OFF: Duration = Duration::from_millis(200);
 
@@ -180,6 +184,10 @@ impl Service {
         let least = self.config.min_uid;
         if uid < least {
             let text = format!("no worker acts as uid {uid}: [worker] min_uid is {least}");
+            return Err(Error::new(ErrorKind::AccessDenied, text));
+        }
+        if uid == NOBODY {
+            let text = format!("no worker acts as uid {uid}: it may be any user of a container");
             return Err(Error::new(ErrorKind::AccessDenied, text));
         }
         // The system's database may ask a directory service.

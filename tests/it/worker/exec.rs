@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::Read as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -10,6 +11,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
+};
 use op_dbus::exec::{Messages, Reply, Request};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -219,6 +223,9 @@ async fn who_is_to_have_no_worker_has_none() {
     // The front would have let root have one.
     let root = who(0, &daemon).unwrap_err();
     assert!(root.contains("no worker acts as uid 0: [worker] min_uid is 1"), "{root}");
+    // Whoever the kernel cannot name.
+    let nobody = who(65_534, &daemon).unwrap_err();
+    assert!(nobody.contains("no worker acts as uid 65534"), "{nobody}");
     assert!(!service.log().contains("a worker has started"), "{}", service.log());
 }
 
@@ -315,4 +322,41 @@ async fn workers_end_with_the_exec_service_and_come_back_with_it() {
     let begun = Instant::now();
     assert_ne!(who(uid, &daemon).unwrap()["pid"], before);
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_worker_that_is_not_ready_in_time_is_ended() {
+    if !is_root("a_worker_that_is_not_ready_in_time_is_ended") {
+        return;
+    }
+    // Stands in for the exec service, with a worker that never says a word.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("exec.sock");
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let listener = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).unwrap();
+    bind(listener.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+    listen(&listener, Backlog::new(8).unwrap()).unwrap();
+    let listener = std::os::unix::net::UnixListener::from(listener);
+    listener.set_nonblocking(true).unwrap();
+    let (_silent, passed) = std::os::unix::net::UnixStream::pair().unwrap();
+    let serving = thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = tokio::net::UnixListener::from_std(listener).unwrap();
+            let front = Messages::accepted(listener.accept().await.unwrap().0);
+            front.receive().await.unwrap();
+            let reply = Reply::Started(std::process::id()).encode();
+            front.send(&reply, Some(passed.as_fd())).await.unwrap();
+            // The connection is the worker's leash.
+            front.hung_up().await;
+        });
+    });
+    let daemon = for_everybody(&format!(
+        "[worker]\nmin_uid = 0\nstart_timeout_ms = 200\nstarter = \"exec-service\"\nexec_socket = {path:?}\n"
+    ))
+    .start();
+    let error = who(0, &daemon).unwrap_err();
+    assert!(error.contains("it was not ready within 200 ms"), "{error}");
+    eventually("the worker is let go", async || serving.is_finished()).await;
+    serving.join().unwrap();
 }

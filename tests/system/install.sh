@@ -1,0 +1,47 @@
+# The package is installed and used. Sourced by tests/system/run.
+# shellcheck shell=bash source=tests/system/inside.sh
+
+echo '-- install'
+box useradd --create-home stranger
+box dpkg --install /root/op-dbus.deb >/dev/null
+matches 'the service and its socket are active after installation' $'^active\nactive$' \
+    "$(box systemctl is-active op-dbus.service op-dbus.socket)"
+matches 'so is the socket of the exec service, for op-dbus alone' '^active 600 op-dbus$' \
+    "$(box systemctl is-active op-dbus-exec.socket) $(box stat --format='%a %U' /run/op-dbus/exec.sock)"
+matches 'both are enabled' $'^enabled\nenabled$' \
+    "$(box systemctl is-enabled op-dbus.service op-dbus.socket)"
+box useradd --create-home --groups op-dbus member
+matches 'the service runs as its own user' '^op-dbus$' \
+    "$(box stat --format=%U "/proc/$(show MainPID)")"
+matches 'it has no capability' '^CapEff:.0{16}$' \
+    "$(box grep CapEff "/proc/$(show MainPID)/status")"
+matches 'the gRPC socket is for the group' '^660 root op-dbus$' \
+    "$(box stat --format='%a %U %G' /run/op-dbus/grpc.sock)"
+matches 'the state is for nobody else' '^700 op-dbus op-dbus$' \
+    "$(box stat --format='%a %U %G' /var/lib/op-dbus)"
+matches 'the units verify' '^$' \
+    "$(box systemd-analyze verify --man=no op-dbus.service op-dbus.socket \
+        op-dbus-exec.service op-dbus-exec.socket 2>&1)"
+for limit in op-dbus:15 op-dbus-exec:35; do
+    matches "${limit%:*} is exposed no more than ${limit#*:} tenths" '^$' \
+        "$(box systemd-analyze security --no-pager --threshold="${limit#*:}" "${limit%:*}.service" >/dev/null ||
+            echo more)"
+done
+matches 'systemd knows the unit by its bus name' '^op-dbus.service$' \
+    "$(box systemctl show --property=Id --value dbus-org.opdbus.Agents1.service)"
+matches 'the journal has the start' 'op-dbus' "$(box journalctl --unit=op-dbus --quiet --no-pager)"
+matches 'the journal has no warning' '^$' \
+    "$(box journalctl --unit=op-dbus --quiet --no-pager --priority=warning || true)"
+
+echo '-- use'
+matches 'a member remembers over D-Bus' '^tba\{sv\} 1 true ' \
+    "$(call member Remember 'sva{sv}' host s atlas 0)"
+matches 'and recalls over gRPC' 'atlas' \
+    "$(as member op-dbusctl --via grpc --json call memory Recall key=host)"
+matches 'a stranger may call over D-Bus' '^tba\{sv\} 1 true ' \
+    "$(call stranger Remember 'sva{sv}' host s other 0)"
+matches 'but has a memory of their own' '"atlas"' "$(call member Recall 'sa{sv}' host 0)"
+refused 'a stranger may not use the gRPC socket' '[Pp]ermission|reached|connect' \
+    as stranger op-dbusctl --via grpc ping
+matches 'the metrics are served' 'opdbus_calls_total' \
+    "$(as member op-dbusctl metrics --raw)"
