@@ -27,7 +27,7 @@ pub use introspect::{interface_xml, method_xml};
 pub use json::{json_to_message, message_to_json};
 pub use long_text::{Incoming, Intake, Outgoing};
 pub use readable::{canonical_json, redacted_json};
-pub use redact::{is_secret, may_hold_secrets, message_for_people};
+pub use redact::{is_secret, may_hold_secrets};
 pub use schema::message_schema;
 pub use service::{Contract, Idempotency, Operation, Service, same_name};
 

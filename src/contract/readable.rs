@@ -4,6 +4,7 @@
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, SerializeOptions};
 use serde_json::Value;
 
+use super::redact::is_secret;
 use crate::error::Error;
 
 /// What stands in the place of what is not shown.
@@ -68,12 +69,6 @@ fn redact_field(value: &mut Value, field: &FieldDescriptor, inner: &MessageDescr
     } else {
         redact(value, inner);
     }
-}
-
-/// True if the field bears `debug_redact`.
-fn is_secret(field: &FieldDescriptor) -> bool {
-    let options = field.options();
-    options.get_field_by_name("debug_redact").is_some_and(|value| value.as_bool() == Some(true))
 }
 
 #[cfg(test)]

@@ -78,10 +78,11 @@ impl Executor {
         // Before the rules, which may let the user do more than what the client has a token for.
         within_scope(caller, operation).inspect_err(|_| self.reject(Rejection::Denied))?;
         let access = self.access.load_full();
-        let verdict = match access.decide_at_once(uid, operation) {
+        let groups = caller.groups.as_deref();
+        let verdict = match access.decide_at_once(uid, groups, operation) {
             Some(verdict) => verdict,
             // Boxed, so that the other calls do not carry its size.
-            None => Box::pin(access.decide(uid, operation)).await?,
+            None => Box::pin(access.decide(uid, groups, operation)).await?,
         };
         if verdict.decision == Decision::Deny {
             self.reject(Rejection::Denied);

@@ -26,7 +26,8 @@ pub use policy::{Decision, Rule};
 /// # Errors
 /// None today.
 pub fn build(worker: &InWorker) -> Result<Arc<dyn Agent>, Error> {
-    Ok(at_caller(worker, &Runner::new(process::Config::default())))
+    let config = process::Config { cgroup: worker.cgroup.clone(), ..process::Config::default() };
+    Ok(at_caller(worker, &Runner::new(config)))
 }
 
 /// The names of the profiles that there are.

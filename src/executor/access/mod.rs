@@ -111,10 +111,15 @@ impl Access {
     }
 
     /// What the policy says to a call of `operation` by the user, if his groups are known or nothing
-    /// asks for them.
-    pub(super) fn decide_at_once(&self, uid: u32, operation: &Operation) -> Option<Verdict> {
+    /// asks for them. `attested`: those that the transport vouches for; else they are the system's.
+    pub(super) fn decide_at_once(
+        &self,
+        uid: u32,
+        attested: Option<&[u32]>,
+        operation: &Operation,
+    ) -> Option<Verdict> {
         let steps = self.decisions(operation);
-        match self.ask(steps, uid, None) {
+        match self.ask(steps, uid, attested) {
             Asked::Says((rule, decision)) => Some(Verdict { decision, rule }),
             Asked::Nothing => Some(self.refusal()),
             Asked::NeedsGroups => {
@@ -124,12 +129,17 @@ impl Access {
         }
     }
 
-    /// What the policy says to a call of `operation` by the user.
+    /// As [`Access::decide_at_once`], but asks the system if it must.
     ///
     /// # Errors
     /// `Unavailable` if the user's groups are asked for and cannot be told.
-    pub(super) async fn decide(&self, uid: u32, operation: &Operation) -> Result<Verdict, Error> {
-        match self.decide_at_once(uid, operation) {
+    pub(super) async fn decide(
+        &self,
+        uid: u32,
+        attested: Option<&[u32]>,
+        operation: &Operation,
+    ) -> Result<Verdict, Error> {
+        match self.decide_at_once(uid, attested, operation) {
             Some(verdict) => Ok(verdict),
             None => {
                 let groups = self.groups.of(uid).await?;

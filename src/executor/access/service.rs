@@ -41,7 +41,7 @@ impl PolicyInForce {
         let route = executor.find(agent, operation)?;
         let operation = &route.operation;
         let access = executor.access.load_full();
-        let verdict = access.decide(uid, operation).await?;
+        let verdict = access.decide(uid, None, operation).await?;
         let may_approve = access.may_approve(uid, operation).await?;
         Ok(PolicyExplanation {
             decision: PolicyDecision::from(verdict.decision).into(),

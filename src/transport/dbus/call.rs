@@ -17,7 +17,7 @@ use super::options::Options;
 use super::plan::Method;
 use super::wire::{Payload, Reader};
 use super::{decode, encode, session, task, text};
-use crate::call::{Caller, Context, Identity, Transport};
+use crate::call::{Attested, Caller, Context, Identity, Transport};
 use crate::contract::{self, Service, json_to_message};
 use crate::error::{Error, ErrorKind};
 use crate::executor::Executor;
@@ -272,7 +272,7 @@ impl Shared {
 /// The sender of a message, as long as nobody has said who that is.
 pub(super) fn unknown(call: &Header<'_>) -> Arc<Caller> {
     let address = call.sender().map_or("", |sender| sender.as_str());
-    Arc::new(Caller { identity: Identity::Unknown, pid: None, address: address.into() })
+    Arc::new(Caller::new(Identity::Unknown, Attested::Nobody, address))
 }
 
 /// Checks that a body has the types that the method takes.
