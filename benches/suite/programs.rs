@@ -24,7 +24,7 @@ pub fn run(plan: &Plan) {
         temporary: folder.path().into(),
         cgroup: None,
     });
-    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let spec = |profile| {
         let mut spec = Spec::new([PROGRAM], "/usr");
         spec.profile = profile;

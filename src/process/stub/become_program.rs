@@ -27,7 +27,7 @@ use crate::process::wire::{LimitOrders, Orders, Refused, path};
 pub(super) struct Program<'a> {
     orders: &'a Orders,
     descriptors: &'a Descriptors,
-    temporary: &'a Path,
+    confinement: Option<Confinement<'a>>,
     leaf: Option<&'a Leaf>,
     stub: Pid,
     path: CString,
@@ -41,7 +41,8 @@ impl<'a> Program<'a> {
     pub(super) fn new(
         orders: &'a Orders,
         descriptors: &'a Descriptors,
-        temporary: &'a Path,
+        temporary: &Path,
+        rules: &'a mut landlock::Rules,
         leaf: Option<&'a Leaf>,
     ) -> Result<Self, Refused> {
         let wrong = |error: NulError| Refused::because("its arguments", &error);
@@ -49,8 +50,19 @@ impl<'a> Program<'a> {
         let path = CString::new(orders.program.as_slice()).map_err(wrong)?;
         // It counts all of the user's processes, of which there are at most as many as on the machine.
         let processes = orders.limits.processes.map(|count| threads_of_all().saturating_add(count));
+        let confinement = Confinement::prepare(orders, descriptors, temporary, rules)?;
         let stub = rustix::process::getpid();
-        Ok(Self { orders, descriptors, temporary, leaf, stub, path, argv, environment, processes })
+        Ok(Self {
+            orders,
+            descriptors,
+            confinement,
+            leaf,
+            stub,
+            path,
+            argv,
+            environment,
+            processes,
+        })
     }
 
     /// Becomes the program, or says why not.
@@ -59,7 +71,7 @@ impl<'a> Program<'a> {
         self.leave_the_stub().map_err(stopped("its descriptors"))?;
         self.leaf.map_or(Ok(()), Leaf::join).map_err(stopped("its cgroup"))?;
         limit(&self.orders.limits, self.processes).map_err(stopped("its limits"))?;
-        self.confine(report)?;
+        self.confine(report);
         let missing = report.missing();
         if self.orders.require && !missing.is_empty() {
             return Err(unavailable(&missing));
@@ -89,7 +101,6 @@ impl<'a> Program<'a> {
         }
         rustix::process::fchdir(&self.descriptors.directory)?;
         rustix::process::umask(Mode::WGRP | Mode::WOTH);
-        raw::default_signals();
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
         raw::close_others_on_execution()
     }
@@ -109,30 +120,51 @@ impl<'a> Program<'a> {
         Ok(())
     }
 
-    fn confine(&self, report: &mut Report) -> Result<(), Refused> {
-        if self.orders.off {
-            return Ok(());
-        }
-        let Some(profile) = Profile::named(&self.orders.profile) else {
-            return Err(Refused::because("its profile", &"there is none of this name"));
-        };
-        let rules = profile.rules();
+    fn confine(&self, report: &mut Report) {
+        let Some(confinement) = &self.confinement else { return };
         report.set(Mechanism::Capabilities, without_capabilities());
         let no_new_privileges = match rustix::thread::set_no_new_privs(true) {
             Ok(()) => State::Enforced("no_new_privs".to_owned()),
             Err(errno) => State::Unavailable(errno.to_string()),
         };
         report.set(Mechanism::NoNewPrivileges, no_new_privileges);
-        if let Some(files) = rules.files {
-            let paths = Paths {
-                program: path(&self.orders.program),
-                directory: self.descriptors.directory.as_fd(),
-                temporary: self.temporary,
-                extra: extra(self.orders),
-            };
-            landlock::confine(files, rules.sockets, &paths, report);
+        if let Confinement::Files(rules) = confinement {
+            rules.confine(report);
         }
-        Ok(())
+    }
+}
+
+/// What a program gets that is confined.
+enum Confinement<'a> {
+    /// No rules for files.
+    NoFiles,
+    Files(&'a landlock::Rules),
+}
+
+impl<'a> Confinement<'a> {
+    /// `None` if nothing is to be confined.
+    fn prepare(
+        orders: &Orders,
+        descriptors: &Descriptors,
+        temporary: &Path,
+        rules: &'a mut landlock::Rules,
+    ) -> Result<Option<Self>, Refused> {
+        if orders.off {
+            return Ok(None);
+        }
+        let Some(profile) = Profile::named(&orders.profile) else {
+            return Err(Refused::because("its profile", &"there is none of this name"));
+        };
+        let profile = profile.rules();
+        let Some(files) = profile.files else { return Ok(Some(Self::NoFiles)) };
+        let paths = Paths {
+            program: path(&orders.program),
+            directory: descriptors.directory.as_fd(),
+            temporary,
+            extra: extra(orders),
+        };
+        rules.prepare(files, profile.sockets, &paths);
+        Ok(Some(Self::Files(rules)))
     }
 }
 
@@ -212,6 +244,7 @@ fn extra(orders: &Orders) -> Vec<(&Path, Access)> {
     orders.extra.iter().map(|extra| (path(&extra.path), access(extra.access))).collect()
 }
 
+/// Gives up all capabilities, unless that is done already.
 fn without_capabilities() -> State {
     match keep_only(&CapsHashSet::new()).and_then(|()| caps::read(None, CapSet::Permitted)) {
         Ok(left) if left.is_empty() => State::Enforced("none is held".to_owned()),

@@ -47,7 +47,14 @@ const PROGRAMS_MAX: u32 = 1000;
 pub fn run_stub() -> ExitCode {
     let prepared = io::stdin().as_fd().try_clone_to_owned().and_then(|control| {
         let signals = prepare_self()?;
-        Ok(Stub { control, signals, filter: None, temporary: None, stack: ChildStack::new() })
+        Ok(Stub {
+            control,
+            signals,
+            filter: None,
+            temporary: None,
+            rules: landlock::Rules::default(),
+            stack: ChildStack::new(),
+        })
     });
     match prepared.and_then(Stub::serve) {
         Ok(()) => ExitCode::SUCCESS,
@@ -61,6 +68,8 @@ fn prepare_self() -> io::Result<SignalFd> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     nix::unistd::setsid().ok();
     std::env::set_current_dir("/")?;
+    // Programs inherit it.
+    raw::default_signals();
     let all = SigSet::all();
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&all), None)?;
     Ok(SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
@@ -95,6 +104,7 @@ struct Stub {
     /// The filter of this process, which its programs inherit.
     filter: Option<Filter>,
     temporary: Option<Temporary>,
+    rules: landlock::Rules,
     stack: ChildStack,
 }
 
@@ -165,7 +175,8 @@ impl Stub {
             .as_deref()
             .and_then(|path| Leaf::make(wire::path(path), &orders.limits, &mut report));
         watch::report(&orders.limits, leaf.as_ref(), &mut report);
-        let program = Program::new(orders, &descriptors, temporary.path(), leaf.as_ref())?;
+        let program =
+            Program::new(orders, &descriptors, temporary.path(), &mut self.rules, leaf.as_ref())?;
         let main = become_child(&program, &mut report, &mut self.stack)?;
         // From here on there is a child, and it ends whatever happens. What it holds, this process must
         // not: a pipe has an end only if nobody holds it.

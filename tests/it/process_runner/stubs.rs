@@ -148,3 +148,49 @@ async fn long_orders_arrive() {
         assert_eq!(finished.stdout.text().trim(), length.to_string());
     }
 }
+
+#[tokio::test]
+async fn rules_for_files_are_those_of_each_program() {
+    let place = Place::new();
+    for folder in ["one", "two"] {
+        fs::create_dir(place.work().join(folder)).unwrap();
+    }
+    let run = |folder: &str| {
+        let mut spec = place.script("echo x > file && ls ..", &[]);
+        spec.directory = place.work().join(folder).into();
+        place.run(spec)
+    };
+    let stub = run_in(&place, "one").await;
+    for folder in ["one", "two", "one", "two"] {
+        let finished = run(folder).await;
+        // It writes in its own folder, and does not see the one above.
+        assert!(place.work().join(folder).join("file").exists(), "{finished:?}");
+        assert!(!finished.is_success(), "{finished:?}");
+        fs::remove_file(place.work().join(folder).join("file")).unwrap();
+        // Exchanged for another one of the same name: the rules of the last program hold for the old.
+        fs::rename(place.work().join(folder), place.work().join("old")).unwrap();
+        fs::create_dir(place.work().join(folder)).unwrap();
+        fs::remove_dir(place.work().join("old")).unwrap();
+    }
+    assert_eq!(run_in(&place, "one").await, stub);
+}
+
+#[tokio::test]
+async fn a_program_of_its_folder_runs_where_nothing_else_of_the_folder_does() {
+    let place = Place::new();
+    for name in ["tool", "other"] {
+        fs::write(place.work().join(name), "#!/bin/sh\n[ $0 = ./other ] || ./other\n").unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(place.work().join(name), mode).unwrap();
+    }
+    for (name, code) in [("./other", 0), ("./tool", 126)] {
+        let mut spec = place.spec([name]);
+        spec.profile = Profile::Read;
+        assert_eq!(place.run(spec).await.ended.exit, Exit::Code(code), "{name}");
+    }
+}
+
+/// Runs a program in a folder, and gives its stub.
+async fn run_in(place: &Place, folder: &str) -> i32 {
+    run(place, |spec| spec.directory = place.work().join(folder).into()).await
+}

@@ -56,16 +56,11 @@ pub(super) async fn admit(
             Directory::Path(path) | Directory::Beneath(_, path) => path.clone(),
         },
         program,
-        is_approved: is_approved(context),
+        is_approved: context.approved.is_some(),
     };
     // It looks at files, and may ask for users and groups.
     let answer = tokio::task::spawn_blocking(move || question.answer(&settings.commands.rules));
     answer.await.map_err(|_| Error::internal("judging a program broke off"))?
-}
-
-/// Whether this very call was approved.
-fn is_approved(_context: &Context) -> bool {
-    false
 }
 
 struct Question {
@@ -100,12 +95,11 @@ impl Question {
         }
         match must_ask {
             Some((_, rule)) if !self.is_approved => {
-                let mut text = "somebody must approve this first".to_owned();
+                let mut preview = self.preview(&who);
                 if !rule.reason.is_empty() {
-                    text = format!("{text}: {}", rule.reason);
+                    preview = format!("{preview} ({})", rule.reason);
                 }
-                Err(Error::new(ErrorKind::ApprovalRequired, text)
-                    .with_fact("preview", self.preview(&who)))
+                Err(Error::approval_required(preview))
             }
             Some(_) | None => Ok(()),
         }
