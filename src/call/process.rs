@@ -125,6 +125,7 @@ fn unit(cgroup: &str) -> Option<String> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a process to look at is all that is needed")]
 mod tests {
     use std::process::Command;
 
