@@ -13,14 +13,17 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::call::{Caller, Identity, Transport};
+use crate::call::{Attested, Caller, Identity, Transport};
 
 fn event(kind: Kind, what: &str) -> Event {
     let identity = Identity::User { uid: 1000, gid: None };
     Event {
         kind,
         time: SystemTime::now(),
-        caller: Arc::new(Caller { identity, pid: Some(7), address: "unix:7".into() }),
+        caller: Arc::new(Caller {
+            pid: Some(7),
+            ..Caller::new(identity, Attested::Kernel, "unix:7")
+        }),
         transport: Transport::Grpc,
         session: None,
         task: None,

@@ -97,7 +97,7 @@ impl Trail {
     /// The call was not let in.
     pub(super) async fn allowed(
         &mut self,
-        rule: &Cow<'static, str>,
+        rule: &str,
         request: Option<&[u8]>,
     ) -> Result<(), Error> {
         let Some(steps) = &mut self.0 else { return Ok(()) };
@@ -107,7 +107,7 @@ impl Trail {
         let place = steps.audit.reserve().await;
         let place = place.map_err(|error| error.refused_by("audit.on_failure"))?;
         let digest = request.map(|request| steps.audit.digest(request));
-        steps.allowed = Some(Allowed { place: Some(place), rule: rule.clone(), digest });
+        steps.allowed = Some(Allowed { place: Some(place), rule: Cow::Owned(rule.to_owned()), digest });
         Ok(())
     }
 

@@ -46,7 +46,7 @@ impl Stub {
 impl Drop for Stub {
     fn drop(&mut self) {
         // It may be waiting for orders, and somebody else may still hold the socket.
-        rustix::net::shutdown(&*self.socket.get_ref(), rustix::net::Shutdown::Write).ok();
+        rustix::net::shutdown(self.socket.get_ref(), rustix::net::Shutdown::Write).ok();
         let Some(mut process) = self.process.take() else { return };
         let collect = move || {
             if let Err(error) = process.wait() {

@@ -20,6 +20,7 @@ use super::orders::Descriptors;
 use super::raw;
 use crate::process::capabilities::keep_only;
 use crate::process::profile::{Access, Profile};
+use crate::process::spec::DESCRIPTORS_MAX;
 use crate::process::report::{Mechanism, Report, State};
 use crate::process::wire::{LimitOrders, Orders, Refused, path};
 
@@ -109,10 +110,10 @@ impl<'a> Program<'a> {
     /// these numbers until then is lost.
     fn place_further(&self) -> io::Result<()> {
         const FIRST: RawFd = 3;
-        let above = FIRST + self.descriptors.further.len() as RawFd;
+        const ABOVE: RawFd = FIRST + DESCRIPTORS_MAX as RawFd;
         let out_of_the_way = self.descriptors.further.iter();
         let out_of_the_way: Vec<OwnedFd> = out_of_the_way
-            .map(|descriptor| Ok(fcntl_dupfd_cloexec(descriptor, above)?))
+            .map(|descriptor| Ok(fcntl_dupfd_cloexec(descriptor, ABOVE)?))
             .collect::<io::Result<_>>()?;
         for (number, descriptor) in (FIRST..).zip(&out_of_the_way) {
             raw::place(descriptor.as_fd(), number)?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use op_dbus::agents::commands::{self, Config, Decision, Rule};
 use op_dbus::agents::{InWorker, WorkerSettings};
-use op_dbus::call::{Caller, Context, Identity, Transport};
+use op_dbus::call::{Attested, Caller, Context, Identity, Transport};
 use op_dbus::contract::Contract;
 use op_dbus::error::{Error, ErrorKind};
 use op_dbus::executor::Executor;
@@ -37,7 +37,8 @@ impl Place {
     fn new(config: Config) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let settings = Arc::new(ArcSwap::from_pointee(WorkerSettings { commands: config }));
-        let worker = InWorker { profile: "exec".into(), settings: Arc::clone(&settings) };
+        let worker =
+            InWorker { profile: "exec".into(), cgroup: None, settings: Arc::clone(&settings) };
         let runner = Runner::new(process::Config {
             stub: env!("CARGO_BIN_EXE_op-dbusd").into(),
             temporary: folder.path().to_owned(),
@@ -64,7 +65,7 @@ impl Place {
     ) -> Result<A, Error> {
         let uid = nix::unistd::geteuid().as_raw();
         let identity = Identity::User { uid, gid: None };
-        let caller = Caller { identity, pid: None, address: "test".into() };
+        let caller = Caller::new(identity, Attested::Kernel, "test");
         let context = Context::new(Arc::new(caller), Transport::Grpc);
         let route = self.executor.find("commands", operation)?;
         let answer = self.executor.call(&route, context, request.encode_to_vec().into()).await?;

@@ -2,7 +2,7 @@
 
 mod kept;
 
-use op_dbus::client::{Bus, CallOptions, Client, Error, Failure, GrpcAddress, Target};
+use op_dbus::client::{Bus, CallOptions, Client, Credentials, Error, Failure, GrpcAddress, Target};
 use op_dbus::error::ErrorKind;
 use serde_json::{Value, json};
 
@@ -26,8 +26,8 @@ impl World {
         let over_dbus = Target::Dbus { bus, name: NAME.to_owned() };
         let over_grpc = Target::Grpc(GrpcAddress::Unix(daemon.grpc_socket()));
         let clients = [
-            Client::connect(&[over_dbus]).await.unwrap(),
-            Client::connect(&[over_grpc]).await.unwrap(),
+            Client::connect(&[over_dbus], &Credentials::default()).await.unwrap(),
+            Client::connect(&[over_grpc], &Credentials::default()).await.unwrap(),
         ];
         Self { daemon, clients }
     }

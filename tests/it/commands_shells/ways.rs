@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use op_dbus::client::{Bus, CallOptions, Client, GrpcAddress, Target};
+use op_dbus::client::{Bus, CallOptions, Client, Credentials, GrpcAddress, Target};
 use serde_json::{Value, json};
 
 use super::World;
@@ -44,8 +44,8 @@ async fn a_shell_is_used_over_both_transports() {
     let over_dbus = Target::Dbus { bus, name: NAME.to_owned() };
     let over_grpc = Target::Grpc(GrpcAddress::Unix(world.daemon.grpc_socket()));
     let clients = [
-        Client::connect(&[over_dbus]).await.unwrap(),
-        Client::connect(&[over_grpc]).await.unwrap(),
+        Client::connect(&[over_dbus], &Credentials::default()).await.unwrap(),
+        Client::connect(&[over_grpc], &Credentials::default()).await.unwrap(),
     ];
     for (one, other) in [(0, 1), (1, 0)] {
         let (one, other) = (&clients[one], &clients[other]);

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use nix::unistd::User;
-use op_dbus::call::{Caller, Identity};
+use op_dbus::call::{Attested, Caller, Context, Identity, Transport};
 use op_dbus::contract::{Contract, Operation};
 use op_dbus::error::ErrorKind;
 use op_dbus::executor::{Config, Decision, Named, Policy, Risks, Rule, Who, risk_name};
@@ -55,10 +55,11 @@ async fn decisions(service: &Service, operation: &Operation, caller: &str) -> [S
     let callers = [(None, ":1.7"), (Some(100), "unix:7")];
     for ((gid, address), said) in callers.into_iter().zip(&mut said) {
         let identity = identity(caller, gid);
-        let caller = Arc::new(Caller { identity, pid: None, address: address.into() });
-        let outcome = service.executor.permit(&operation.agent, &operation.name, &caller).await;
+        let caller = Arc::new(Caller::new(identity, Attested::Kernel, address));
+        let context = Context::new(caller, Transport::Grpc);
+        let outcome = service.executor.permit(&operation.agent, &operation.name, &context).await;
         *said = match outcome.map_err(|error| error.kind()) {
-            Ok(()) => "allow".to_owned(),
+            Ok(_) => "allow".to_owned(),
             Err(ErrorKind::AccessDenied) => "deny".to_owned(),
             Err(kind) => kind.reason().to_ascii_lowercase(),
         };

@@ -10,7 +10,7 @@ mod watching;
 
 use std::sync::Arc;
 
-use op_dbus::call::{Caller, Context, Identity, Transport};
+use op_dbus::call::{Attested, Caller, Context, Identity, Transport};
 use op_dbus::contract::json_to_message;
 use op_dbus::error::Error;
 use op_dbus::executor::{Config, Decision, Named, Policy, Rule, Who};
@@ -25,7 +25,7 @@ const ROOT: u32 = 0;
 
 fn context(uid: u32) -> Context {
     let identity = Identity::User { uid, gid: None };
-    Context::new(Arc::new(Caller { identity, pid: None, address: "test".into() }), Transport::Grpc)
+    Context::new(Arc::new(Caller::new(identity, Attested::Kernel, "test")), Transport::Grpc)
 }
 
 /// A context that bears an approval.
