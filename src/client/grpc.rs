@@ -115,18 +115,31 @@ impl Connection {
         grpc.ready().await.map_err(|error| self.lost(&error))?;
         match grpc.unary(request, path, ProstCodec::default()).await {
             Ok(response) => Ok(response.into_inner()),
-            // This client never cancels: what tonic calls so is its own clock for grpc-timeout,
-            // when it is faster than the service's.
+            // This client never cancels: what tonic calls so is its own clock for grpc-timeout, when it
+            // is faster than the service's, or a connection that was closed. The service gives details.
             Err(status) if status.code() == Code::Cancelled => match options.timeout {
                 Some(timeout) if started.elapsed() >= timeout => {
                     Err(Failure::no_answer(timeout).into())
                 }
+                _ if status.details().is_empty() => Err(Failure::lost(self.closed()).into()),
                 _ => Err(failure(&status).into()),
             },
             Err(status) => Err(match lost_connection(&status) {
                 Some(cause) => Failure::lost(cause).into(),
                 None => failure(&status).into(),
             }),
+        }
+    }
+
+    /// Why the service may have closed the connection. In TLS 1.3 a client learns only after the handshake
+    /// that its certificate is refused, and the alert that says so can be lost.
+    const fn closed(&self) -> &'static str {
+        match self.address {
+            GrpcAddress::Https(_) => {
+                "the service closed it; over https it may not take the client's certificate, or lack of \
+                 one"
+            }
+            GrpcAddress::Http(_) | GrpcAddress::Unix(_) => "the service closed it",
         }
     }
 

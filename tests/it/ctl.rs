@@ -52,7 +52,7 @@ fn a_wrong_command_line_ends_with_2() {
     for words in [
         &["--via", "ftp", "agents"][..],
         &["agents", "--timeout", "5"],
-        &["--address", "https://host:1", "agents"],
+        &["--address", "https://host", "agents"],
         &["ping", "--count", "0"],
         &["call", "memory"],
         &["call", "memory", "Remember", "key=a", "--data", "{}"],
