@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use op_dbus::agents::{self, Setup};
 use op_dbus::audit::{Audit, Config, Durability};
-use op_dbus::call::{Caller, Context, Identity, Transport};
+use op_dbus::call::{Attested, Caller, Context, Identity, Transport};
 use op_dbus::daemon::compose;
 use op_dbus::executor::{self, Executor};
 use op_dbus::host::worker::Workers;
@@ -90,7 +90,7 @@ impl Party {
     async fn time(&self, (agent, operation): (&str, &str)) -> f64 {
         let route = self.executor.find(agent, operation).unwrap();
         let identity = Identity::User { uid: 1, gid: None };
-        let caller = Arc::new(Caller { identity, pid: None, address: "bench".into() });
+        let caller = Arc::new(Caller::new(identity, Attested::Kernel, "bench"));
         let begun = Instant::now();
         let clients = (0..AT_ONCE).map(|_| async {
             for _ in 0..CALLS / AT_ONCE {

@@ -47,7 +47,7 @@ fn main() {
         runs: number("--runs").map_or(5, |runs| runs as usize),
         millis: number("--millis").map_or(400, u64::from),
     };
-    let parts: [Part; 11] = [
+    let parts: [Part; 12] = [
         ("grpc", grpc::run),
         ("stream", stream::run),
         ("connections", connections::run),

@@ -107,7 +107,8 @@ impl Trail {
         let place = steps.audit.reserve().await;
         let place = place.map_err(|error| error.refused_by("audit.on_failure"))?;
         let digest = request.map(|request| steps.audit.digest(request));
-        steps.allowed = Some(Allowed { place: Some(place), rule: Cow::Owned(rule.to_owned()), digest });
+        steps.allowed =
+            Some(Allowed { place: Some(place), rule: Cow::Owned(rule.to_owned()), digest });
         Ok(())
     }
 

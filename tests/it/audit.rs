@@ -253,21 +253,29 @@ const SECRET: &str = "canary-9b1f4c";
 /// A value for `field` in which every secret is the canary; `None` to leave the field out.
 fn filled(field: &FieldDescriptor, depth: usize) -> Option<Value> {
     if is_secret(field) {
-        return Some(match field.kind() {
+        return Some(match () {
             // The canary in Base64.
-            Kind::Bytes => json!("Y2FuYXJ5LTliMWY0Yw=="),
-            _ if field.is_map() => json!({ "CANARY": SECRET }),
-            _ => json!(SECRET),
+            () if field.kind() == Kind::Bytes => json!("Y2FuYXJ5LTliMWY0Yw=="),
+            () if field.is_map() => json!({ "CANARY": SECRET }),
+            () => json!(SECRET),
         });
     }
-    let value = match field.kind() {
-        Kind::Message(message) if may_hold_secrets(&message) && depth < 5 && !field.is_map() => {
-            request(&message, depth + 1)
+    if field.is_map() {
+        return None;
+    }
+    let value = if let Kind::Message(message) = field.kind() {
+        if !may_hold_secrets(&message) || depth >= 5 {
+            return None;
         }
-        Kind::String if ["agent"].contains(&field.name()) => json!("memory"),
-        Kind::String if ["operation", "method"].contains(&field.name()) => json!("Remember"),
-        Kind::String if !field.is_map() => json!("x"),
-        _ => return None,
+        request(&message, depth + 1)
+    } else if field.kind() == Kind::String {
+        match field.name() {
+            "agent" => json!("memory"),
+            "operation" | "method" => json!("Remember"),
+            _ => json!("x"),
+        }
+    } else {
+        return None;
     };
     Some(if field.is_list() { json!([value]) } else { value })
 }

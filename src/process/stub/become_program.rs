@@ -20,8 +20,8 @@ use super::orders::Descriptors;
 use super::raw;
 use crate::process::capabilities::keep_only;
 use crate::process::profile::{Access, Profile};
-use crate::process::spec::DESCRIPTORS_MAX;
 use crate::process::report::{Mechanism, Report, State};
+use crate::process::spec::DESCRIPTORS_MAX;
 use crate::process::wire::{LimitOrders, Orders, Refused, path};
 
 /// A program that a child of this process can become. What can be made beforehand is made by the stub.
@@ -110,7 +110,9 @@ impl<'a> Program<'a> {
     /// these numbers until then is lost.
     fn place_further(&self) -> io::Result<()> {
         const FIRST: RawFd = 3;
-        const ABOVE: RawFd = FIRST + DESCRIPTORS_MAX as RawFd;
+        #[expect(clippy::cast_possible_truncation, reason = "it is a handful")]
+        const MOST: RawFd = DESCRIPTORS_MAX as RawFd;
+        const ABOVE: RawFd = FIRST + MOST;
         let out_of_the_way = self.descriptors.further.iter();
         let out_of_the_way: Vec<OwnedFd> = out_of_the_way
             .map(|descriptor| Ok(fcntl_dupfd_cloexec(descriptor, ABOVE)?))

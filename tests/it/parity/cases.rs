@@ -40,9 +40,54 @@ impl Case {
 }
 
 pub fn cases() -> Vec<Case> {
-    let stored = || json!({"key": "KEY", "value": {"a": [1, 2.5, "x", null, true]}, "tags": ["t"]});
     let started = || json!({"client_name": "test", "session_id": "KEY"});
     let mut cases = vec![
+        case("probe", "Nothing", json!({})),
+        case("probe", "Sleep", json!({"duration": "0.001s"})),
+        case("probe", "Fail", json!({"reason": "no such reason"})),
+        case("probe", "Fail", json!({"reason": "PANIC"})),
+        case(
+            "probe",
+            "Echo",
+            json!({"text": "KEY", "data": "AAEC", "everything": {"a_bool": true}}),
+        ),
+        case("probe", "Fill", json!({"size_bytes": "3", "filler": "é"})),
+        case("agents", "Ping", json!({"payload": "AAEC"})),
+        case("agents", "ListAgents", json!({})),
+        case("agents", "DescribeAgent", json!({"agent": "nobody"})),
+        case("agents", "DescribeAgent", json!({"agent": "memory", "operation": "nothing"})),
+        session("EndSession", json!({"session_id": "KEY"})).after("StartSession", started()),
+        session("EndSession", json!({"session_id": "KEY"})),
+        session("KeepAlive", json!({"session_id": "KEY"})),
+        session("KeepAlive", json!({"session_id": "KEY"})).after("StartSession", started()),
+        session("GetSession", json!({"session_id": "KEY"})).after("StartSession", started()),
+        session("StartSession", started()),
+        session("GetSession", json!({"session_id": ""})),
+        session("ListSessions", json!({"page_size": 1001})),
+        session("StartSession", started()).after("StartSession", started()),
+        session("StartSession", json!({"client_name": "test", "session_id": "KEY", "token": "x"})),
+        session("StartSession", json!({"client_name": ""})),
+    ];
+    let more = [
+        keys(),
+        contexts_and_chains(),
+        contexts(),
+        chains(),
+        tasks_and_batches(),
+        in_workers(),
+        kept::cases(),
+        rights(),
+    ];
+    cases.extend(more.into_iter().flatten());
+    for kind in ErrorKind::ALL {
+        cases.push(case("probe", "Fail", json!({"reason": kind.reason(), "message": "as asked"})));
+    }
+    cases
+}
+
+fn keys() -> Vec<Case> {
+    let stored = || json!({"key": "KEY", "value": {"a": [1, 2.5, "x", null, true]}, "tags": ["t"]});
+    vec![
         memory("Remember", stored()),
         memory("Remember", json!({"key": "KEY", "value": 1, "ttl": "60s"})),
         memory("Remember", json!({"key": "KEY", "value": 2, "if_absent": true}))
@@ -77,46 +122,7 @@ pub fn cases() -> Vec<Case> {
             "Transact",
             json!({"compare": [{"key": "KEY", "version": "0"}], "success": [{"remember": {"key": "KEY", "value": 7}}, {"recall": {"key": "KEY"}}]}),
         ),
-        case("probe", "Nothing", json!({})),
-        case("probe", "Sleep", json!({"duration": "0.001s"})),
-        case("probe", "Fail", json!({"reason": "no such reason"})),
-        case("probe", "Fail", json!({"reason": "PANIC"})),
-        case(
-            "probe",
-            "Echo",
-            json!({"text": "KEY", "data": "AAEC", "everything": {"a_bool": true}}),
-        ),
-        case("probe", "Fill", json!({"size_bytes": "3", "filler": "é"})),
-        case("agents", "Ping", json!({"payload": "AAEC"})),
-        case("agents", "ListAgents", json!({})),
-        case("agents", "DescribeAgent", json!({"agent": "nobody"})),
-        case("agents", "DescribeAgent", json!({"agent": "memory", "operation": "nothing"})),
-        session("EndSession", json!({"session_id": "KEY"})).after("StartSession", started()),
-        session("EndSession", json!({"session_id": "KEY"})),
-        session("KeepAlive", json!({"session_id": "KEY"})),
-        session("KeepAlive", json!({"session_id": "KEY"})).after("StartSession", started()),
-        session("GetSession", json!({"session_id": "KEY"})).after("StartSession", started()),
-        session("StartSession", started()),
-        session("GetSession", json!({"session_id": ""})),
-        session("ListSessions", json!({"page_size": 1001})),
-        session("StartSession", started()).after("StartSession", started()),
-        session("StartSession", json!({"client_name": "test", "session_id": "KEY", "token": "x"})),
-        session("StartSession", json!({"client_name": ""})),
-    ];
-    let more = [
-        contexts_and_chains(),
-        contexts(),
-        chains(),
-        tasks_and_batches(),
-        in_workers(),
-        kept::cases(),
-        rights(),
-    ];
-    cases.extend(more.into_iter().flatten());
-    for kind in ErrorKind::ALL {
-        cases.push(case("probe", "Fail", json!({"reason": kind.reason(), "message": "as asked"})));
-    }
-    cases
+    ]
 }
 
 fn rights() -> Vec<Case> {

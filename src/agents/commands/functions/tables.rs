@@ -19,10 +19,11 @@ CREATE TABLE function (
 ) WITHOUT ROWID;
 ";
 
+/// A function's name, and what is kept of it unless that cannot be read.
+pub(super) type Kept = (String, Result<Function, Error>);
+
 /// Every function.
-pub(super) fn all(
-    database: &Connection,
-) -> Result<Vec<(String, Result<Function, Error>)>, Failure> {
+pub(super) fn all(database: &Connection) -> Result<Vec<Kept>, Failure> {
     let mut select = database.prepare("SELECT name, definition FROM function")?;
     let rows = select.query_map([], |row| Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?)))?;
     let decoded = rows.map(|row| {
