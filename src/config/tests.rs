@@ -128,7 +128,10 @@ fn rules_for_commands_are_read_in_order() {
     assert!(changed[0].value.contains("git"), "{changed:?}");
     for (text, problem) in [
         ("[[commands.rule]]\ndecision = \"perhaps\"\n", "perhaps"),
-        ("[[commands.rule]]\ndecision = \"deny\"\nprogramm = \"/bin/ls\"\n", "programm"),
+        (
+            "[[commands.rule]]\ndecision = \"deny\"\nprogramm = \"/bin/ls\"\n",
+            "3:1: there is no such key",
+        ),
         ("[[commands.rule]]\ndecision = \"deny\"\nprogram = \"ls\"\n", "no absolute path"),
         ("[commands]\nprofiles = [\"exec\", \"all\"]\n", "no profile"),
         ("[commands]\nwall_ms = 5\nmax_wall_ms = 4\n", "more than"),

@@ -58,7 +58,6 @@ impl Metrics {
     ///
     /// # Errors
     /// `Internal` if two metrics have the same name, which is a fault in this file.
-    #[expect(clippy::too_many_lines, reason = "a list, with an entry for each metric")]
     pub fn new() -> Result<Self, Error> {
         let registry = Registry::new();
         let add = Adder(&registry);

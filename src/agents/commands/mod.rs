@@ -15,7 +15,7 @@ use std::sync::Arc;
 use super::InWorker;
 use crate::contract::Agent;
 use crate::error::Error;
-use crate::process::{self, Runner};
+use crate::process::{self, Profile, Runner};
 
 pub use agent::at_caller;
 pub use config::{Bound, Config, Confinement, Limits};
@@ -27,4 +27,10 @@ pub use policy::{Decision, Rule};
 /// None today.
 pub fn build(worker: &InWorker) -> Result<Arc<dyn Agent>, Error> {
     Ok(at_caller(worker, &Runner::new(process::Config::default())))
+}
+
+/// The names of the profiles that there are.
+#[must_use]
+pub fn profiles() -> [&'static str; Profile::ALL.len()] {
+    Profile::ALL.map(|profile| profile.rules().name)
 }

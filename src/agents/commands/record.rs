@@ -79,7 +79,8 @@ pub(super) fn sandbox(report: &Report) -> Vec<Mechanism> {
 pub(super) fn printed(kept: &Kept, tail_bytes: usize) -> Printed {
     let kept = kept.shortened(tail_bytes);
     Printed {
-        text: kept.text(),
+        // No text on D-Bus has a zero byte.
+        text: kept.text().replace('\0', "\u{fffd}"),
         total_bytes: kept.total(),
         left_out_bytes: kept.left_out(),
         tail: kept.tail().into(),

@@ -5,10 +5,9 @@ use std::ops::RangeInclusive;
 
 use super::checker::Checker;
 use super::{MAX_IDLE_MS, MAX_RUNTIME_MS};
-use crate::agents::commands::{Bound, Config, Confinement, Limits, functions};
+use crate::agents::commands::{self, Bound, Config, Confinement, Limits, functions};
 use crate::config::keys::Key;
 use crate::config::keys::commands::Section;
-use crate::process::Profile;
 
 /// How many rules there may be. Each is looked at for every program.
 const RULES_MAX: usize = 1000;
@@ -89,10 +88,11 @@ fn bound(
 }
 
 fn profiles(c: &mut Checker<'_>, key: &Key<Vec<String>>) {
+    let known = commands::profiles();
     let mut seen = BTreeSet::new();
     for name in &key.value {
-        if Profile::named(name).is_none() {
-            let known = Profile::ALL.map(|profile| profile.rules().name).join(", ");
+        if !known.contains(&name.as_str()) {
+            let known = known.join(", ");
             c.reject(key, format!("{name:?} is no profile; there are {known}"));
         } else if !seen.insert(name) {
             c.reject(key, format!("{name:?} is named twice"));

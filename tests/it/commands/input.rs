@@ -72,7 +72,7 @@ async fn a_program_that_does_not_read_holds_up_its_writer() {
     assert!(written > 0 && written < data.len() / 2, "{written}");
     std::fs::write(world.folder.path().join("go"), "").unwrap();
     let rest = world.input(input(&command, &data[written..], true)).await.unwrap();
-    assert_eq!(rest.written_bytes as usize, data.len() - written);
+    assert_eq!(rest.written_bytes, (data.len() - written) as u64);
     assert_eq!(world.wait(&command.id).await.stdout.unwrap().text, "2000000\n");
 }
 

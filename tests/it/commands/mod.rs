@@ -115,7 +115,6 @@ fn words(argv: &[&str]) -> Vec<String> {
     argv.iter().map(|&word| word.to_owned()).collect()
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "as the fields have it")]
 fn seconds(seconds: i64) -> Option<prost_types::Duration> {
     Some(prost_types::Duration { seconds, nanos: 0 })
 }

@@ -7,16 +7,18 @@ use futures_util::stream;
 use op_dbus::proto::opdbus::agent::commands::v1::{
     CommandState, ExecStreamRequest, ExecStreamResponse, ListRequest, Run, Stream,
 };
-use tonic::Streaming;
+use tonic::{Request, Streaming};
 
 use super::{EXEC_STREAM, World, ended, in_time, number_in, runs, words};
 use crate::grpc::eventually;
 
 impl World {
+    /// A call that ends with its client.
     async fn exec_stream(&self, argv: &[&str], run: Run) -> Streaming<ExecStreamResponse> {
         let request =
             ExecStreamRequest { argv: words(argv), directory: self.directory(), run: Some(run) };
-        let request = stream::iter([request]);
+        let mut request = Request::new(stream::iter([request]));
+        request.metadata_mut().insert("opdbus-on-disconnect", "cancel".parse().unwrap());
         self.client.stream(EXEC_STREAM, request).await.unwrap().into_inner()
     }
 }

@@ -298,7 +298,7 @@ fn in_workers() -> Vec<Case> {
         probe("Wait", json!({"duration": "-1s"})),
         probe("Block", json!({"duration": "0.001s"})),
         probe("Fail", json!({"reason": "CONFLICT", "message": "as asked"})),
-        command("Exec", json!({"argv": ["echo", "KEY"], "directory": "/tmp"})),
+        command("Exec", json!({"argv": ["echo", "hello"], "directory": "/tmp"})),
         command(
             "Exec",
             json!({"argv": ["cat"], "directory": "/tmp", "run": {"input": "AAEC", "limits": {"wall": "9s"}}}),

@@ -188,7 +188,7 @@ const OF_FIND: [&str; 4] = ["-exec", "-execdir", "-ok", "-okdir"];
 /// Why that cannot be told.
 pub(super) fn inner(layer: &Layer) -> Result<Vec<Inner>, String> {
     let names = layer.names();
-    if names.iter().any(|name| *name == "find") {
+    if names.contains(&"find") {
         return Ok(of_find(&layer.arguments));
     }
     let Some(wrapper) = WRAPPERS.iter().find(|wrapper| names.contains(&wrapper.name)) else {
@@ -228,8 +228,9 @@ impl Wrapper {
         let mut rest = arguments.iter();
         let program = loop {
             let Some(argument) = rest.as_slice().first() else { break rest.as_slice() };
+            let is_dash = argument == "-" && self.takes_variables;
             let is_option = argument.len() > 1 && argument.starts_with('-');
-            if !is_option && !(argument == "-" && self.takes_variables) {
+            if !is_option && !is_dash {
                 break rest.as_slice();
             }
             rest.next();

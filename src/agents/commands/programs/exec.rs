@@ -134,7 +134,7 @@ impl Programs {
             }
         }
         command.ended().await;
-        unless_wanted.is_wanted();
+        unless_wanted.let_be();
         replies.send(state()).await
     }
 
@@ -149,7 +149,7 @@ impl Programs {
         let command = self.begin(context, asked, None).await?;
         let unless_wanted = EndUnlessWanted(Some(Arc::clone(&command)));
         if self.goes_on(&command, &times, pause).await {
-            unless_wanted.is_wanted();
+            unless_wanted.let_be();
         }
         let (stdout, stderr) = command.printed();
         let state = command.describe();

@@ -147,9 +147,12 @@ fn reads_input(run: &Run) -> bool {
 }
 
 pub(super) fn check_tag(tag: &str) -> Result<(), Error> {
-    match tag.len() > TAG_MAX {
-        true => Err(Error::invalid("tag", format!("has more than {TAG_MAX} bytes"))),
-        false => Ok(()),
+    match () {
+        () if tag.len() > TAG_MAX => {
+            Err(Error::invalid("tag", format!("has more than {TAG_MAX} bytes")))
+        }
+        () if tag.contains('\0') => Err(Error::invalid("tag", "has a zero byte")),
+        () => Ok(()),
     }
 }
 
@@ -157,7 +160,7 @@ pub(super) fn check_tag(tag: &str) -> Result<(), Error> {
 struct EndUnlessWanted(Option<Arc<Command>>);
 
 impl EndUnlessWanted {
-    fn is_wanted(mut self) {
+    fn let_be(mut self) {
         self.0 = None;
     }
 }

@@ -11,6 +11,9 @@ use crate::call::Context;
 /// long.
 const WAY_BACK: Duration = Duration::from_millis(250);
 
+/// How long it takes to kill what did not end by itself.
+const KILLING: Duration = Duration::from_millis(250);
+
 /// The times of a call.
 #[derive(Clone, Copy)]
 pub(super) struct Times {
@@ -40,7 +43,7 @@ impl Times {
     pub(super) fn stop(&self, grace: Duration) -> Option<Instant> {
         self.answer.map(|answer| {
             let left = answer.saturating_duration_since(self.begun);
-            answer.checked_sub(grace.min(left / 2)).unwrap_or(answer)
+            answer.checked_sub((grace + KILLING).min(left / 2)).unwrap_or(answer)
         })
     }
 
