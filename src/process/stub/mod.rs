@@ -74,10 +74,11 @@ struct Descriptors {
     further: Vec<OwnedFd>,
 }
 
-/// The number after those of the program's descriptors.
-const ABOVE: RawFd = FIRST_FURTHER + DESCRIPTORS_MAX as RawFd;
 /// The number of the first descriptor after the standard streams.
 const FIRST_FURTHER: RawFd = 3;
+/// A number above all that the program's descriptors may have.
+const ABOVE: RawFd = 16;
+const _: () = assert!(DESCRIPTORS_MAX <= (ABOVE - FIRST_FURTHER) as usize);
 
 fn serve(control: &OwnedFd) -> Result<EndedNews, Refused> {
     let (orders, descriptors) =

@@ -103,14 +103,8 @@ pub fn cases() -> Vec<Case> {
         session("StartSession", json!({"client_name": "test", "session_id": "KEY", "token": "x"})),
         session("StartSession", json!({"client_name": ""})),
     ];
-    let more = [
-        contexts_and_chains(),
-        contexts(),
-        chains(),
-        tasks_and_batches(),
-        in_workers(),
-        kept::cases(),
-    ];
+    let more = [contexts_and_chains(), contexts(), chains(), tasks_and_batches(), in_workers()];
+    cases.extend(kept::cases());
     cases.extend(more.into_iter().flatten());
     for kind in ErrorKind::ALL {
         cases.push(case("probe", "Fail", json!({"reason": kind.reason(), "message": "as asked"})));

@@ -19,10 +19,11 @@ CREATE TABLE function (
 ) WITHOUT ROWID;
 ";
 
+/// A function's name, and its definition if it can be read.
+type Row = (String, Result<Function, Error>);
+
 /// Every function.
-pub(super) fn all(
-    database: &Connection,
-) -> Result<Vec<(String, Result<Function, Error>)>, Failure> {
+pub(super) fn all(database: &Connection) -> Result<Vec<Row>, Failure> {
     let mut select = database.prepare("SELECT name, definition FROM function")?;
     let rows = select.query_map([], |row| Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?)))?;
     let decoded = rows.map(|row| {
