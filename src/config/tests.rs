@@ -130,7 +130,7 @@ fn rules_for_commands_are_read_in_order() {
         ("[[commands.rule]]\ndecision = \"perhaps\"\n", "perhaps"),
         (
             "[[commands.rule]]\ndecision = \"deny\"\nprogramm = \"/bin/ls\"\n",
-            "3:1: there is no such key",
+            "3:1: commands.rule.programm: there is no such key",
         ),
         ("[[commands.rule]]\ndecision = \"deny\"\nprogram = \"ls\"\n", "no absolute path"),
         ("[commands]\nprofiles = [\"exec\", \"all\"]\n", "no profile"),

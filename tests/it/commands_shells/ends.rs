@@ -1,11 +1,21 @@
 //! How shells end, and that nothing is left of them.
 
 use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
 
-use op_dbus::proto::opdbus::agent::commands::v1::{OpenShellResponse, Run, Stdin};
+use arc_swap::ArcSwap;
+use op_dbus::agents::{InWorker, WorkerSettings, commands};
+use op_dbus::call::{Caller, Context, Identity, Transport};
+use op_dbus::contract::Contract;
+use op_dbus::process::Runner;
+use op_dbus::proto::opdbus::agent::commands::v1::{
+    ListShellsResponse, OpenShellRequest, OpenShellResponse, Run, Stdin,
+};
 use op_dbus::proto::opdbus::v1::{
     EndSessionRequest, EndSessionResponse, StartSessionRequest, StartSessionResponse,
 };
+use prost::Message as _;
 use tonic::{Code, Request};
 
 use super::{OPEN, POSIX, World, finish};
@@ -133,7 +143,7 @@ async fn shells_end_with_their_session() {
 async fn what_a_shell_cannot_have_is_refused() {
     let world = World::new().await;
     for (field, change) in [
-        ("shell", (|request| request.shell = "zsh".into()) as fn(&mut super::OpenShellRequest)),
+        ("shell", (|request| request.shell = "zsh".into()) as fn(&mut OpenShellRequest)),
         ("directory", |request| request.directory = "relative".into()),
         ("run.input", |request| {
             request.run = Some(Run { input: b"x".as_slice().into(), ..Run::default() });
@@ -158,6 +168,49 @@ async fn what_a_shell_cannot_have_is_refused() {
     // None of them has taken a place.
     let shell = world.open("").await;
     assert_eq!(shell.shell, "bash");
-    let outcome = world.run_for(&shell, "", Some(std::time::Duration::ZERO)).await;
+    let outcome = world.run_for(&shell, "", Some(Duration::ZERO)).await;
     check_error(outcome, Code::InvalidArgument, "INVALID_ARGUMENT");
+}
+
+#[tokio::test]
+async fn there_are_no_more_shells_than_may_be() {
+    let world = World::new().await;
+    let mut shells = Vec::new();
+    for _ in 0..8 {
+        shells.push(world.open("sh").await);
+    }
+    let outcome = world.open_as(world.request("sh")).await;
+    let error = check_error(outcome, Code::ResourceExhausted, "LIMIT_EXCEEDED");
+    assert_eq!(error.error_info().unwrap().metadata["limit"], "commands.max_shells");
+    world.close(&shells[3]).await.unwrap();
+    world.open("sh").await;
+    let listed = world.list().await;
+    assert_eq!((listed.len(), &*listed[7].id), (8, &*shells[0].id), "the latest comes first");
+}
+
+/// The agent as a worker has it, with a time that a daemon would not take.
+#[tokio::test]
+async fn a_shell_that_nobody_uses_is_ended() {
+    let mut settings = WorkerSettings::default();
+    settings.commands.shell_idle = Duration::from_millis(1500);
+    let settings = Arc::new(ArcSwap::from_pointee(settings));
+    let runner = Runner::new(op_dbus::process::Config {
+        stub: env!("CARGO_BIN_EXE_op-dbusd").into(),
+        ..op_dbus::process::Config::default()
+    });
+    let agent = commands::at_caller(&InWorker { profile: "exec".into(), settings }, &runner);
+    let contract = Contract::built_in().unwrap();
+    let service = contract.service("opdbus.agent.commands.v1.CommandsService").unwrap();
+    let index = |name: &str| {
+        service.operations.iter().find(|operation| operation.name == name).unwrap().index
+    };
+    let identity = Identity::User { uid: 0, gid: None };
+    let caller = Arc::new(Caller { identity, pid: None, address: "test".into() });
+    let context = Context::new(caller, Transport::Grpc);
+    let request = OpenShellRequest { directory: "/usr".into(), ..OpenShellRequest::default() };
+    agent.call(index("OpenShell"), &context, request.encode_to_vec().into()).await.unwrap();
+    assert_eq!(agent.going_on(), 1);
+    eventually("the shell has ended", async || agent.going_on() == 0).await;
+    let listed = agent.call(index("ListShells"), &context, Vec::new().into()).await.unwrap();
+    assert!(ListShellsResponse::decode(listed).unwrap().shells.is_empty());
 }

@@ -73,10 +73,11 @@ async fn an_error_does_not_end_the_shell() {
         // An interrupt of its own.
         assert_eq!(world.run(&shell, "kill -INT $$; echo not").await.code(), 130, "{kind}");
         assert_eq!(world.run(&shell, "echo $x").await.ok(), "kept\n");
-        // The lines of a text are counted from its first one.
-        let ran = world.run(&shell, "\n\nnothing-such").await;
-        assert!(ran.stderr.contains(" 3: ") && ran.stderr.contains("nothing-such"), "{ran:?}");
     }
+    // The lines of a text are counted from its first one; `bash` does not tell them when it is interactive.
+    let shell = world.open("sh").await;
+    let ran = world.run(&shell, "\n\nnothing-such").await;
+    assert!(ran.stderr.contains(" 3: ") && ran.stderr.contains("nothing-such"), "{ran:?}");
     let shell = world.open("python3").await;
     world.run(&shell, "x = 'kept'").await;
     for (text, problem) in [("if", "SyntaxError"), ("1/0", "ZeroDivisionError"), ("y", "NameError")]

@@ -239,7 +239,7 @@ async fn run_out_of_descriptors() {
     let client = running.client().await;
     // Accepted for certain.
     client.ping().await;
-    setrlimit(Resource::RLIMIT_NOFILE, 64, 64).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, 128, 128).unwrap();
     let mut held = Vec::new();
     while let Ok(stream) = std::os::unix::net::UnixStream::connect(&running.path) {
         held.push(stream);

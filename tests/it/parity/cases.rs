@@ -320,6 +320,7 @@ fn in_workers() -> Vec<Case> {
             .after("Wait", json!({"id": "GIVEN", "wait": "9s"}))
     };
     vec![
+        probe("Steps", json!({"steps": 3})),
         probe("Nothing", json!({})),
         probe("Echo", json!({"data": "AAEC"})),
         probe("Wait", json!({"duration": "0.001s"})),

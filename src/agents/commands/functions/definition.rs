@@ -36,6 +36,7 @@ impl Definition {
             let text = format!("function.argv: has {} elements", function.argv.len());
             return Err(Error::limit("commands.function_elements", ELEMENTS_MAX, text));
         }
+        no_zero_byte("function.description", &function.description)?;
         let directory = &function.directory;
         if directory.contains('\0') || !(directory.is_empty() || Path::new(directory).is_absolute())
         {
@@ -100,11 +101,25 @@ fn check_run(run: Option<&Run>) -> Result<(), Error> {
     if run.terminal.is_some() {
         return none("function.run.terminal");
     }
-    for name in run.environment.keys() {
+    no_zero_byte("function.run.profile", &run.profile)?;
+    for access in &run.access {
+        no_zero_byte("function.run.access", &access.path)?;
+    }
+    for (name, value) in &run.environment {
+        no_zero_byte("function.run.environment", name)?;
+        no_zero_byte("function.run.environment", value)?;
         if let Some(problem) = environment::refusal(name) {
             let problem = format!("{name}: {problem}");
             return Err(Error::invalid("function.run.environment", problem));
         }
     }
     Ok(())
+}
+
+/// D-Bus could not list a function with such a text.
+pub(super) fn no_zero_byte(field: &str, text: &str) -> Result<(), Error> {
+    match text.contains('\0') {
+        true => Err(Error::invalid(field, "has a zero byte")),
+        false => Ok(()),
+    }
 }

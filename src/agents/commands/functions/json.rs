@@ -4,6 +4,7 @@ use prost_types::value::Kind;
 use prost_types::{Struct, Value as Proto};
 use serde_json::{Map, Number, Value};
 
+use super::definition::no_zero_byte;
 use crate::error::Error;
 
 /// How deep objects and lists may be within each other.
@@ -15,14 +16,18 @@ const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
 /// The object as JSON. Whole numbers are integers.
 ///
 /// # Errors
-/// `InvalidArgument` naming `field` if it is nested too deeply, or has a number that JSON has not.
+/// `InvalidArgument` naming `field` if it is nested too deeply, or has a number that JSON has not or a
+/// text with a zero byte, which neither a program nor D-Bus could be given.
 pub(super) fn object(fields: Struct, field: &str) -> Result<Value, Error> {
     map(fields, field, 1)
 }
 
 fn map(fields: Struct, field: &str, depth: usize) -> Result<Value, Error> {
     let entries = fields.fields.into_iter();
-    let entries = entries.map(|(name, entry)| Ok((name, value(entry, field, depth)?)));
+    let entries = entries.map(|(name, entry)| {
+        no_zero_byte(field, &name)?;
+        Ok((name, value(entry, field, depth)?))
+    });
     entries.collect::<Result<Map<_, _>, Error>>().map(Value::Object)
 }
 
@@ -34,7 +39,10 @@ fn value(proto: Proto, field: &str, depth: usize) -> Result<Value, Error> {
     Ok(match proto.kind {
         None | Some(Kind::NullValue(_)) => Value::Null,
         Some(Kind::BoolValue(value)) => value.into(),
-        Some(Kind::StringValue(text)) => text.into(),
+        Some(Kind::StringValue(text)) => {
+            no_zero_byte(field, &text)?;
+            text.into()
+        }
         Some(Kind::NumberValue(number)) => Value::Number(self::number(number, field)?),
         Some(Kind::StructValue(fields)) => map(fields, field, depth + 1)?,
         Some(Kind::ListValue(list)) => {
