@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use op_dbus::agents::{InWorker, WorkerSettings, commands};
-use op_dbus::call::{Caller, Context, Identity, Transport};
+use op_dbus::call::{Attested, Caller, Context, Identity, Transport};
 use op_dbus::contract::Contract;
 use op_dbus::process::Runner;
 use op_dbus::proto::opdbus::agent::commands::v1::{
@@ -198,14 +198,15 @@ async fn a_shell_that_nobody_uses_is_ended() {
         stub: env!("CARGO_BIN_EXE_op-dbusd").into(),
         ..op_dbus::process::Config::default()
     });
-    let agent = commands::at_caller(&InWorker { profile: "exec".into(), settings }, &runner);
+    let agent =
+        commands::at_caller(&InWorker { profile: "exec".into(), cgroup: None, settings }, &runner);
     let contract = Contract::built_in().unwrap();
     let service = contract.service("opdbus.agent.commands.v1.CommandsService").unwrap();
     let index = |name: &str| {
         service.operations.iter().find(|operation| operation.name == name).unwrap().index
     };
     let identity = Identity::User { uid: 0, gid: None };
-    let caller = Arc::new(Caller { identity, pid: None, address: "test".into() });
+    let caller = Arc::new(Caller::new(identity, Attested::Kernel, "test"));
     let context = Context::new(caller, Transport::Grpc);
     let request = OpenShellRequest { directory: "/usr".into(), ..OpenShellRequest::default() };
     agent.call(index("OpenShell"), &context, request.encode_to_vec().into()).await.unwrap();
