@@ -85,7 +85,7 @@ async fn one_text_runs_at_a_time_and_one_that_is_given_up_is_interrupted() {
         let other = world.open(kind).await;
         let mut replies = world.begin(&shell, text, None).await.unwrap();
         let chunk = replies.message().await.unwrap().unwrap().chunk.unwrap();
-        assert_eq!(chunk.data.as_ref(), b"begun\n");
+        assert!(chunk.data.starts_with(b"begun"));
         check_error(world.run_for(&shell, "", None).await, Code::Aborted, "CONFLICT");
         let busy = async || world.list().await.iter().filter(|shell| shell.busy).count();
         assert_eq!(busy().await, 1);

@@ -209,14 +209,23 @@ impl Kept {
         // If it has ended, there is nothing to interrupt.
         self.running.handle().signal(Signal::SIGINT as i32).ok();
         let until = Instant::now() + self.grace;
-        let mut came = self.follow(token, Some(until), to).await?;
-        if matches!(came, Came::Left) {
-            came = self.follow(token, Some(until), None).await?;
-        }
-        match came {
+        match self.follow_to_end(token, until, to).await? {
             Came::Marked(marker) => self.settle(marker, to).await,
             came @ Came::Ended(_) => Ok(came),
             Came::TimeOver | Came::Left | Came::Mute => self.kill(to).await.map(Came::Ended),
+        }
+    }
+
+    /// As [`Kept::follow`], and goes on if nobody takes the output any more.
+    async fn follow_to_end(
+        &mut self,
+        token: &Token,
+        until: Instant,
+        to: Option<&Sender<Chunk>>,
+    ) -> Result<Came, Error> {
+        match self.follow(token, Some(until), to).await? {
+            Came::Left => self.follow(token, Some(until), None).await,
+            came @ (Came::Marked(_) | Came::Ended(_) | Came::TimeOver | Came::Mute) => Ok(came),
         }
     }
 
@@ -226,7 +235,7 @@ impl Kept {
         sleep(ASK_EVERY).await;
         let token = Token::fresh();
         let until = Instant::now() + self.grace.max(MUTE_FOR);
-        match self.follow(&token, Some(until), None).await? {
+        match self.follow_to_end(&token, until, to).await? {
             Came::Marked(_) => Ok(Came::Marked(marker)),
             came @ Came::Ended(_) => Ok(came),
             Came::TimeOver | Came::Left | Came::Mute => self.kill(to).await.map(Came::Ended),
