@@ -85,6 +85,9 @@ async fn every_way_of_a_call_leaves_its_record_and_reads_leave_none() {
     let (name, interface) = ("org.opdbus.Agents1", Some("org.opdbus.Task1"));
     bus.call_method(Some(name), path.as_str(), interface, "Cancel", &options).await.unwrap();
 
+    // Its end is recorded before it is told.
+    done(&config, &["tasks", "wait", &task], "");
+
     let mut seen = BTreeMap::new();
     for record in records(&config, &["--outcome", "ok"]) {
         let text = |name: &str| record[name].as_str().unwrap_or_default().to_owned();
