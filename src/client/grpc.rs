@@ -125,7 +125,7 @@ impl Connection {
                 _ => Err(failure(&status).into()),
             },
             Err(status) => Err(match lost_connection(&status) {
-                Some(cause) => Failure::lost(cause).into(),
+                Some(cause) => Failure::lost(format_args!("{cause}; {}", self.closed())).into(),
                 None => failure(&status).into(),
             }),
         }

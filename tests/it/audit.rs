@@ -77,6 +77,9 @@ async fn every_way_of_a_call_leaves_its_record_and_reads_leave_none() {
     let words = ["--via", "grpc", "call", "--detach", "memory", "Remember", "key=d", "value=1"];
     let task = done(&config, &words, "").trim().to_owned();
 
+    // Its end is recorded before it is told.
+    done(&config, &["tasks", "wait", &task], "");
+
     // The object of the task, which answers by itself.
     let address = daemon.bus.address.as_str();
     let bus = zbus::connection::Builder::address(address).build().await.unwrap();
@@ -84,9 +87,6 @@ async fn every_way_of_a_call_leaves_its_record_and_reads_leave_none() {
     let options = HashMap::<&str, Variant<'_>>::new();
     let (name, interface) = ("org.opdbus.Agents1", Some("org.opdbus.Task1"));
     bus.call_method(Some(name), path.as_str(), interface, "Cancel", &options).await.unwrap();
-
-    // Its end is recorded before it is told.
-    done(&config, &["tasks", "wait", &task], "");
 
     let mut seen = BTreeMap::new();
     for record in records(&config, &["--outcome", "ok"]) {

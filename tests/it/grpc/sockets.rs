@@ -239,7 +239,7 @@ async fn run_out_of_descriptors() {
     let client = running.client().await;
     // Accepted for certain.
     client.ping().await;
-    let open = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
+    let open = fs::read_dir("/proc/self/fd").unwrap().count() as u64;
     setrlimit(Resource::RLIMIT_NOFILE, open + 30, open + 30).unwrap();
     let mut held = Vec::new();
     while let Ok(stream) = std::os::unix::net::UnixStream::connect(&running.path) {
