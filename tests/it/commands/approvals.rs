@@ -25,9 +25,9 @@ fn exec(daemon: &Daemon, via: &str, approval: Option<&str>, argv: &[&str]) -> (O
 }
 
 #[track_caller]
-fn assert_failed((code, answer): (Option<i32>, Value), kind: &str) -> Value {
+fn assert_failed((code, answer): (Option<i32>, Value), kind: &str) -> String {
     assert_eq!((code, answer["error"]["kind"].as_str()), (Some(1), Some(kind)), "{answer}");
-    answer["error"]["facts"].clone()
+    answer.to_string()
 }
 
 #[test]
@@ -40,13 +40,18 @@ fn a_program_is_approved_and_runs_once() {
     ));
     let [first, second] = TRANSPORTS;
     for (via, other) in [(first, second), (second, first)] {
+        // On D-Bus an error is a name and a text, which holds what gRPC tells apart.
         let ask = || {
-            let facts =
+            let told =
                 assert_failed(exec(&daemon, via, None, &["uname", "-s"]), "APPROVAL_REQUIRED");
-            let preview = facts["preview"].as_str().unwrap();
+            let (_, listed) = json_of(&daemon, other, &["approvals", "list"]);
+            let approval = &listed["approvals"][0];
+            let preview = approval["preview"].as_str().unwrap();
             assert!(preview.contains(r#""uname" "-s""#), "{preview}");
             assert!(preview.contains("as the test has it"), "{preview}");
-            facts["approval_id"].as_str().unwrap().to_owned()
+            let id = approval["id"].as_str().unwrap().to_owned();
+            assert!(told.contains(&id), "{id} is missing in {told}");
+            id
         };
         let id = ask();
         let run = |argv: &[&str]| exec(&daemon, via, Some(&id), argv);
@@ -54,8 +59,8 @@ fn a_program_is_approved_and_runs_once() {
         let (code, answer) = json_of(&daemon, other, &["approvals", "approve", &id]);
         assert_eq!(code, Some(0), "{answer}");
         // It is for this request and no other.
-        let facts = assert_failed(run(&["uname", "-r"]), "INVALID_ARGUMENT");
-        assert_eq!(facts["field"], "approval-id");
+        let told = assert_failed(run(&["uname", "-r"]), "INVALID_ARGUMENT");
+        assert!(told.contains("approval-id"), "{told}");
         let (code, answer) = run(&["uname", "-s"]);
         assert_eq!((code, &answer["stdout"]["text"]), (Some(0), &json!("Linux\n")), "{answer}");
         assert_failed(run(&["uname", "-s"]), "NOT_FOUND");
