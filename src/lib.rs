@@ -5,15 +5,21 @@
 //! A client calls `org.opdbus.Memory1.Recall` on the bus, or
 //! `/opdbus.agent.memory.v1.MemoryService/Recall` on gRPC. The transport ([`transport::dbus`] or
 //! [`transport::grpc`]) finds out who calls, turns the arguments into the encoded protobuf request and
-//! hands it to the [`executor`]: find the operation, take the earlier of two deadlines, authorize, wait
-//! for a place, run, observe. A call with a stream, and any other on request, becomes a [`task`], which
-//! runs apart from its connection and keeps its last messages for whoever reads on. It runs on a [`host`], today always an agent in this process; the adapter
-//! that `build.rs` generates decodes the request, calls the agent's method, encodes the response. The
-//! transport translates that back.
-//! for a place, run, observe. It runs on a [`host`]: in this process, or in a [`worker`] with the
-//! caller's rights, to which the bytes are forwarded as they are. The adapter that `build.rs` generates
-//! decodes the request, calls the agent's method, encodes the response. The transport translates that
-//! back.
+//! hands it to the [`executor`], which finds the operation, takes the earlier of two deadlines, and asks
+//! the policy: the call may be made, is refused, or must be approved by somebody first. It gives each
+//! caller his share and no more, waits for a place, runs the call and records it: in the metrics, and in
+//! the [`audit`] log if the call was refused or may change something.
+//!
+//! A call runs on a [`host`]. An agent that has only its own state is in this process. One that acts as its
+//! caller, as the commands agent does, is in a [`worker`], a process with the caller's rights, which is
+//! started by [`exec`]; requests and messages are forwarded there as they are, in both
+//! directions. At either place the adapter that `build.rs` generates decodes the request, calls the
+//! agent's method and encodes the response, and the transport translates that back. Whatever program an
+//! agent starts is confined, limited and ended by [`process`].
+//!
+//! A call with a stream, and any other on request, becomes a [`task`], which runs apart from its connection
+//! and keeps its last messages for whoever reads on. A [`session`] is what several calls of a client
+//! belong to; what agents keep for it, and what runs in it, ends with it.
 //!
 //! # The map
 //!
@@ -25,14 +31,12 @@
 //!   [`ctl`] and [`client`]: the command and the library on the other side of the wire.
 //! * [`executor`], [`task`], [`session`], [`registry`], [`host`]: what happens to a call, what is left
 //!   of it, for which client's work it is, what is served, where it runs.
-//! * [`transport`]: how calls arrive. [`ctl`] and [`client`]: the command and the library on the other
-//!   side of the wire.
-//! * [`executor`], [`session`], [`registry`], [`host`]: what happens to a call, for which client's
-//!   work, what is served, where it runs.
 //! * [`worker`] and [`exec`]: the processes that act as callers, and how they come to be.
-//! * [`audit`]: the log of calls that were refused or may change something.
 //! * [`agents`]: what can be done. [`storage`]: SQLite, for agents that keep something. [`process`]:
 //!   programs, confined and killed as a tree, for agents that start some.
+//! * [`audit`]: the log of calls that were refused or may change something.
+//! * `wire`: messages, contexts and outcomes as gRPC writes them down, for transports, clients and both
+//!   sides of a worker's socket.
 //! * [`contract`] and [`proto`]: the descriptors and everything that is derived from them.
 //! * [`metrics`], [`status`], [`events`], [`call`], [`error`]: the bottom.
 //!

@@ -284,6 +284,8 @@ sections! {
         keep_ms: i64 = 600_000,
         ring_bytes: i64 = 262_144,
         keep_bytes_max: i64 = 131_072,
+        artifact_bytes: i64 = 67_108_864,
+        artifact_total_bytes: i64 = 536_870_912,
         max_shells: i64 = 8,
         shell_idle_ms: i64 = 1_800_000,
         max_functions: i64 = 256,

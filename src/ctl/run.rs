@@ -19,7 +19,8 @@ use super::notes::Notes;
 use super::output::{Output, clean};
 use super::problem::Problem;
 use crate::call::OnDisconnect;
-use crate::client::{Client, NewTask};
+use crate::client::{Client, Error, NewTask};
+use crate::error::ErrorKind;
 use crate::proto::opdbus::agent::commands::v1::{Command, Ended, MechanismState};
 
 /// What `timeout(1)` and its like end with when a program was ended at a limit.
@@ -49,7 +50,14 @@ pub(super) async fn run(
     let mut interrupts = Interrupts::new()?;
     let started = client.start_call(&task, &options).await?;
     let id = started.message.task.unwrap_or_default().id;
-    follow::attend(client, &id, &mut messages, &mut interrupts, &options).await?;
+    match follow::attend(client, &id, &mut messages, &mut interrupts, &options).await {
+        Ok(_) => {}
+        Err(Problem::Service(Error::Failed(failure))) if failure.kind == ErrorKind::Cancelled => {
+            Notes::new().say("the program was called off");
+            return Ok(Outcome::Exit(BY_SIGNAL + Signal::SIGINT as u8));
+        }
+        Err(problem) => return Err(problem),
+    }
     let command = messages.command().ok_or_else(|| {
         Problem::Local(format!("the service did not say how it ended; op-dbusctl tasks show {id}"))
     })?;

@@ -41,7 +41,7 @@ mod stubs;
 mod terminal;
 mod wire;
 
-pub use artifact::{Artifact, ArtifactWriter};
+pub use artifact::{Artifact, ArtifactWriter, Bounds, Full, Space};
 pub use ended::{Ended, Exit, Finished, Limit, Usage};
 pub use output::{Chunk, Keep, Kept, Stream};
 pub use profile::{Access, Files, Profile, Rules, Sockets};

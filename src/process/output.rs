@@ -275,6 +275,12 @@ impl Kept {
         self.tail.iter().copied().collect()
     }
 
+    /// True if what the stream has at `offset` and all after it is kept.
+    #[must_use]
+    pub fn has_all_from(&self, offset: u64) -> bool {
+        self.left_out() == 0 || offset >= self.total - self.tail.len() as u64
+    }
+
     /// The bytes from `offset` on, at most `max` of them, and how many bytes of the stream come before
     /// them: more than `offset` if what came there is not kept.
     #[must_use]

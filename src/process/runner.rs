@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -78,6 +78,12 @@ impl Runner {
     pub fn new(config: Config) -> Self {
         let stubs = Arc::new(Stubs::new(config.stub.clone()));
         Self { config: Arc::new(config), stubs, next: Arc::default() }
+    }
+
+    /// Where programs get folders of their own for temporary files.
+    #[must_use]
+    pub fn temporary(&self) -> &Path {
+        &self.config.temporary
     }
 
     /// Starts a program. When this gives a value, the program runs.

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::process::Daemon;
+
 /// The command, which finds neither a configuration nor an address in its environment.
 pub fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_op-dbusctl"));
@@ -15,6 +17,14 @@ pub fn command() -> Command {
         .env_remove("OP_DBUS_ADDRESS")
         .env_remove("OP_DBUS_CONFIG")
         .args(["--config", "/nonexistent/grpc.toml"]);
+    command
+}
+
+/// The command for a daemon, which it reaches by `via`.
+pub fn to(daemon: &Daemon, via: &str) -> Command {
+    let mut command = command();
+    command.args(["--via", via, "--bus", &daemon.bus.address, "--address"]);
+    command.arg(daemon.grpc_socket());
     command
 }
 

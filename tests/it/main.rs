@@ -19,6 +19,7 @@ mod context_manager;
 mod crash;
 mod ctl;
 mod ctl_live;
+mod ctl_run;
 mod ctl_tasks;
 mod daemon;
 mod daemon_access;

@@ -20,6 +20,10 @@ pub struct Config {
     pub ring_bytes: usize,
     /// The most that a call may ask to be kept of each end of a stream, in bytes (`keep_bytes_max`).
     pub keep_bytes_max: usize,
+    /// How much of each stream of a command is kept in a file, in bytes (`artifact_bytes`).
+    pub artifact_bytes: u64,
+    /// How much all such files of a user take together, in bytes (`artifact_total_bytes`).
+    pub artifact_total_bytes: u64,
     /// How many shells of a user may be open at once (`max_shells`).
     pub max_shells: usize,
     /// After what time without use a shell is ended (`shell_idle_ms`).
@@ -120,6 +124,8 @@ impl Default for Config {
             keep: Duration::from_secs(600),
             ring_bytes: 256 << 10,
             keep_bytes_max: 128 << 10,
+            artifact_bytes: 64 << 20,
+            artifact_total_bytes: 512 << 20,
             max_shells: 8,
             shell_idle: Duration::from_secs(1800),
             profiles: ["read", "build", "test", "exec", "network"].map(str::to_owned).into(),

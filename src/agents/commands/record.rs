@@ -75,14 +75,23 @@ pub(super) fn sandbox(report: &Report) -> Vec<Mechanism> {
     report.iter().map(mechanism).collect()
 }
 
-/// What is kept of a stream, of its end at most `tail_bytes`.
-pub(super) fn printed(kept: &Kept, tail_bytes: usize) -> Printed {
+/// True if an answer with at most `end_bytes` of the beginning and of the end of a stream does not hold all.
+pub(super) fn is_cut(kept: &Kept, end_bytes: usize) -> bool {
+    kept.total() > 2 * end_bytes as u64
+}
+
+/// What is kept of a stream, of its end at most `tail_bytes`. `recorded` bytes of its beginning are in a
+/// file, and `problem` says why not all.
+pub(super) fn printed(kept: &Kept, tail_bytes: usize, recorded: u64, problem: &str) -> Printed {
+    let lost = kept.left_out().saturating_sub(recorded.saturating_sub(kept.head().len() as u64));
     let kept = kept.shortened(tail_bytes);
     Printed {
         // No text on D-Bus has a zero byte.
         text: kept.text().replace('\0', "\u{fffd}"),
         total_bytes: kept.total(),
         left_out_bytes: kept.left_out(),
+        lost_bytes: lost,
+        lost_reason: if lost == 0 { String::new() } else { problem.to_owned() },
         tail: kept.tail().into(),
         head: kept.head().to_vec().into(),
     }

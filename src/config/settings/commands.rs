@@ -21,6 +21,8 @@ pub(super) fn commands(c: &mut Checker<'_>, keys: &Section) -> Config {
         keep: c.millis(&keys.keep_ms, 0..=MAX_IDLE_MS),
         ring_bytes: c.size(&keys.ring_bytes, 1024..=1 << 26, "bytes"),
         keep_bytes_max: c.size(&keys.keep_bytes_max, 1024..=1 << 26, "bytes"),
+        artifact_bytes: c.size(&keys.artifact_bytes, 0..=1 << 40, "bytes") as u64,
+        artifact_total_bytes: c.size(&keys.artifact_total_bytes, 0..=1 << 40, "bytes") as u64,
         max_shells: c.size(&keys.max_shells, 0..=1000, "shells"),
         shell_idle: c.millis(&keys.shell_idle_ms, 1000..=MAX_IDLE_MS),
         profiles: keys.profiles.value.clone(),

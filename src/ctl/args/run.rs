@@ -28,8 +28,8 @@ Profiles, as far as the service's configuration lets them be asked for:
   network   writes in its folder, with network
   none      the caller's own rights
 
-Exit codes: the program's own; 128 and the signal's number if a signal ended it; 124 if a limit did,
-125 if it could not be run.";
+Exit codes: the program's own; 128 and the signal's number if a signal ended it, as 130 for Ctrl-C; 124 if
+a limit did, 125 if it could not be run.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = RUN_HELP)]

@@ -1,11 +1,14 @@
 //! The commands agent: a real daemon, its workers and real programs, over both transports; and the agent
 //! in this process, where a test has settings of its own.
 
+mod approvals;
+mod artifacts;
 mod exec;
 mod following;
 mod input;
 mod limits;
 mod policy;
+mod reload;
 mod streams;
 
 use std::fs;
@@ -44,7 +47,12 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        let daemon = Daemon::start("[worker]\nmin_uid = 0\n");
+        Self::with("").await
+    }
+
+    /// The same with `config` (TOML) as well.
+    async fn with(config: &str) -> Self {
+        let daemon = Daemon::start(&format!("[worker]\nmin_uid = 0\n{config}"));
         let client = Client::unix(&daemon.grpc_socket()).await;
         Self { daemon, client, folder: tempfile::tempdir().unwrap() }
     }
@@ -134,12 +142,20 @@ fn in_time<T>(request: T, time: Duration) -> Request<T> {
 }
 
 /// True if the process is there and is no zombie.
-fn runs(pid: u32) -> bool {
+pub fn runs(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
 /// The number that a program has written to a file.
-fn number_in(path: &Path) -> Option<u32> {
+pub fn number_in(path: &Path) -> Option<u32> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// The file that PATH leads to.
+fn found(name: &str) -> String {
+    let path = std::env::var("PATH").unwrap();
+    let mut folders = std::env::split_paths(&path);
+    let found = folders.find(|folder| folder.join(name).exists()).unwrap();
+    found.join(name).display().to_string()
 }

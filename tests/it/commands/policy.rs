@@ -2,6 +2,7 @@
 //! agent runs in this process, with settings of the test's.
 
 use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -23,25 +24,27 @@ use op_dbus::status::Status;
 use prost::Message;
 use tempfile::TempDir;
 
-use super::{seconds, words};
+use super::{found, seconds, words};
 use crate::fixture::executor_of;
 
 /// The agent with settings of its own.
-struct Place {
+pub(super) struct Place {
     executor: Arc<Executor>,
     settings: Arc<ArcSwap<WorkerSettings>>,
     folder: TempDir,
 }
 
 impl Place {
-    fn new(config: Config) -> Self {
+    pub(super) fn new(config: Config) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let temporary = folder.path().join("temporary");
+        std::fs::create_dir(&temporary).unwrap();
         let settings = Arc::new(ArcSwap::from_pointee(WorkerSettings { commands: config }));
         let worker =
             InWorker { profile: "exec".into(), cgroup: None, settings: Arc::clone(&settings) };
         let runner = Runner::new(process::Config {
             stub: env!("CARGO_BIN_EXE_op-dbusd").into(),
-            temporary: folder.path().to_owned(),
+            temporary,
             cgroup: None,
         });
         let registry = Arc::new(Registry::default());
@@ -58,7 +61,12 @@ impl Place {
         Self::new(Config { rules, ..Config::default() })
     }
 
-    async fn call<Q: Message, A: Message + Default>(
+    /// Where the agent has its temporary files.
+    pub(super) fn temporary(&self) -> PathBuf {
+        self.folder.path().join("temporary")
+    }
+
+    pub(super) async fn call<Q: Message, A: Message + Default>(
         &self,
         operation: &str,
         request: Q,
@@ -72,7 +80,7 @@ impl Place {
         Ok(A::decode(answer).unwrap())
     }
 
-    async fn exec(&self, argv: &[&str]) -> Result<ExecResponse, Error> {
+    pub(super) async fn exec(&self, argv: &[&str]) -> Result<ExecResponse, Error> {
         let request = ExecRequest {
             argv: words(argv),
             directory: self.folder.path().display().to_string(),
@@ -101,13 +109,6 @@ fn rule(decision: Decision, program: &str) -> Rule {
         groups: Vec::new(),
         reason: "as the test has it".into(),
     }
-}
-
-fn found(name: &str) -> String {
-    let path = std::env::var("PATH").unwrap();
-    let mut folders = std::env::split_paths(&path);
-    let found = folders.find(|folder| folder.join(name).exists()).unwrap();
-    found.join(name).display().to_string()
 }
 
 #[track_caller]

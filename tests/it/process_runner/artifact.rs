@@ -1,26 +1,37 @@
-//! All output in a file: its pieces, its bound, and that it has no name.
+//! All output in a file: its pieces, its bounds, and that it has no name.
 
 use std::fs;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use op_dbus::error::ErrorKind;
-use op_dbus::process::ArtifactWriter;
+use op_dbus::process::{ArtifactWriter, Bounds, Full, Space};
 
 use super::Place;
+
+fn own(own: u64) -> Bounds {
+    Bounds { own, together: u64::MAX }
+}
 
 #[tokio::test]
 async fn all_output_is_kept_and_read_in_pieces() {
     let place = Place::new();
     let mut running = place.runner.start(place.spec(["seq", "200000"])).await.unwrap();
     let folder = place.folder.path();
-    let mut writer = ArtifactWriter::new(folder, 10 << 20).unwrap();
+    let mut writer = ArtifactWriter::new(folder, own(10 << 20), Arc::default()).unwrap();
     let artifact = writer.artifact();
+    let expected: String = (1..=200_000).map(|number| format!("{number}\n")).collect();
     while let Some(chunk) = running.next().await.unwrap() {
-        writer.push(chunk.bytes).await.unwrap();
+        let (begin, end) = (chunk.offset, chunk.offset + chunk.bytes.len() as u64);
+        writer.push(chunk.bytes).unwrap();
+        // At once, whether it is written or not, and across both.
+        let from = begin.saturating_sub(100_000);
+        let read = artifact.read(from, 1 << 20).await.unwrap();
+        assert!(expected[from as usize..end as usize].as_bytes() == read, "{from} to {end}");
+        writer.keep_up().await.unwrap();
     }
     writer.flush().await.unwrap();
-    let expected: String = (1..=200_000).map(|number| format!("{number}\n")).collect();
-    assert_eq!((artifact.len(), writer.left_out()), (expected.len() as u64, 0));
+    assert_eq!(artifact.len(), expected.len() as u64);
     let mut read = Vec::new();
     loop {
         let piece = artifact.read(read.len() as u64, 77_777).await.unwrap();
@@ -41,21 +52,34 @@ async fn all_output_is_kept_and_read_in_pieces() {
 }
 
 #[tokio::test]
-async fn what_is_beyond_the_bound_is_counted() {
+async fn the_bound_that_is_met_is_named() {
     let place = Place::new();
-    let mut writer = ArtifactWriter::new(place.folder.path(), 1_000_000).unwrap();
-    for _ in 0..4 {
-        writer.push(Bytes::from(vec![b'x'; 300_000])).await.unwrap();
+    let space = Arc::new(Space::default());
+    let bounds = Bounds { own: 1_000_000, together: 1_500_000 };
+    let writer = || ArtifactWriter::new(place.folder.path(), bounds, Arc::clone(&space)).unwrap();
+    let piece = || Bytes::from(vec![b'x'; 300_000]);
+    let mut first = writer();
+    for _ in 0..3 {
+        first.push(piece()).unwrap();
     }
-    writer.push(Bytes::from_static(b"y")).await.unwrap();
-    writer.flush().await.unwrap();
-    assert_eq!((writer.artifact().len(), writer.left_out()), (1_000_000, 200_001));
-    let end = writer.artifact().read(999_999, 10).await.unwrap();
-    assert_eq!(&end[..], b"x");
+    assert_eq!(first.push(piece()), Err(Full::Own));
+    first.flush().await.unwrap();
+    let end = first.artifact().read(999_999, 10).await.unwrap();
+    assert_eq!(
+        (&end[..], first.artifact().len(), space.taken()),
+        (&b"x"[..], 1_000_000, 1_000_000)
+    );
+
+    let mut second = writer();
+    second.push(piece()).unwrap();
+    assert_eq!(second.push(piece()), Err(Full::Together));
+    assert_eq!((second.artifact().len(), space.taken()), (500_000, 1_500_000));
+    drop(first);
+    assert_eq!(space.taken(), 500_000, "who lets go gives back");
 }
 
 #[tokio::test]
 async fn where_no_file_can_be_there_is_no_artifact() {
-    let error = ArtifactWriter::new("/proc".as_ref(), 1).unwrap_err();
+    let error = ArtifactWriter::new("/proc".as_ref(), own(1), Arc::default()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::BackendUnavailable);
 }

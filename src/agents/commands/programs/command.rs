@@ -10,9 +10,9 @@ use uuid::Uuid;
 use super::super::record;
 use crate::error::Error;
 use crate::process::{
-    Chunk, Ended, Handle, Input, Keep, Kept, Limits, Running, Stream, WindowSize,
+    Artifact, Chunk, Ended, Handle, Input, Keep, Kept, Limits, Running, Stream, WindowSize,
 };
-use crate::proto::opdbus::agent::commands::v1::{self as proto, CommandState, Mechanism, Printed};
+use crate::proto::opdbus::agent::commands::v1::{self as proto, CommandState, Mechanism};
 
 /// What its caller says about a command.
 pub(super) struct About {
@@ -27,8 +27,16 @@ pub(super) struct About {
     pub(super) keep: Keep,
     pub(super) limits: Limits,
     pub(super) tag: String,
-    /// True if it is found after its end.
-    pub(super) is_kept: bool,
+    pub(super) after: After,
+}
+
+/// When a command is found by its id after its end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum After {
+    Always,
+    /// If its answer does not hold all that it has printed.
+    IfCut,
+    Never,
 }
 
 /// A command.
@@ -57,13 +65,24 @@ pub(super) struct Command {
 
 struct State {
     tag: String,
-    stdout: Kept,
-    stderr: Kept,
+    stdout: Printed,
+    stderr: Printed,
     end: Option<(proto::Ended, SystemTime)>,
     /// Its call had so much time, for which it was asked to end.
     deadline: Option<Duration>,
-    is_kept: bool,
+    after: After,
     is_input_open: bool,
+}
+
+/// What is kept of a stream.
+#[derive(Default)]
+pub(super) struct Printed {
+    /// In memory.
+    pub(super) kept: Kept,
+    /// All from its beginning, unless memory has that.
+    pub(super) artifact: Option<Artifact>,
+    /// Why not all of it is in one of the two, if so.
+    pub(super) problem: String,
 }
 
 impl Command {
@@ -71,11 +90,11 @@ impl Command {
     pub(super) fn new(number: u64, about: About, running: &Running, input: Option<Input>) -> Self {
         let state = State {
             tag: about.tag,
-            stdout: Kept::default(),
-            stderr: Kept::default(),
+            stdout: Printed::default(),
+            stderr: Printed::default(),
             end: None,
             deadline: None,
-            is_kept: about.is_kept,
+            after: about.after,
             is_input_open: input.is_some(),
         };
         Self {
@@ -118,8 +137,8 @@ impl Command {
             started_at: Some(self.started_at.into()),
             ended_at: state.end.as_ref().map(|(_, at)| (*at).into()),
             ended: state.end.as_ref().map(|(ended, _)| ended.clone()),
-            stdout_bytes: state.stdout.total(),
-            stderr_bytes: state.stderr.total(),
+            stdout_bytes: state.stdout.kept.total(),
+            stderr_bytes: state.stderr.kept.total(),
             profile: self.profile.to_owned(),
             sandbox: self.sandbox.clone(),
             terminal: self.is_terminal,
@@ -129,31 +148,42 @@ impl Command {
     }
 
     /// What is kept of its output, and of its errors.
-    pub(super) fn printed(&self) -> (Printed, Printed) {
+    pub(super) fn printed(&self) -> (proto::Printed, proto::Printed) {
         let state = self.state();
-        let printed = |kept| record::printed(kept, self.keep_bytes);
+        let printed = |Printed { kept, artifact, problem }: &Printed| {
+            let recorded = artifact.as_ref().map_or(0, Artifact::len);
+            record::printed(kept, self.keep_bytes, recorded, problem)
+        };
         (printed(&state.stdout), printed(&state.stderr))
     }
 
     /// What `look` sees in what is kept of a stream; with it whether the command has ended.
-    pub(super) fn look<T>(&self, stream: Stream, look: impl FnOnce(&Kept, bool) -> T) -> T {
-        let state = self.state();
-        let kept = match stream {
-            Stream::Stdout => &state.stdout,
-            Stream::Stderr => &state.stderr,
-        };
-        look(kept, state.end.is_some())
+    pub(super) fn look<T>(&self, stream: Stream, look: impl FnOnce(&Printed, bool) -> T) -> T {
+        let mut state = self.state();
+        let has_ended = state.end.is_some();
+        look(state.printed(stream), has_ended)
     }
 
-    /// Adds to what is kept.
+    /// True if memory keeps all of the stream with this piece as well.
+    pub(super) fn fits(&self, chunk: &Chunk) -> bool {
+        let most = self.keep.head_bytes + self.keep.tail_bytes;
+        chunk.offset + chunk.bytes.len() as u64 <= most as u64
+    }
+
+    /// Adds to what is kept in memory.
     pub(super) fn push(&self, chunk: &Chunk) {
-        let mut state = self.state();
-        match chunk.stream {
-            Stream::Stdout => state.stdout.push(&chunk.bytes, self.keep),
-            Stream::Stderr => state.stderr.push(&chunk.bytes, self.keep),
-        }
-        drop(state);
+        self.state().printed(chunk.stream).kept.push(&chunk.bytes, self.keep);
         self.announce();
+    }
+
+    /// Notes where all of a stream is.
+    pub(super) fn is_recorded(&self, stream: Stream, artifact: Artifact) {
+        self.state().printed(stream).artifact = Some(artifact);
+    }
+
+    /// Notes why no more of a stream than there is comes there.
+    pub(super) fn is_not_recorded(&self, stream: Stream, problem: String) {
+        self.state().printed(stream).problem = problem;
     }
 
     /// Notes the end, of which nobody hears before [`Command::announce`]. True if the command is to be
@@ -175,7 +205,12 @@ impl Command {
         }
         state.end = Some((ended, SystemTime::now()));
         state.is_input_open = false;
-        state.is_kept
+        let is_cut = |printed: &Printed| record::is_cut(&printed.kept, self.keep_bytes);
+        match state.after {
+            After::Always => true,
+            After::IfCut => is_cut(&state.stdout) || is_cut(&state.stderr),
+            After::Never => false,
+        }
     }
 
     /// Wakes who waits for something to happen.
@@ -205,7 +240,9 @@ impl Command {
     /// Lets it go on apart from its call. False if it has ended.
     pub(super) fn go_on(&self) -> bool {
         let mut state = self.state();
-        state.is_kept |= state.end.is_none();
+        if state.end.is_none() {
+            state.after = After::Always;
+        }
         state.end.is_none()
     }
 
@@ -266,5 +303,14 @@ impl Command {
     fn state(&self) -> MutexGuard<'_, State> {
         // Every change leaves a state that is whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn printed(&mut self, stream: Stream) -> &mut Printed {
+        match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        }
     }
 }

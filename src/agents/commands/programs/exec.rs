@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::super::{record, run};
-use super::command::Command;
+use super::command::{After, Command};
 use super::time::{Times, until};
 use super::{Asked, EndUnlessWanted, Programs};
 use crate::call::Context;
@@ -36,7 +36,7 @@ impl Programs {
             run: request.run.unwrap_or_default(),
             tag: request.tag,
             is_text: false,
-            is_kept: false,
+            after: After::IfCut,
         };
         self.run(context, asked, request.r#yield).await
     }
@@ -67,7 +67,7 @@ impl Programs {
             run: request.run.unwrap_or_default(),
             tag: request.tag,
             is_text: true,
-            is_kept: false,
+            after: After::IfCut,
         };
         let ExecResponse { command, stdout, stderr, running } =
             self.run(context, asked, request.r#yield).await?;
@@ -89,7 +89,7 @@ impl Programs {
             run: request.run.unwrap_or_default(),
             tag: request.tag,
             is_text: false,
-            is_kept: true,
+            after: After::Always,
         };
         let command = self.begin(context, asked, None).await?;
         Ok(StartResponse { command: Some(command.describe()) })
@@ -112,7 +112,7 @@ impl Programs {
             run: request.run.unwrap_or_default(),
             tag: String::new(),
             is_text: false,
-            is_kept: false,
+            after: After::Never,
         };
         let (sink, mut chunks) = mpsc::channel(1);
         let command = self.begin(context, asked, Some(sink)).await?;

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::command::Command;
+use super::recorder::Recorder;
 use super::table::{Place, Table};
 use crate::process::{Chunk, Input, Running};
 
@@ -21,18 +22,22 @@ pub(super) struct Ending {
     pub(super) max_kept: usize,
 }
 
-/// Reads all that a command prints. With a `sink` it reads no faster than that is read; if nobody reads
-/// it any more, the command is asked to end.
+/// Reads all that a command prints, and has the `recorder` write it down. With a `sink` it reads no faster
+/// than that is read; if nobody reads it any more, the command is asked to end.
 pub(super) async fn follow(
     mut running: Running,
     command: Arc<Command>,
     mut sink: Option<mpsc::Sender<Chunk>>,
+    mut recorder: Option<Recorder>,
     ending: Ending,
 ) {
     let outcome = loop {
         match running.next().await {
             Ok(Some(chunk)) => {
-                command.push(&chunk);
+                match &mut recorder {
+                    Some(recorder) => recorder.push(&command, &chunk).await,
+                    None => command.push(&chunk),
+                }
                 if let Some(reader) = &sink
                     && reader.send(chunk).await.is_err()
                 {
@@ -57,6 +62,9 @@ pub(super) async fn follow(
     drop(sink);
     *command.input.lock().await = None;
     if is_kept {
+        if let Some(recorder) = recorder {
+            recorder.finish(&command).await;
+        }
         let id = command.id.clone();
         drop(command);
         tokio::time::sleep(keep).await;

@@ -7,6 +7,7 @@ mod follow;
 mod input;
 mod list;
 mod output;
+mod recorder;
 mod table;
 mod time;
 
@@ -15,15 +16,17 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
+use super::config::Config;
 use super::policy::{self, Program};
 use super::run;
 use crate::agents::WorkerSettings;
 use crate::call::{Context, SessionScope};
 use crate::error::{Error, ErrorKind};
-use crate::process::{Chunk, Runner};
+use crate::process::{Bounds, Chunk, Runner, Space};
 use crate::proto::opdbus::agent::commands::v1::{Run, Stdin};
 
-use command::{About, Command};
+use command::{About, After, Command};
+use recorder::Recorder;
 use table::Table;
 
 /// The longest tag, in bytes.
@@ -34,6 +37,8 @@ pub(super) struct Programs {
     runner: Runner,
     settings: Arc<ArcSwap<WorkerSettings>>,
     table: Arc<Table>,
+    /// What the files for output take.
+    space: Arc<Space>,
 }
 
 /// A program that a request asks for.
@@ -44,13 +49,12 @@ struct Asked {
     tag: String,
     /// True if its arguments hold a text for an interpreter, and the operation is one for that.
     is_text: bool,
-    /// True if it is found by its id after its end.
-    is_kept: bool,
+    after: After,
 }
 
 impl Programs {
     pub(super) fn new(runner: Runner, settings: Arc<ArcSwap<WorkerSettings>>) -> Self {
-        Self { runner, settings, table: Arc::default() }
+        Self { runner, settings, table: Arc::default(), space: Arc::default() }
     }
 
     /// How many run.
@@ -82,7 +86,7 @@ impl Programs {
     ) -> Result<Arc<Command>, Error> {
         let settings = self.settings.load_full();
         let config = &settings.commands;
-        let Asked { argv, directory, run, tag, is_text, is_kept } = asked;
+        let Asked { argv, directory, run, tag, is_text, after } = asked;
         check_tag(&tag)?;
         let place = self.table.place(config.max_running)?;
         let keep_bytes = run::keep_bytes(&run, config)?;
@@ -108,7 +112,7 @@ impl Programs {
             },
             limits,
             tag,
-            is_kept,
+            after,
         };
         let (input, fed) = match given {
             Some(bytes) => (None, input.map(|input| (input, bytes))),
@@ -125,8 +129,15 @@ impl Programs {
             keep: config.keep,
             max_kept: config.max_kept,
         };
-        tokio::spawn(follow::follow(running, Arc::clone(&command), sink, ending));
+        // What goes to a sink is read there.
+        let recorder = sink.is_none().then(|| self.recorder(config));
+        tokio::spawn(follow::follow(running, Arc::clone(&command), sink, recorder, ending));
         Ok(command)
+    }
+
+    fn recorder(&self, config: &Config) -> Recorder {
+        let bounds = Bounds { own: config.artifact_bytes, together: config.artifact_total_bytes };
+        Recorder::new(self.runner.temporary().to_owned(), bounds, Arc::clone(&self.space))
     }
 
     fn find(&self, id: &str) -> Result<Arc<Command>, Error> {

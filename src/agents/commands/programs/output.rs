@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use regex::bytes::{Regex, RegexBuilder};
 use tokio::time::Instant;
 
@@ -67,7 +68,7 @@ impl Programs {
             asked => asked,
         };
         let from = request.from_offset;
-        let total = command.look(stream, |kept, _| kept.total());
+        let total = command.look(stream, |printed, _| printed.kept.total());
         if from > total {
             let problem = format!("the command has printed only {total} bytes to this stream");
             return Err(Error::invalid("from_offset", problem));
@@ -75,11 +76,7 @@ impl Programs {
         let wanted = wanted(&request)?;
         let wait = run::time(request.wait, "wait")?.unwrap_or_default();
         let found = wait_for(&command, stream, from, &wanted, times.after(Some(wait))).await?;
-        let (offset, data, is_last) = command.look(stream, |kept, has_ended| {
-            let (offset, data) = kept.since(from, max as usize);
-            let is_last = has_ended && offset + data.len() as u64 == kept.total();
-            (offset, data, is_last)
-        });
+        let Read { offset, data, is_last } = read(&command, stream, from, max as usize).await?;
         let (match_offset, match_end) = match found {
             Found::Match(begin, end) => (begin, end),
             Found::It | Found::Nothing => (0, 0),
@@ -87,7 +84,7 @@ impl Programs {
         Ok(OutputResponse {
             offset,
             next_offset: offset + data.len() as u64,
-            data: data.into(),
+            data,
             at_end: is_last,
             matched: matches!(found, Found::Match(..)),
             match_offset,
@@ -122,6 +119,35 @@ impl Programs {
             stderr: Some(stderr),
         })
     }
+}
+
+/// A piece of what a command has printed.
+struct Read {
+    offset: u64,
+    data: Bytes,
+    /// True if there is nothing after it, and never will be.
+    is_last: bool,
+}
+
+/// Reads from `from` on at most `max` bytes, from memory if it has them, else from the file; from where
+/// there is something again, if neither has them.
+async fn read(command: &Command, stream: Stream, from: u64, max: usize) -> Result<Read, Error> {
+    let (offset, data, artifact, end) = command.look(stream, |printed, has_ended| {
+        let artifact = printed
+            .artifact
+            .clone()
+            .filter(|artifact| !printed.kept.has_all_from(from) && artifact.len() > from);
+        // What is in the file need not be copied from memory.
+        let max = if artifact.is_some() { 0 } else { max };
+        let (offset, data) = printed.kept.since(from, max);
+        (offset, Bytes::from(data), artifact, has_ended.then(|| printed.kept.total()))
+    });
+    let (offset, data) = match artifact {
+        Some(artifact) => (from, artifact.read(from, max).await?),
+        None => (offset, data),
+    };
+    let is_last = end == Some(offset + data.len() as u64);
+    Ok(Read { offset, data, is_last })
 }
 
 fn wanted(request: &OutputRequest) -> Result<Wanted, Error> {
@@ -161,7 +187,9 @@ async fn wait_for(
         let has_ended = command.has_ended();
         let begun = Instant::now();
         let found = match wanted {
-            Wanted::Output if command.look(stream, |kept, _| kept.total() > from) => Found::It,
+            Wanted::Output if command.look(stream, |printed, _| printed.kept.total() > from) => {
+                Found::It
+            }
             Wanted::Output | Wanted::Exit => Found::Nothing,
             Wanted::Pattern(pattern) => search(command, stream, from, pattern).await?,
         };
@@ -187,14 +215,14 @@ async fn wait_for(
     }
 }
 
-/// Searches what is kept since `from`, apart from the thread of all calls.
+/// Searches what memory keeps since `from`, apart from the thread of all calls.
 async fn search(
     command: &Command,
     stream: Stream,
     from: u64,
     pattern: &Arc<Regex>,
 ) -> Result<Found, Error> {
-    let (begin, text) = command.look(stream, |kept, _| kept.since(from, usize::MAX));
+    let (begin, text) = command.look(stream, |printed, _| printed.kept.since(from, usize::MAX));
     let pattern = Arc::clone(pattern);
     let found = tokio::task::spawn_blocking(move || {
         pattern.find(&text).map(|found| (begin + found.start() as u64, begin + found.end() as u64))
