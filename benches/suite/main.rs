@@ -1,9 +1,9 @@
 //! The benchmark suite: each figure of op-dbus beside a peer's from the same run, as a table.
 //!
 //! `cargo bench` runs all of it; `cargo bench -- NAME` one part (`grpc`, `stream`, `connections`,
-//! `sessions`, `watchers`, `dbus`, `descriptor`, `store`, `programs`, `start`, `record`, `audit`); `--runs N` and
-//! `--millis N` change how often and how long each cell is measured. The parties of a cell take turns,
-//! and the table gives medians. Nothing is asserted.
+//! `sessions`, `watchers`, `dbus`, `descriptor`, `store`, `workers`, `programs`, `commands`, `start`,
+//! `record`, `audit`); `--runs N` and `--millis N` change how often and how long each cell is measured. The
+//! parties of a cell take turns, and the table gives medians. Nothing is asserted.
 
 #![expect(
     clippy::disallowed_methods,
@@ -15,6 +15,7 @@
 )]
 
 mod audit;
+mod commands;
 mod connections;
 mod dbus;
 mod descriptor;
@@ -28,6 +29,7 @@ mod start;
 mod store;
 mod stream;
 mod watchers;
+mod workers;
 
 use measure::Plan;
 
@@ -47,7 +49,7 @@ fn main() {
         runs: number("--runs").map_or(5, |runs| runs as usize),
         millis: number("--millis").map_or(400, u64::from),
     };
-    let parts: [Part; 12] = [
+    let parts: [Part; 14] = [
         ("grpc", grpc::run),
         ("stream", stream::run),
         ("connections", connections::run),
@@ -56,7 +58,9 @@ fn main() {
         ("dbus", dbus::run),
         ("descriptor", descriptor::run),
         ("store", store::run),
+        ("workers", workers::run),
         ("programs", programs::run),
+        ("commands", commands::run),
         ("start", start::run),
         ("record", record::run),
         ("audit", audit::run),

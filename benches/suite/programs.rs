@@ -11,8 +11,10 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::measure::{Party, Plan, Sample, heading, in_turns, median, rows};
 
-const PROGRAM: &str = "/bin/true";
-const OUTPUT_BYTES: u64 = 1 << 30;
+/// A program that does nothing.
+pub const PROGRAM: &str = "/bin/true";
+/// How much the program of [`output_argv`] writes.
+pub const OUTPUT_BYTES: u64 = 1 << 30;
 /// What the memory of the parent is raised to, to see that a start does not depend on it.
 const HEAP_BYTES: usize = 2 << 30;
 
@@ -51,7 +53,7 @@ pub fn run(plan: &Plan) {
 }
 
 /// Spawns and waits, in as many threads as there are programs at a time.
-fn bare(plan: &Plan, in_flight: usize) -> Sample {
+pub fn bare(plan: &Plan, in_flight: usize) -> Sample {
     let nanos = Mutex::new(Vec::new());
     let start = Instant::now();
     std::thread::scope(|scope| {
@@ -122,24 +124,12 @@ fn with_heap(runtime: &Runtime, runner: &Runner) {
 
 fn output(plan: &Plan, runtime: &Runtime, runner: &Runner) {
     println!("\n{OUTPUT_BYTES} bytes of output of head -c, MB/s");
-    let bytes = OUTPUT_BYTES.to_string();
-    let argv = ["/usr/bin/head", "-c", &bytes, "/dev/zero"];
     let (mut pipe, mut chunks) = (Vec::new(), Vec::new());
-    let rate = |time: Duration| OUTPUT_BYTES as f64 / 1e6 / time.as_secs_f64();
     for _ in 0..plan.runs {
-        let before = Instant::now();
-        let mut child =
-            Command::new(argv[0]).args(&argv[1..]).stdout(Stdio::piped()).spawn().unwrap();
-        let mut reader = child.stdout.take().unwrap();
-        let (mut buffer, mut left) = (vec![0; 64 << 10], OUTPUT_BYTES);
-        while left > 0 {
-            left -= reader.read(&mut buffer).unwrap() as u64;
-        }
-        child.wait().unwrap();
-        pipe.push(rate(before.elapsed()));
+        pipe.push(rate(plain_pipe()));
         let before = Instant::now();
         runtime.block_on(async {
-            let mut running = runner.start(Spec::new(argv, "/usr")).await.unwrap();
+            let mut running = runner.start(Spec::new(output_argv(), "/usr")).await.unwrap();
             let mut left = OUTPUT_BYTES;
             while let Some(chunk) = running.next().await.unwrap() {
                 left -= chunk.bytes.len() as u64;
@@ -151,6 +141,30 @@ fn output(plan: &Plan, runtime: &Runtime, runner: &Runner) {
     let (pipe, chunks) = (median(pipe), median(chunks));
     println!("  {:<44} {pipe:>10.0}", "plain pipe of 64 KiB");
     println!("  {:<44} {chunks:>10.0} {:>9.2}", "chunks of the runner", chunks / pipe);
+}
+
+/// A program that writes much.
+pub fn output_argv() -> Vec<String> {
+    ["/usr/bin/head", "-c", &OUTPUT_BYTES.to_string(), "/dev/zero"].map(str::to_owned).into()
+}
+
+/// Megabytes in a second, if all of the output takes so long.
+pub fn rate(time: Duration) -> f64 {
+    OUTPUT_BYTES as f64 / 1e6 / time.as_secs_f64()
+}
+
+/// How long all of the output takes through a pipe that is read and thrown away.
+pub fn plain_pipe() -> Duration {
+    let before = Instant::now();
+    let argv = output_argv();
+    let mut child = Command::new(&argv[0]).args(&argv[1..]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut reader = child.stdout.take().unwrap();
+    let (mut buffer, mut left) = (vec![0; 64 << 10], OUTPUT_BYTES);
+    while left > 0 {
+        left -= reader.read(&mut buffer).unwrap() as u64;
+    }
+    child.wait().unwrap();
+    before.elapsed()
 }
 
 fn nanos_since(before: Instant) -> u64 {
