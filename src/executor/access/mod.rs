@@ -267,6 +267,7 @@ fn built_in() -> Vec<Rule> {
     vec![
         Rule::built_in(Who::Everybody, as_himself, Decision::Allow),
         Rule::built_in(Who::These { users: vec![root], groups }, Risks::Any, Decision::Allow),
+        Rule::built_in(Who::Everybody, Risks::AtLeast(Risk::Deploy), Decision::Auth),
         Rule::built_in(Who::Everybody, Risks::Any, Decision::Deny),
     ]
 }
