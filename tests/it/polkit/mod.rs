@@ -147,6 +147,7 @@ async fn somebody_is_asked_to_authenticate_only_if_the_client_allows_it() {
         mock.says(Says::Dismissed);
         let outcome = world.call(way, &interactive()).await;
         refused(outcome, ErrorKind::AccessDenied, "is not allowed");
+        mock.asked();
     }
 }
 

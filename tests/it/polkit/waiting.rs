@@ -25,7 +25,8 @@ async fn a_slow_polkit_is_not_waited_for() {
         mock.cancelled(&mock.next().await.id).await;
         // With somebody to ask it may take as long as the call.
         let outcome = world.call(way, &within(400)).await;
-        refused(outcome, ErrorKind::DeadlineExceeded, "before anybody had authenticated");
+        // The client over gRPC has a clock of its own, which may be faster.
+        refused(outcome, ErrorKind::DeadlineExceeded, "");
         mock.cancelled(&mock.next().await.id).await;
         // What only reads does not wait for it.
         call(&world.clients[way], "Nothing", json!({}), &CallOptions::default()).await.unwrap();
