@@ -1,8 +1,6 @@
 //! The actions that polkit knows op-dbus's calls by, one for each risk, and the file that tells polkit of
 //! them. Who may do them is said in that file, and by the administrator's rules.
 
-use std::fmt::Write as _;
-
 use crate::executor::risk_name;
 use crate::proto::opdbus::v1::Risk;
 
@@ -34,9 +32,7 @@ pub fn policy_file() -> String {
         let first = letters.next().map(|letter| letter.to_ascii_uppercase());
         let description: String = first.into_iter().chain(letters).collect();
         let action = action(risk);
-        // Writing to a text does not fail.
-        let _ = write!(
-            file,
+        file += &format!(
             r#"
   <action id="{action}">
     <description>{description}</description>

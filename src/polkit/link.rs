@@ -87,7 +87,7 @@ impl Asking {
     }
 
     /// Notes that there is nothing to take back any more.
-    pub(super) fn is_over(mut self) {
+    pub(super) fn end(mut self) {
         self.is_over = true;
     }
 }

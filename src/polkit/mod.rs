@@ -136,7 +136,7 @@ impl Polkit {
         let asking = link::Asking::begin(connection);
         let body = (subject, action(operation.risk), details, flags, asking.id());
         let reply = link::call(connection, "CheckAuthorization", &body).await;
-        asking.is_over();
+        asking.end();
         answer::read(reply)
     }
 

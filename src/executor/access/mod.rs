@@ -104,6 +104,12 @@ impl Access {
         // Whom a rule lets approve something, it lets through to where that is looked at.
         for path in [APPROVE, REJECT] {
             if let Some(steps) = access.operations.get_mut(path) {
+                // Who may approve is a matter of these rules alone: polkit would be asked in vain.
+                for (_, decision) in &mut steps.decisions {
+                    if *decision == Decision::Auth {
+                        *decision = Decision::Deny;
+                    }
+                }
                 steps.decisions = with_approvers(&access.rules, &steps.decisions);
             }
         }
