@@ -32,6 +32,8 @@
 //! * [`executor`], [`task`], [`session`], [`registry`], [`host`]: what happens to a call, what is left
 //!   of it, for which client's work it is, what is served, where it runs.
 //! * [`worker`] and [`exec`]: the processes that act as callers, and how they come to be.
+//! * [`polkit`]: asks polkit about calls on which the policy leaves the decision to it.
+//! * [`audit`]: the log of calls that were refused or may change something.
 //! * [`agents`]: what can be done. [`storage`]: SQLite, for agents that keep something. [`process`]:
 //!   programs, confined and killed as a tree, for agents that start some.
 //! * [`audit`]: the log of calls that were refused or may change something.
@@ -66,6 +68,7 @@ pub mod exec;
 pub mod executor;
 pub mod host;
 pub mod metrics;
+pub mod polkit;
 pub mod process;
 pub mod proto;
 pub mod registry;

@@ -81,7 +81,8 @@ fn party(name: &'static str, durability: Option<Durability>) -> Party {
     let workers = Workers::disabled(Arc::clone(&setup.metrics));
     let starts = compose::Starts::default();
     let config = executor::Config::default();
-    let executor = compose::executor(config, &setup, &starts, &workers, audit.clone()).unwrap();
+    let executor =
+        compose::executor(config, &setup, &starts, &workers, audit.clone(), None).unwrap();
     Party { name, executor, audit, _folder: folder }
 }
 

@@ -235,6 +235,8 @@ pub struct Context {
     /// That this very call was approved: by the executor, which has checked who calls, what and with
     /// which request. Never what a client says.
     pub approved: Option<Arc<Approval>>,
+    /// True if the client lets somebody at this machine be asked to authenticate for the call, and waits.
+    pub interactive: bool,
     /// Who hears how far the call is. Set by the executor for tasks.
     pub reporter: Option<Arc<dyn Reporter>>,
 }
@@ -256,6 +258,7 @@ impl Context {
             task_id: None,
             approval_id: None,
             approved: None,
+            interactive: false,
             reporter: None,
         }
     }

@@ -4,8 +4,8 @@
 
 use std::collections::HashMap;
 
-use zbus::message::Body;
-use zbus::{DBusError as _, OwnedVariant, Variant};
+use zbus::proxy::MethodFlags;
+use zbus::{DBusError as _, OwnedVariant, Proxy, Variant};
 
 use super::address::Bus;
 use super::error::{Error, Failure};
@@ -56,9 +56,8 @@ impl Connection {
             no_nul(field, text)?;
         }
         let body = (agent, operation, arguments, reserved_options(options)?);
-        let answer = self.call("CallJson", &body).await?;
         let (result, _extra): (String, HashMap<String, OwnedVariant>) =
-            answer.deserialize().map_err(|error| unreadable(&error))?;
+            self.call("CallJson", &body, options.interactive).await?;
         Ok(result)
     }
 
@@ -67,22 +66,27 @@ impl Connection {
         payload: &[u8],
         options: &CallOptions,
     ) -> Result<Vec<u8>, Error> {
-        let answer = self.call("Ping", &(payload, reserved_options(options)?)).await?;
+        let body = (payload, reserved_options(options)?);
         let (payload, _extra): (Vec<u8>, HashMap<String, OwnedVariant>) =
-            answer.deserialize().map_err(|error| unreadable(&error))?;
+            self.call("Ping", &body, options.interactive).await?;
         Ok(payload)
     }
 
-    async fn call<B>(&self, method: &str, body: &B) -> Result<Body, Error>
+    async fn call<B, R>(&self, method: &str, body: &B, interactive: bool) -> Result<R, Error>
     where
         B: serde::Serialize + zbus::DynamicType,
+        R: serde::de::DeserializeOwned + zbus::Type,
     {
-        let name = Some(self.name.as_str());
-        self.connection
-            .call_method(name, MANAGER_PATH, Some(INTERFACE), method, body)
-            .await
-            .map(|message| message.body())
-            .map_err(|error| self.error(&error))
+        let flags = match interactive {
+            true => MethodFlags::ALLOW_INTERACTIVE_AUTH,
+            false => MethodFlags::empty(),
+        };
+        let answer = async {
+            let object = Proxy::new(&self.connection, self.name.as_str(), MANAGER_PATH, INTERFACE);
+            object.await?.call_with_flags(method, flags, body).await
+        };
+        let answer = answer.await.map_err(|error| self.error(&error))?;
+        answer.ok_or_else(|| Failure::internal("the bus gave no answer").into())
     }
 
     fn error(&self, error: &zbus::Error) -> Error {
@@ -129,10 +133,6 @@ fn no_nul(field: &str, text: &str) -> Result<(), Error> {
         return Err(Failure::new(ErrorKind::InvalidArgument, message).into());
     }
     Ok(())
-}
-
-fn unreadable(error: &zbus::Error) -> Error {
-    Failure::internal(format!("the service's answer cannot be read: {error}")).into()
 }
 
 /// What the name of an error says.

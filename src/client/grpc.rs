@@ -110,6 +110,10 @@ impl Connection {
         if let Some(id) = &options.approval_id {
             request.metadata_mut().insert("opdbus-approval-id", header("approval-id", id)?);
         }
+        if options.interactive {
+            let allowed = MetadataValue::from_static("true");
+            request.metadata_mut().insert("opdbus-interactive", allowed);
+        }
         let started = Instant::now();
         let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES);
         grpc.ready().await.map_err(|error| self.lost(&error))?;

@@ -56,6 +56,8 @@ pub struct CallOptions {
     pub request_id: Option<String>,
     /// The approval that the call has, from the error of the same call made before.
     pub approval_id: Option<String>,
+    /// Whether the user may be asked to authenticate for the call, which then waits for him.
+    pub interactive: bool,
 }
 
 /// A connection to the service.

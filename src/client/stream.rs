@@ -30,6 +30,8 @@ pub struct StreamOptions {
     pub session: Option<String>,
     /// What becomes of the work when this client goes away; the service's default if `None`.
     pub on_disconnect: Option<OnDisconnect>,
+    /// Whether the user may be asked to authenticate for the call, which then waits for him.
+    pub interactive: bool,
 }
 
 /// The responses of a call, as they come. Dropping it is the client's going away.
@@ -72,6 +74,10 @@ impl Connection {
         }
         if let Some(session) = &options.session {
             request.metadata_mut().insert("opdbus-session-id", header("session", session)?);
+        }
+        if options.interactive {
+            let allowed = MetadataValue::from_static("true");
+            request.metadata_mut().insert("opdbus-interactive", allowed);
         }
         if let Some(choice) = options.on_disconnect {
             let choice = match choice {

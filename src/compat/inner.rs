@@ -135,6 +135,7 @@ pub(super) fn within(outer: &Context, session_id: &str, timeout: Option<Duration
         (left, timeout) => left.or(timeout),
     };
     inner.traceparent.clone_from(&outer.traceparent);
+    inner.interactive = outer.interactive;
     inner.session = match session_id {
         "" => outer.session.clone(),
         id => Some(id.into()),

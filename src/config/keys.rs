@@ -192,6 +192,13 @@ sections! {
         max_per_caller: i64 = 32,
         expire_ms: i64 = 600_000,
     }
+    polkit {
+        enabled: bool = true,
+        bus: String = "system".to_owned(),
+        timeout_ms: i64 = 5000,
+        max_questions: i64 = 64,
+        max_questions_per_caller: i64 = 4,
+    }
     limits {
         read_per_second: i64 = 100_000,
         write_per_second: i64 = 50_000,

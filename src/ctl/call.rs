@@ -33,6 +33,7 @@ pub(super) async fn run(
     let options = CallOptions {
         request_id: call.request_id.clone(),
         approval_id: call.approval_id.clone(),
+        interactive: call.interactive,
         ..options
     };
     if !operation.client_streaming && !operation.server_streaming && !call.detach {
@@ -142,7 +143,9 @@ async fn exchange(
     };
     let mut messages = messages(call, operation, output)?;
     let mut interrupts = Interrupts::new()?;
-    let options = StreamOptions { timeout: global.timeout, ..StreamOptions::default() };
+    let interactive = call.interactive;
+    let options =
+        StreamOptions { timeout: global.timeout, interactive, ..StreamOptions::default() };
     stream::run(client, known, input, &mut messages, &mut interrupts, options).await
 }
 

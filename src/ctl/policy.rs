@@ -77,7 +77,7 @@ fn write(explanation: &PolicyExplanation, output: &mut Output) -> Result<(), Pro
     let decision = decision(explanation.decision());
     let painted = match explanation.decision() {
         PolicyDecision::Allow => paint.green(&decision),
-        PolicyDecision::Ask => paint.yellow(&decision),
+        PolicyDecision::Ask | PolicyDecision::Auth => paint.yellow(&decision),
         PolicyDecision::Deny | PolicyDecision::Unspecified => paint.red(&decision),
     };
     let operation = clean(&explanation.operation);

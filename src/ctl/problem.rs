@@ -146,6 +146,10 @@ fn hint_for(failure: &Failure) -> Option<String> {
         ErrorKind::AccessDenied | ErrorKind::Unauthenticated => {
             "the service's policy decides who may call: op-dbusctl policy explain USER AGENT OPERATION"
         }
+        // Over D-Bus the facts are part of the text.
+        ErrorKind::ApprovalRequired if failure.message.contains("authenticate") => {
+            "call --interactive lets polkit ask you, where it has an agent to do so"
+        }
         ErrorKind::ApprovalRequired => {
             "somebody else decides with op-dbusctl approvals; then repeat the call with --approval-id"
         }

@@ -9,7 +9,7 @@ use crate::audit::Audit;
 use crate::compat::op_chat;
 use crate::contract::Contract;
 use crate::error::Error;
-use crate::executor::{self, ApprovalDesk, Calls, Executor, PolicyInForce};
+use crate::executor::{self, ApprovalDesk, Authority, Calls, Executor, PolicyInForce};
 use crate::host::worker::{InWorkers, Workers};
 use crate::host::{Activated, Host, Life, Local, Parted, Plan};
 use crate::proto::opdbus::v1::{
@@ -55,6 +55,7 @@ pub fn executor(
     starts: &Starts,
     workers: &Arc<Workers>,
     audit: Option<Arc<Audit>>,
+    authority: Option<Arc<dyn Authority>>,
 ) -> Result<Arc<Executor>, Error> {
     let contract = Contract::built_in()?;
     let registry = Arc::new(Registry::default());
@@ -106,7 +107,7 @@ pub fn executor(
     let host = Arc::new(Local::new(Arc::new(SessionsServiceAgent(Arc::new(own)))));
     registry.register(&contract, "opdbus.v1.SessionsService", host)?;
     let metrics = Arc::clone(&setup.metrics);
-    let executor = Executor::new(config, registry, metrics, tasks, sessions, audit);
+    let executor = Executor::new(config, registry, metrics, tasks, sessions, audit, authority);
     serve_callers(&executor, &contract)?;
     Ok(executor)
 }

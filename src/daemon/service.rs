@@ -13,11 +13,12 @@ use super::{Args, Exit, Failure, compose, workers};
 use crate::agents::Setup;
 use crate::audit::{self, Audit};
 use crate::call::Transport;
-use crate::config::Loaded;
+use crate::config::{Loaded, Settings};
 use crate::events;
-use crate::executor::Executor;
+use crate::executor::{Authority, Executor};
 use crate::host::worker::Workers;
 use crate::metrics::Metrics;
+use crate::polkit::{self, Polkit};
 use crate::status::Status;
 use crate::transport::{dbus, grpc};
 
@@ -77,8 +78,9 @@ impl Service {
         workers.configure(settings.worker_settings.clone());
         let audit = start_audit(&config, &status)?;
         let kept = audit.clone();
+        let polkit = polkit(settings);
         let executor =
-            compose::executor(settings.executor.clone(), &setup, &starts, &workers, audit)
+            compose::executor(settings.executor.clone(), &setup, &starts, &workers, audit, polkit)
                 .map_err(|error| Failure::part("an agent cannot be built", &error, Exit::State))?;
         status.config_loaded(config.files.clone());
         reload::warn_of_missing_agents(&settings.agents, &executor, &status);
@@ -221,6 +223,17 @@ fn start_audit(config: &Loaded, status: &Arc<Status>) -> Result<Option<Arc<Audit
              false starts the service without the log.",
         )
     })
+}
+
+/// polkit, unless it is not to be asked. It knows clients by their names on the bus if it is the same.
+fn polkit(settings: &Settings) -> Option<Arc<dyn Authority>> {
+    let config = settings.polkit.clone()?;
+    let has_callers = match (&config.bus, settings.dbus.as_ref().map(|dbus| &dbus.bus)) {
+        (polkit::Bus::System, Some(dbus::Bus::System)) => true,
+        (polkit::Bus::Address(own), Some(dbus::Bus::Address(clients))) => own == clients,
+        (polkit::Bus::System | polkit::Bus::Address(_), _) => false,
+    };
+    Some(Arc::new(Polkit::new(config, has_callers)))
 }
 
 async fn start_grpc(

@@ -49,6 +49,10 @@ impl Executor {
         let (verdict, rule) = self.authorize(route, &context.caller).await?;
         match verdict.decision {
             Decision::Allow => trail.allowed(&rule, None).await,
+            Decision::Auth => {
+                let rule = Box::pin(self.consult(route, context, None, &rule)).await?;
+                trail.allowed(&rule, None).await
+            }
             Decision::Ask | Decision::Deny => {
                 self.reject(Rejection::ApprovalRequired);
                 let (agent, name) = (&route.operation.agent, &route.operation.name);
@@ -58,8 +62,8 @@ impl Executor {
         }
     }
 
-    /// What the policy says to a call, that it is let through or that somebody must approve it, and the
-    /// rule that says so; a call that leaves no record is told none.
+    /// What the policy says to a call that it does not refuse, and the rule that says so; a call that
+    /// leaves no record is told none.
     ///
     /// # Errors
     /// `Unauthenticated` if nobody vouches for the caller, `AccessDenied` if the policy refuses,
@@ -85,26 +89,29 @@ impl Executor {
             None => Box::pin(access.decide(uid, groups, operation)).await?,
         };
         if verdict.decision == Decision::Deny {
-            self.reject(Rejection::Denied);
-            let (agent, name) = (&operation.agent, &operation.name);
-            let rule = access.describe(verdict.rule);
-            tracing::info!(
-                agent,
-                operation = name,
-                caller_uid = uid,
-                caller = %caller.address,
-                rule = verdict.rule + 1,
-                "{agent}.{name} is refused to {caller} by {rule}"
-            );
-            let text = format!("{agent}.{name} is not allowed");
-            return Err(Error::new(ErrorKind::AccessDenied, text).refused_by(rule));
+            return Err(self.denied(operation, caller, access.describe(verdict.rule)));
         }
-        let leaves_record = operation.risk != Risk::Read || verdict.decision == Decision::Ask;
+        let leaves_record = operation.risk != Risk::Read || verdict.decision != Decision::Allow;
         let rule = match leaves_record {
             true => Cow::Owned(access.describe(verdict.rule)),
             false => Cow::Borrowed(""),
         };
         Ok((verdict, rule))
+    }
+
+    /// Counts and logs that `rule` refuses a call, and gives what its caller is told.
+    pub(super) fn denied(&self, operation: &Operation, caller: &Caller, rule: String) -> Error {
+        self.reject(Rejection::Denied);
+        let (agent, name) = (&operation.agent, &operation.name);
+        tracing::info!(
+            agent,
+            operation = name,
+            caller_uid = caller.uid(),
+            caller = %caller.address,
+            "{agent}.{name} is refused to {caller} by {rule}"
+        );
+        let text = format!("{agent}.{name} is not allowed");
+        Error::new(ErrorKind::AccessDenied, text).refused_by(rule)
     }
 
     /// Warnings about rules of the configuration that are about no operation which is served.

@@ -5,6 +5,7 @@
 mod access;
 mod admit;
 mod approvals;
+mod authority;
 mod authorize;
 mod calls;
 mod observe;
@@ -38,6 +39,7 @@ pub use access::{
     risk_named,
 };
 pub use approvals::{ApprovalDesk, Config as ApprovalConfig};
+pub use authority::{Answer, Authority, Question, Subject};
 pub use calls::{Calls, Config as BatchConfig};
 pub use routes::{Route, Routes, Served};
 pub use share::Config as ShareConfig;
@@ -112,6 +114,8 @@ pub struct Executor {
     shares: ArcSwap<Shares>,
     access: ArcSwap<Access>,
     approvals: Approvals,
+    /// None if calls for which the policy says `auth` are refused.
+    authority: Option<Arc<dyn Authority>>,
     rerouted: watch::Sender<()>,
     repeats: Repeats,
     started: Started,
@@ -135,6 +139,7 @@ impl Executor {
         tasks: Arc<Tasks>,
         sessions: Arc<Sessions>,
         audit: Option<Arc<Audit>>,
+        authority: Option<Arc<dyn Authority>>,
     ) -> Arc<Self> {
         let routes = Routes::new(&registry.snapshot(), &config, &metrics);
         let access = Access::new(&config.policy, &routes);
@@ -150,6 +155,7 @@ impl Executor {
             config: ArcSwap::from_pointee(config),
             access: ArcSwap::from_pointee(access),
             approvals: Approvals::new(Arc::clone(&metrics)),
+            authority,
             registry,
             metrics,
             routes: ArcSwap::from_pointee(routes),

@@ -15,7 +15,7 @@ use futures_util::{FutureExt as _, poll};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
-use super::access::Verdict;
+use super::access::{Decision, Verdict};
 use super::share::{Held, Share};
 use super::{Config, Executor, Route, Trail, admit, repeats};
 use crate::call::{Context, OnDisconnect};
@@ -50,7 +50,7 @@ impl Executor {
             return Err(ends_with_client("calls.StartCall gives a task that does not"));
         }
         let config = self.config.load_full();
-        let entry = self.let_in(route, &context, request.len()).await?;
+        let entry = self.let_in(route, &context, Some(&request)).await?;
         trail.allowed(&entry.rule, Some(&request)).await?;
         context.deadline = deadline(route, &context, config.default_timeout, config.max_timeout);
         match context.request_id.take() {
@@ -59,12 +59,13 @@ impl Executor {
         }
     }
 
-    /// What every call must pass before anything is done for it.
+    /// What every call must pass before anything is done for it. `request`: none for a stream of
+    /// requests, of which the transport bounds what is under way.
     pub(super) async fn let_in(
         &self,
         route: &Route,
         context: &Context,
-        request_bytes: usize,
+        request: Option<&[u8]>,
     ) -> Result<Entry, Error> {
         if self.draining.load(Ordering::Acquire) {
             self.reject(Rejection::Draining);
@@ -73,13 +74,13 @@ impl Executor {
         }
         let start = Instant::now();
         self.metrics.stage(Stage::Lookup, start - context.received);
-        let (verdict, rule) = self.authorize(route, &context.caller).await?;
+        let (mut verdict, mut rule) = self.authorize(route, &context.caller).await?;
         let share = self.shares.load().of(&context.caller);
         // The calls that it makes are counted themselves.
         if !route.makes_calls() {
             share.take(route.operation.risk, &self.metrics)?;
         }
-        let held = share.hold(request_bytes, &self.metrics)?;
+        let held = share.hold(request.map_or(0, <[u8]>::len), &self.metrics)?;
         let session = match &context.session {
             None => None,
             Some(id) => Some(
@@ -88,6 +89,12 @@ impl Executor {
                     .inspect_err(|_| self.reject(Rejection::UnknownSession))?,
             ),
         };
+        // After the limits, so that they also bound what is asked.
+        if verdict.decision == Decision::Auth {
+            // Boxed, so that the other calls do not carry its size.
+            rule = Box::pin(self.consult(route, context, request, &rule)).await?;
+            verdict.decision = Decision::Allow;
+        }
         self.metrics.stage(Stage::Authorize, start.elapsed());
         Ok(Entry { verdict, rule, share, _held: held, _session: session })
     }

@@ -122,9 +122,7 @@ impl Executor {
             Input::One(request) => Some(request.clone()),
             Input::Many(_) => None,
         };
-        // Of a stream the transport bounds what is under way.
-        let request_bytes = request.as_ref().map_or(0, Bytes::len);
-        let entry = self.let_in(route, context, request_bytes).await?;
+        let entry = self.let_in(route, context, request.as_deref()).await?;
         trail.allowed(&entry.rule, request.as_deref()).await?;
         let opened = self.open_once(&config, route, context, input, entry.verdict)?;
         Ok((entry, opened))

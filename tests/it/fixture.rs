@@ -11,7 +11,7 @@ use op_dbus::call::{Context, Transport};
 use op_dbus::contract::RawRequests;
 use op_dbus::daemon::compose;
 use op_dbus::error::Error;
-use op_dbus::executor::{Config, Decision, Executor, Input, Policy, Rule, Who};
+use op_dbus::executor::{Authority, Config, Decision, Executor, Input, Policy, Rule, Who};
 use op_dbus::host::worker::{self, OwnUid, Workers};
 use op_dbus::metrics::Metrics;
 use op_dbus::proto::opdbus::v1::StartSessionRequest;
@@ -127,6 +127,21 @@ impl Service {
 
     /// The same with other times for agents to start and stop, on what `folder` holds.
     pub fn starting(config: Config, starts: &compose::Starts, folder: TempDir) -> Self {
+        Self::build(config, starts, folder, None)
+    }
+
+    /// An executor with every agent that asks `authority`.
+    pub fn asking(config: Config, authority: Arc<dyn Authority>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self::build(config, &compose::Starts::default(), folder, Some(authority))
+    }
+
+    fn build(
+        config: Config,
+        starts: &compose::Starts,
+        folder: TempDir,
+        authority: Option<Arc<dyn Authority>>,
+    ) -> Self {
         let status = Arc::new(Status::default());
         let setup = Setup {
             storage: storage::Config {
@@ -141,7 +156,8 @@ impl Service {
         let starter = Box::new(OwnUid::running(env!("CARGO_BIN_EXE_op-dbusd")));
         let workers = worker::Config { min_uid: 0, ..worker::Config::default() };
         let workers = Workers::new(workers, starter, Arc::clone(&setup.metrics));
-        let executor = compose::executor(config, &setup, starts, &workers, None).unwrap();
+        let executor =
+            compose::executor(config, &setup, starts, &workers, None, authority).unwrap();
         Self { executor, status, folder }
     }
 
@@ -219,7 +235,7 @@ pub fn executor_of(
     let agents: Arc<dyn session::Agents> = Arc::clone(&registry) as _;
     let sessions = sessions(folder, &metrics, status, &agents, config.sessions.clone());
     let tasks = Tasks::in_memory(config.tasks.clone(), &metrics);
-    Executor::new(config, registry, metrics, tasks, sessions, None)
+    Executor::new(config, registry, metrics, tasks, sessions, None, None)
 }
 
 /// Starts the session `id` for the caller of `context`, held by nothing.

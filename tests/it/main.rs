@@ -31,6 +31,7 @@ mod lifecycle;
 mod memory;
 mod parity;
 mod policy;
+mod polkit;
 mod process;
 mod process_runner;
 mod sequential_thinking;

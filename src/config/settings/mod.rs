@@ -15,6 +15,7 @@ use super::read::Source;
 use crate::agents;
 use crate::audit;
 use crate::executor;
+use crate::polkit;
 use crate::session;
 use crate::storage::{self, Durability};
 use crate::task;
@@ -49,6 +50,8 @@ pub struct Settings {
     pub grpc: Option<Grpc>,
     /// The executor.
     pub executor: executor::Config,
+    /// How polkit is asked; none if it is not.
+    pub polkit: Option<polkit::Config>,
     /// The audit log; none if it is disabled.
     pub audit: Option<audit::Config>,
     /// Where and how state is kept.
@@ -160,6 +163,7 @@ pub(super) fn check(keys: &Keys, sources: &[Source]) -> Result<Settings, Problem
         dbus: dbus_transport(&mut c, &keys.dbus),
         grpc: grpc_transport(&mut c, keys),
         executor: executor(&mut c, keys),
+        polkit: policy::polkit(&mut c, keys),
         audit: audit_log(&mut c, keys),
         storage: storage::Config {
             path: c.path(&keys.storage.path).unwrap_or_else(|| {

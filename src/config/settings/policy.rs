@@ -1,13 +1,15 @@
-//! The rules of the policy and the bounds of approvals: from tables and keys to what the executor takes.
+//! The rules of the policy, the bounds of approvals and how polkit is asked: from tables and keys to what
+//! the executor takes.
 //! Names of users and groups are looked up here, so that a wrong one is found before it opens anything.
 
 use nix::unistd::{Group, User};
 
 use super::checker::Checker;
-use crate::config::keys::{Key, RuleTable, approvals};
+use crate::config::keys::{Key, Keys, RuleTable, approvals};
 use crate::executor::{
     ApprovalConfig, Approver, Decision, Named, Policy, Risks, Rule, Who, risk_named,
 };
+use crate::polkit;
 
 /// How many rules there may be.
 const MAX_RULES: usize = 1000;
@@ -36,6 +38,28 @@ pub(super) fn approvals(c: &mut Checker<'_>, keys: &approvals::Section) -> Appro
     };
     c.not_above(&keys.max_per_caller, &keys.max);
     config
+}
+
+/// How polkit is asked.
+pub(super) fn polkit(c: &mut Checker<'_>, all: &Keys) -> Option<polkit::Config> {
+    let keys = &all.polkit;
+    let bus = match keys.bus.value.as_str() {
+        "system" => polkit::Bus::System,
+        address => {
+            if !address.contains(':') {
+                c.reject(&keys.bus, "it must be \"system\" or a D-Bus address, as \"unix:path=/run/dbus/system_bus_socket\"");
+            }
+            polkit::Bus::Address(address.to_owned())
+        }
+    };
+    let config = polkit::Config {
+        bus,
+        timeout: c.millis(&keys.timeout_ms, 100..=60_000),
+        max_questions: c.size(&keys.max_questions, 1..=4096, "questions"),
+        max_questions_per_caller: c.size(&keys.max_questions_per_caller, 1..=4096, "questions"),
+    };
+    c.not_above(&keys.max_questions_per_caller, &keys.max_questions);
+    keys.enabled.value.then_some(config)
 }
 
 fn rule(table: &RuleTable, origin: String) -> Result<Rule, String> {

@@ -270,6 +270,9 @@ pub(super) struct Call {
     /// The approval that this very call was given, after it had ended with APPROVAL_REQUIRED
     #[arg(long, value_name = "ID", add = ArgValueCompleter::new(complete::approvals))]
     pub(super) approval_id: Option<String>,
+    /// Let polkit ask you to authenticate, should the call need that, and wait for it
+    #[arg(short, long)]
+    pub(super) interactive: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -23,7 +23,8 @@ Examples:
 
 The rules are the [[policy]] tables of the service's configuration, and after them those that are built
 in: every local user may read, write and execute as himself; root and the members of the group
-op-dbus-admin may do everything. Everybody may ask about himself.";
+op-dbus-admin may do everything; on deploying and administering by others polkit decides. Everybody may
+ask about himself.";
 
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, after_help = APPROVALS_HELP)]

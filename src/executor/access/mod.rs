@@ -104,6 +104,12 @@ impl Access {
         // Whom a rule lets approve something, it lets through to where that is looked at.
         for path in [APPROVE, REJECT] {
             if let Some(steps) = access.operations.get_mut(path) {
+                // Who may approve is a matter of these rules alone: polkit would be asked in vain.
+                for (_, decision) in &mut steps.decisions {
+                    if *decision == Decision::Auth {
+                        *decision = Decision::Deny;
+                    }
+                }
                 steps.decisions = with_approvers(&access.rules, &steps.decisions);
             }
         }
@@ -267,6 +273,7 @@ fn built_in() -> Vec<Rule> {
     vec![
         Rule::built_in(Who::Everybody, as_himself, Decision::Allow),
         Rule::built_in(Who::These { users: vec![root], groups }, Risks::Any, Decision::Allow),
+        Rule::built_in(Who::Everybody, Risks::AtLeast(Risk::Deploy), Decision::Auth),
         Rule::built_in(Who::Everybody, Risks::Any, Decision::Deny),
     ]
 }

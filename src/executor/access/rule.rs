@@ -73,6 +73,8 @@ pub enum Decision {
     Deny,
     /// Somebody else must approve it first.
     Ask,
+    /// The authority of the machine, polkit, says whether it is let through; without one it is refused.
+    Auth,
 }
 
 /// Which calls somebody may approve.
@@ -189,7 +191,7 @@ impl Risks {
 
 impl Decision {
     /// Every decision.
-    pub const ALL: [Self; 3] = [Self::Allow, Self::Deny, Self::Ask];
+    pub const ALL: [Self; 4] = [Self::Allow, Self::Deny, Self::Ask, Self::Auth];
 
     /// The word in the configuration and in logs.
     #[must_use]
@@ -198,6 +200,7 @@ impl Decision {
             Self::Allow => "allow",
             Self::Deny => "deny",
             Self::Ask => "ask",
+            Self::Auth => "auth",
         }
     }
 }
@@ -208,6 +211,7 @@ impl From<Decision> for PolicyDecision {
             Decision::Allow => Self::Allow,
             Decision::Deny => Self::Deny,
             Decision::Ask => Self::Ask,
+            Decision::Auth => Self::Auth,
         }
     }
 }

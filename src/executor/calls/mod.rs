@@ -177,6 +177,7 @@ fn fresh(context: &Context) -> Context {
     Context {
         traceparent: context.traceparent.clone(),
         session: context.session.clone(),
+        interactive: context.interactive,
         ..Context::new(Arc::clone(&context.caller), context.transport)
     }
 }

@@ -264,6 +264,7 @@ impl Shared {
     ) -> Result<Context, Error> {
         let mut context = Context::new(self.caller(call).await?, Transport::Dbus);
         context.received = received;
+        context.interactive = call.primary().flags().contains(Flags::ALLOW_INTERACTIVE_AUTH);
         options.apply(&mut context);
         Ok(context)
     }

@@ -58,6 +58,7 @@ impl Call {
         context.traceparent = metadata.traceparent;
         context.session = metadata.session;
         context.approval_id = metadata.approval_id;
+        context.interactive = metadata.interactive.unwrap_or_default();
         context.on_disconnect = metadata.on_disconnect;
         (route, context, peer)
     }

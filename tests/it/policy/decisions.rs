@@ -5,15 +5,18 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::unistd::User;
-use op_dbus::call::{Attested, Caller, Context, Identity, Transport};
-use op_dbus::contract::{Contract, Operation};
+use op_dbus::call::{Attested, Caller, Context, Identity, Process, Transport};
+use op_dbus::contract::{Contract, Operation, Running};
 use op_dbus::error::ErrorKind;
-use op_dbus::executor::{Config, Decision, Named, Policy, Risks, Rule, Who, risk_name};
+use op_dbus::executor::{
+    Answer, Authority, Config, Decision, Named, Policy, Question, Risks, Rule, Who, risk_name,
+};
 use op_dbus::proto::opdbus::v1::Risk;
 
-use super::{ALICE, BOB, ROOT, ruled, user};
+use super::{ALICE, BOB, ROOT, user};
 use crate::fixture::Service;
 
 /// Fewer lines than this mean that the table was made of nothing.
@@ -48,15 +51,41 @@ fn identity(caller: &str, gid: Option<u32>) -> Identity {
     }
 }
 
+/// An authority that lets through what it is asked about, and notes that it was.
+#[derive(Default)]
+struct Noting(AtomicBool);
+
+impl Authority for Noting {
+    fn ask(&self, _question: Question) -> Running<'_, Answer> {
+        self.0.store(true, Ordering::Relaxed);
+        Box::pin(async { Ok(Answer::Yes) })
+    }
+}
+
+/// What is left to the authority as `auth`, and the rest as [`decisions`] tells it.
+async fn reviewed(
+    service: &Service,
+    authority: &Noting,
+    operation: &Operation,
+    caller: &str,
+) -> [String; 2] {
+    let mut said = decisions(service, operation, caller).await;
+    if authority.0.swap(false, Ordering::Relaxed) {
+        assert_eq!(said, ["allow", "allow"], "what the authority says counts");
+        said.fill("auth".to_owned());
+    }
+    said
+}
+
 /// What the executor says to a caller as each of the transports describes him.
 async fn decisions(service: &Service, operation: &Operation, caller: &str) -> [String; 2] {
     let mut said = [String::new(), String::new()];
     // The bus does not say which group is the primary one.
-    let callers = [(None, ":1.7"), (Some(100), "unix:7")];
-    for ((gid, address), said) in callers.into_iter().zip(&mut said) {
-        let identity = identity(caller, gid);
-        let caller = Arc::new(Caller::new(identity, Attested::Kernel, address));
-        let context = Context::new(caller, Transport::Grpc);
+    let callers = [(None, Attested::Bus, ":1.7"), (Some(100), Attested::Kernel, "unix:7")];
+    for ((gid, attested, address), said) in callers.into_iter().zip(&mut said) {
+        let mut caller = Caller::new(identity(caller, gid), attested, address);
+        caller.process = Process::running(std::process::id(), None).map(Arc::new);
+        let context = Context::new(Arc::new(caller), Transport::Grpc);
         let outcome = service.executor.permit(&operation.agent, &operation.name, &context).await;
         *said = match outcome.map_err(|error| error.kind()) {
             Ok(_) => "allow".to_owned(),
@@ -69,7 +98,9 @@ async fn decisions(service: &Service, operation: &Operation, caller: &str) -> [S
 
 #[tokio::test]
 async fn every_operation_has_the_decisions_that_were_reviewed() {
-    let service = ruled(policy());
+    let authority = Arc::new(Noting::default());
+    let config = Config { policy: Policy::new(policy()), ..Config::default() };
+    let service = Service::asking(config, Arc::clone(&authority) as _);
     let contract = Contract::built_in().unwrap();
     let mut table = format!("{:<44} {:<8}", "# operation", "risk");
     for caller in CALLERS {
@@ -82,7 +113,7 @@ async fn every_operation_has_the_decisions_that_were_reviewed() {
         let name = format!("{}.{}", operation.agent, operation.name);
         let mut line = format!("{name:<44} {:<8}", risk_name(operation.risk));
         for caller in CALLERS {
-            let [dbus, grpc] = decisions(&service, operation, caller).await;
+            let [dbus, grpc] = reviewed(&service, &authority, operation, caller).await;
             assert_eq!(dbus, grpc, "{name} for {caller}");
             write!(line, " {dbus:<15}").unwrap();
         }

@@ -33,7 +33,7 @@ async fn everybody_learns_what_holds_for_himself_and_by_which_rule() {
     assert_eq!(found["explanation"]["rule"]["origin"], "built in");
     assert_eq!(found["explanation"]["may_approve"], "MAY_APPROVE_UNSPECIFIED");
     let found = explain(ALICE, "Restart").await.unwrap();
-    assert_eq!(found["explanation"]["decision"], "POLICY_DECISION_DENY");
+    assert_eq!(found["explanation"]["decision"], "POLICY_DECISION_AUTH");
     let found = explain(ROOT, "Restart").await.unwrap();
     assert_eq!(found["explanation"]["decision"], "POLICY_DECISION_ALLOW");
     assert_eq!(found["explanation"]["may_approve"], "MAY_APPROVE_OTHERS");
@@ -55,7 +55,7 @@ async fn only_who_administers_learns_of_others_and_of_all_rules() {
     let rules = found["rules"].as_array().unwrap();
     assert_eq!(rules[0]["decision"], "POLICY_DECISION_ASK");
     assert_eq!(rules.last().unwrap()["decision"], "POLICY_DECISION_DENY");
-    assert_eq!(rules.len(), 4);
+    assert_eq!(rules.len(), 5);
 }
 
 #[tokio::test]

@@ -166,7 +166,7 @@ impl World {
         let config = executor::Config { sessions: config, ..executor::Config::default() };
         let tasks = Tasks::in_memory(config.tasks.clone(), &metrics);
         Self {
-            executor: Executor::new(config, registry, metrics, tasks, sessions, None),
+            executor: Executor::new(config, registry, metrics, tasks, sessions, None, None),
             agent,
             source,
         }

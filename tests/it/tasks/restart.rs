@@ -137,7 +137,7 @@ fn compose_on(folder: &Path, change: impl Fn(&mut Setup)) -> (Arc<Executor>, Arc
     change(&mut setup);
     let starts = compose::Starts::default();
     let workers = Workers::disabled(Arc::clone(&setup.metrics));
-    (compose::executor(Config::default(), &setup, &starts, &workers, None).unwrap(), status)
+    (compose::executor(Config::default(), &setup, &starts, &workers, None, None).unwrap(), status)
 }
 
 async fn begin(executor: &Arc<Executor>, context: Context, request: &PaceRequest) -> Arc<Task> {

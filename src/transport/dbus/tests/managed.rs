@@ -40,7 +40,8 @@ fn table(folder: &Path, has_probe: bool) -> (Table, Arc<Registry>) {
     )
     .unwrap();
     let tasks = Tasks::in_memory(config.tasks.clone(), &metrics);
-    let executor = Executor::new(config, Arc::clone(&registry), metrics, tasks, sessions, None);
+    let executor =
+        Executor::new(config, Arc::clone(&registry), metrics, tasks, sessions, None, None);
     (Table::new(Arc::clone(&executor.routes()), None), registry)
 }
 

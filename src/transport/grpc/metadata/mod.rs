@@ -24,6 +24,8 @@ pub(super) struct Metadata {
     pub(super) session: Option<Arc<str>>,
     /// The approval that the client says it has (`opdbus-approval-id`).
     pub(super) approval_id: Option<Box<str>>,
+    /// Whether somebody may be asked to authenticate for the call (`opdbus-interactive`).
+    pub(super) interactive: Option<bool>,
     /// What becomes of a stream when its client goes away (`opdbus-on-disconnect`).
     pub(super) on_disconnect: Option<OnDisconnect>,
     /// The W3C trace context (`traceparent`).
@@ -56,6 +58,9 @@ impl Metadata {
                 "opdbus-approval-id" => {
                     set("opdbus-approval-id", &mut metadata.approval_id, id(value).map(Box::from))?;
                 }
+                "opdbus-interactive" => {
+                    set("opdbus-interactive", &mut metadata.interactive, boolean(value))?;
+                }
                 "opdbus-on-disconnect" => {
                     let choice = on_disconnect(value);
                     set("opdbus-on-disconnect", &mut metadata.on_disconnect, choice)?;
@@ -70,7 +75,8 @@ impl Metadata {
                     return Err(Error::invalid(
                         name,
                         "op-dbus knows no such metadata; there are opdbus-request-id, \
-                         opdbus-session-id, opdbus-approval-id and opdbus-on-disconnect",
+                         opdbus-session-id, opdbus-approval-id, opdbus-interactive and \
+                         opdbus-on-disconnect",
                     ));
                 }
                 _ => {}
@@ -98,6 +104,14 @@ fn id(value: &[u8]) -> Result<&str, &'static str> {
         return Err(FORM);
     }
     str::from_utf8(value).map_err(|_| FORM)
+}
+
+fn boolean(value: &[u8]) -> Result<bool, &'static str> {
+    match value {
+        b"true" => Ok(true),
+        b"false" => Ok(false),
+        _ => Err("must be true or false"),
+    }
 }
 
 fn on_disconnect(value: &[u8]) -> Result<OnDisconnect, &'static str> {

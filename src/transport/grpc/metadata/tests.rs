@@ -67,6 +67,17 @@ fn a_client_says_what_its_going_away_means() {
 }
 
 #[test]
+fn a_client_says_whether_somebody_may_be_asked() {
+    let name = "opdbus-interactive";
+    for (text, choice) in [(b"true" as &[u8], true), (b"false", false)] {
+        assert_eq!(read(&[(name, text)]).unwrap().interactive, Some(choice));
+    }
+    for text in [b"" as &[u8], b"True", b"1"] {
+        assert_eq!(read(&[(name, text)]).unwrap_err(), name);
+    }
+}
+
+#[test]
 fn trace_contexts_are_checked() {
     for text in [
         "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
@@ -108,6 +119,7 @@ fn nothing_comes_twice() {
         ("opdbus-request-id", b"a"),
         ("opdbus-session-id", b"a"),
         ("opdbus-on-disconnect", b"cancel"),
+        ("opdbus-interactive", b"true"),
         ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
     ] {
         assert_eq!(read(&[(name, value), (name, value)]).unwrap_err(), name);
