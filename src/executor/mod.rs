@@ -7,6 +7,7 @@ mod admit;
 mod approvals;
 mod authorize;
 mod calls;
+mod count;
 mod observe;
 mod repeats;
 mod routes;
@@ -40,7 +41,7 @@ pub use access::{
 pub use approvals::{ApprovalDesk, Config as ApprovalConfig};
 pub use calls::{Calls, Config as BatchConfig};
 pub use routes::{Route, Routes, Served};
-pub use share::Config as ShareConfig;
+pub use share::{Coming, Config as ShareConfig, Exchange};
 
 pub use start::Input;
 pub use trail::Trail;
