@@ -6,22 +6,16 @@ use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use sha2::{Digest as _, Sha256};
+use ring::hmac::{HMAC_SHA256, Key, sign};
 
 use super::record::Hash;
 
 /// The key's file in the log's folder. Whoever may read the log need not be able to read it.
 pub(super) const KEY_FILE: &str = "digest.key";
 
-/// The bytes of a block of SHA-256.
-const BLOCK: usize = 64;
-
 /// HMAC-SHA-256 with the key of one log.
 #[derive(Clone)]
-pub struct Digester {
-    inner: Sha256,
-    outer: Sha256,
-}
+pub struct Digester(Key);
 
 impl Digester {
     /// The digest with the key in `folder`, which is made unless it is there.
@@ -40,21 +34,14 @@ impl Digester {
         Ok(Self::with_key(&key))
     }
 
-    /// The digest with a key that is no longer than a block.
     fn with_key(key: &[u8]) -> Self {
-        let padded = |pad: u8| {
-            let mut block = [pad; BLOCK];
-            block.iter_mut().zip(key).for_each(|(byte, key)| *byte ^= key);
-            Sha256::new_with_prefix(block)
-        };
-        Self { inner: padded(0x36), outer: padded(0x5c) }
+        Self(Key::new(HMAC_SHA256, key))
     }
 
     /// The digest of an encoded request.
     #[must_use]
     pub fn digest(&self, request: &[u8]) -> Hash {
-        let inner = self.inner.clone().chain_update(request).finalize();
-        Hash::from_bytes(self.outer.clone().chain_update(inner).finalize().into())
+        Hash::from_digest(sign(&self.0, request).as_ref())
     }
 }
 

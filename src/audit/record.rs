@@ -3,8 +3,8 @@
 
 use std::fmt;
 
+use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 /// What stands between a record and its hash.
 const HASH_NAME: &[u8] = b",\"hash\":\"";
@@ -23,11 +23,14 @@ impl Hash {
     /// The hash of `bytes`.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
-        Self(Sha256::digest(bytes).into())
+        Self::from_digest(digest(&SHA256, bytes).as_ref())
     }
 
-    pub(super) const fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
+    /// What a digest of 32 bytes is.
+    pub(super) fn from_digest(bytes: &[u8]) -> Self {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(bytes);
+        Self(hash)
     }
 
     /// Reads 64 lower-case hexadecimal digits.

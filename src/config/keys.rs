@@ -207,7 +207,13 @@ sections! {
         admin_per_second: i64 = 50,
         max_in_flight: i64 = 192,
         queue: i64 = 512,
+        max_waits: i64 = 8192,
+        max_batches: i64 = 64,
+        max_streams: i64 = 16_384,
         request_bytes: i64 = 67_108_864,
+        unread_bytes: i64 = 67_108_864,
+        request_ids: i64 = 1024,
+        request_id_bytes: i64 = 33_554_432,
     }
     batch {
         max_items: i64 = 1000,
@@ -222,6 +228,7 @@ sections! {
         ring_messages: i64 = 1024,
         ring_bytes: i64 = 1_048_576,
         memory_bytes: i64 = 268_435_456,
+        memory_bytes_per_caller: i64 = 67_108_864,
         keep_ms: i64 = 3_600_000,
         keep_max: i64 = 4096,
     }

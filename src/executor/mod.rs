@@ -8,6 +8,7 @@ mod approvals;
 mod authority;
 mod authorize;
 mod calls;
+mod count;
 mod observe;
 mod repeats;
 mod routes;
@@ -42,7 +43,7 @@ pub use approvals::{ApprovalDesk, Config as ApprovalConfig};
 pub use authority::{Answer, Authority, Question, Subject};
 pub use calls::{Calls, Config as BatchConfig};
 pub use routes::{Route, Routes, Served};
-pub use share::Config as ShareConfig;
+pub use share::{Coming, Config as ShareConfig, Exchange};
 
 pub use start::Input;
 pub use trail::Trail;

@@ -10,6 +10,7 @@ use prost_reflect::DynamicMessage;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::share::{Remembered, Share};
 use super::{Config, Route};
 use crate::call::Caller;
 use crate::error::{Error, ErrorKind};
@@ -29,7 +30,8 @@ impl Key {
     }
 }
 
-type Outcome = Option<Result<Bytes, Error>>;
+/// The result, and what is counted of it for as long as it is kept.
+type Outcome = Option<(Result<Bytes, Error>, Remembered)>;
 
 /// A call with a request id that runs or has run.
 #[derive(Clone)]
@@ -48,7 +50,7 @@ impl Repeats {
     ///
     /// # Errors
     /// The result of the work; `InvalidArgument` if the request is not the one that the id was first
-    /// used for; `LimitExceeded` if too many results are kept already.
+    /// used for; `LimitExceeded` if too many results are kept already, of everybody or of this caller.
     ///
     /// # Cancel safety
     /// Once started, the work goes on if this is dropped.
@@ -57,6 +59,7 @@ impl Repeats {
         key: Key,
         config: &Config,
         route: &Route,
+        share: &Share,
         request: Bytes,
         work: impl Future<Output = Result<Bytes, Error>> + Send + 'static,
     ) -> Result<Bytes, Error> {
@@ -65,10 +68,10 @@ impl Repeats {
                 same_request(route, &entry.request, &request)?;
                 entry.outcome
             }
-            None => self.start(key, config, request, work)?,
+            None => self.start(key, config, share, request, work)?,
         };
         match outcome.wait_for(Option::is_some).await.as_deref() {
-            Ok(Some(result)) => result.clone(),
+            Ok(Some((result, _))) => result.clone(),
             Ok(None) | Err(_) => {
                 Err(Error::internal("the call with this request id ended without a result"))
             }
@@ -94,12 +97,18 @@ impl Repeats {
         &self,
         key: Key,
         config: &Config,
+        share: &Share,
         request: Bytes,
         work: impl Future<Output = Result<Bytes, Error>> + Send + 'static,
     ) -> Result<watch::Receiver<Outcome>, Error> {
         if self.entries().len() >= config.request_id_max {
             self.sweep(config);
         }
+        let bytes = request.len();
+        let mut remembered = share.remember(bytes).or_else(|_full| {
+            self.sweep(config);
+            share.remember(bytes)
+        })?;
         let mut entries = self.entries();
         if entries.len() >= config.request_id_max {
             return Err(Error::limit(
@@ -119,7 +128,8 @@ impl Repeats {
             if result.as_ref().is_err_and(had_no_effect) {
                 repeats.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
             }
-            sender.send_replace(Some(result));
+            remembered.response(result.as_ref().map_or(0, Bytes::len));
+            sender.send_replace(Some((result, remembered)));
         });
         Ok(receiver)
     }

@@ -16,7 +16,8 @@ use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
 use super::access::{Decision, Verdict};
-use super::share::{Held, Share};
+use super::count::Taken;
+use super::share::Share;
 use super::{Config, Executor, Route, Trail, admit, repeats};
 use crate::call::{Context, OnDisconnect};
 use crate::contract::Running;
@@ -30,8 +31,10 @@ pub(super) struct Entry {
     pub(super) verdict: Verdict,
     /// The rule that says so, for the audit log.
     pub(super) rule: Cow<'static, str>,
-    share: Arc<Share>,
-    _held: Held,
+    pub(super) share: Arc<Share>,
+    /// Its place among the caller's calls that only wait, if it is one.
+    _waits: Option<Taken>,
+    _held: Taken,
     _session: Option<InSession>,
 }
 
@@ -80,7 +83,10 @@ impl Executor {
         if !route.makes_calls() {
             share.take(route.operation.risk, &self.metrics)?;
         }
-        let held = share.hold(request.map_or(0, <[u8]>::len), &self.metrics)?;
+        let held = share.request_bytes.take(request.map_or(0, <[u8]>::len));
+        let held = held.inspect_err(|_| self.reject(Rejection::CallerBytes))?;
+        let waits = route.operation.waits.then(|| share.waits.take(1)).transpose();
+        let waits = waits.inspect_err(|_| self.reject(Rejection::CallerLimit))?;
         let session = match &context.session {
             None => None,
             Some(id) => Some(
@@ -96,7 +102,7 @@ impl Executor {
             verdict.decision = Decision::Allow;
         }
         self.metrics.stage(Stage::Authorize, start.elapsed());
-        Ok(Entry { verdict, rule, share, _held: held, _session: session })
+        Ok(Entry { verdict, rule, share, _waits: waits, _held: held, _session: session })
     }
 
     /// Runs a call with one request and one response, once it has a place.
@@ -146,10 +152,11 @@ impl Executor {
         let executor = Arc::clone(self);
         let called = Arc::clone(route);
         let payload = request.clone();
+        let share = Arc::clone(&entry.share);
         let mut work = context;
         work.deadline = Some(work.received + config.max_timeout);
         let work = async move { executor.carry_out(&called, &work, &entry, payload).await };
-        let result = self.repeats.run(key, config, route, request, work);
+        let result = self.repeats.run(key, config, route, &share, request, work);
         match deadline {
             Some(deadline) => timeout_at(deadline, result).await.unwrap_or_else(|_| {
                 Err(Error::new(

@@ -1,9 +1,8 @@
 //! What one caller may have of the service, whatever he calls and by whichever way: calls in a second,
-//! calls at once, bytes of requests at once. Who may call at all is `access.rs`.
+//! calls at once, and what is held in memory for him. Who may call at all is `access.rs`.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use governor::clock::{Clock as _, MonotonicClock};
@@ -11,7 +10,11 @@ use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
+use bytes::Bytes;
+
+use super::Executor;
 use super::admit::Gate;
+use super::count::{Count, Taken, keep};
 use crate::call::Caller;
 use crate::error::Error;
 use crate::metrics::{Metrics, Rejection};
@@ -30,8 +33,20 @@ pub struct Config {
     pub max_in_flight: usize,
     /// Calls that wait for that (`queue`).
     pub queue: usize,
-    /// Bytes of the requests of calls that run or wait (`request_bytes`).
+    /// Calls that only wait: views, batches, followers of something (`max_waits`).
+    pub max_waits: usize,
+    /// Batches that run at once (`max_batches`).
+    pub max_batches: usize,
+    /// Requests over gRPC that come in, run, or whose answers were not taken yet (`max_streams`).
+    pub max_streams: usize,
+    /// Bytes of the requests that come in, wait or run (`request_bytes`).
     pub request_bytes: usize,
+    /// Bytes of the responses that his clients have not taken yet (`unread_bytes`).
+    pub unread_bytes: usize,
+    /// Calls with request ids that are remembered (`request_ids`).
+    pub request_ids: usize,
+    /// Bytes of the requests and responses of those (`request_id_bytes`).
+    pub request_id_bytes: usize,
 }
 
 impl Default for Config {
@@ -40,7 +55,13 @@ impl Default for Config {
             per_second: [100_000, 50_000, 1000, 50, 50].map(NonZeroU32::new),
             max_in_flight: 192,
             queue: 512,
+            max_waits: 8192,
+            max_batches: 64,
+            max_streams: 16_384,
             request_bytes: 64 << 20,
+            unread_bytes: 64 << 20,
+            request_ids: 1024,
+            request_id_bytes: 32 << 20,
         }
     }
 }
@@ -80,7 +101,13 @@ pub(super) struct Share {
     config: Config,
     rates: [Option<Rate>; 5],
     pub(super) gate: Gate,
-    request_bytes: AtomicUsize,
+    pub(super) waits: Arc<Count>,
+    pub(super) batches: Arc<Count>,
+    streams: Arc<Count>,
+    pub(super) request_bytes: Arc<Count>,
+    unread_bytes: Arc<Count>,
+    request_ids: Arc<Count>,
+    request_id_bytes: Arc<Count>,
 }
 
 impl Shares {
@@ -111,7 +138,41 @@ impl Share {
         Self {
             rates: config.per_second.map(|limit| limit.map(rate)),
             gate: Gate::caller(config, &whose),
-            request_bytes: AtomicUsize::new(0),
+            waits: Count::new(
+                "limits.max_waits",
+                config.max_waits,
+                "too many calls of this caller only wait",
+            ),
+            batches: Count::new(
+                "limits.max_batches",
+                config.max_batches,
+                "too many batches of this caller run",
+            ),
+            streams: Count::new(
+                "limits.max_streams",
+                config.max_streams,
+                "too many requests of this caller are open",
+            ),
+            request_bytes: Count::new(
+                "limits.request_bytes",
+                config.request_bytes,
+                "the requests of this caller that come in, wait or run have too many bytes",
+            ),
+            unread_bytes: Count::new(
+                "limits.unread_bytes",
+                config.unread_bytes,
+                "this caller's clients do not read the responses that wait for them",
+            ),
+            request_ids: Count::new(
+                "limits.request_ids",
+                config.request_ids,
+                "too many calls of this caller with request ids are remembered",
+            ),
+            request_id_bytes: Count::new(
+                "limits.request_id_bytes",
+                config.request_id_bytes,
+                "the calls of this caller with request ids that are remembered have too many bytes",
+            ),
             config: config.clone(),
         }
     }
@@ -132,33 +193,90 @@ impl Share {
         })
     }
 
-    /// Holds `bytes` of a request until what it gives is dropped.
+    /// Room among what is remembered of calls with request ids, for a request of so many bytes.
     ///
     /// # Errors
-    /// `LimitExceeded` if the caller's requests that run or wait have too many.
-    pub(super) fn hold(self: &Arc<Self>, bytes: usize, metrics: &Metrics) -> Result<Held, Error> {
-        let held = Held { share: Arc::clone(self), bytes };
-        let before = self.request_bytes.fetch_add(bytes, Ordering::Relaxed);
-        // One request alone is never too large here: its size has a limit of its own.
-        if before > 0 && before.saturating_add(bytes) > self.config.request_bytes {
-            metrics.rejected(Rejection::CallerBytes);
-            let text = "the requests of this caller that run or wait have too many bytes";
-            return Err(Error::limit("limits.request_bytes", self.config.request_bytes, text)
-                .with_retry_after(super::admit::RETRY_AFTER));
-        }
-        Ok(held)
+    /// `LimitExceeded` if there is none.
+    pub(super) fn remember(&self, bytes: usize) -> Result<Remembered, Error> {
+        let id = self.request_ids.take(1)?;
+        // What the last response had too much is seen by the next request.
+        self.request_id_bytes.check()?;
+        Ok(Remembered { _id: id, bytes: self.request_id_bytes.take(bytes)? })
     }
 }
 
-/// Bytes of a request that runs or waits.
-pub(super) struct Held {
-    share: Arc<Share>,
-    bytes: usize,
+/// What is remembered of a call with a request id.
+#[derive(Debug)]
+pub(super) struct Remembered {
+    _id: Taken,
+    bytes: Taken,
 }
 
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.share.request_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+impl Remembered {
+    /// Counts its response, which is kept whatever its size.
+    pub(super) fn response(&mut self, bytes: usize) {
+        self.bytes.add(bytes);
+    }
+}
+
+/// One request of a caller, as far as the transport has to do with it: from its head until the last byte
+/// of the answer was taken.
+#[derive(Debug)]
+pub struct Exchange {
+    _stream: Taken,
+    requests: Arc<Count>,
+    unread: Arc<Count>,
+}
+
+/// A message that comes in, in so far as it is there.
+#[derive(Debug)]
+pub struct Coming(Taken);
+
+impl Executor {
+    /// A place for a request of `caller` that comes in.
+    ///
+    /// # Errors
+    /// `LimitExceeded` if too many of his are open; it is counted.
+    pub fn exchange(&self, caller: &Caller) -> Result<Exchange, Error> {
+        let share = self.shares.load().of(caller);
+        let stream = share.streams.take(1);
+        Ok(Exchange {
+            _stream: stream.inspect_err(|_| self.reject(Rejection::CallerLimit))?,
+            requests: Arc::clone(&share.request_bytes),
+            unread: Arc::clone(&share.unread_bytes),
+        })
+    }
+}
+
+impl Exchange {
+    /// A message of which nothing has come yet.
+    #[must_use]
+    pub fn coming(&self) -> Coming {
+        Coming(self.requests.none())
+    }
+
+    /// Checks that the caller's clients read what they are sent.
+    ///
+    /// # Errors
+    /// `LimitExceeded` if too much waits for them.
+    pub fn check_unread(&self) -> Result<(), Error> {
+        self.unread.check()
+    }
+
+    /// The same bytes of a response, counted until they are sent or thrown away.
+    #[must_use]
+    pub fn unread(&self, response: Bytes) -> Bytes {
+        keep(&self.unread, response)
+    }
+}
+
+impl Coming {
+    /// Notes that `bytes` of it are there.
+    ///
+    /// # Errors
+    /// `LimitExceeded` if the caller's requests have too many.
+    pub fn holds(&mut self, bytes: usize) -> Result<(), Error> {
+        self.0.set(bytes)
     }
 }
 
@@ -186,20 +304,5 @@ mod tests {
         share.take(Risk::Admin, &metrics).unwrap();
         // What says nothing of its risk is as grave as can be.
         assert!(share.take(Risk::Unspecified, &metrics).is_err());
-    }
-
-    #[test]
-    fn bytes_are_given_back_also_by_the_refused() {
-        let metrics = Metrics::new().unwrap();
-        let share = share(|config| config.request_bytes = 100);
-        let large = share.hold(500, &metrics).unwrap();
-        assert!(share.hold(1, &metrics).is_err());
-        drop(large);
-        let first = share.hold(60, &metrics).unwrap();
-        let refused = share.hold(60, &metrics).err().unwrap();
-        assert_eq!(refused.fact("limit"), Some("limits.request_bytes"));
-        drop(first);
-        share.hold(60, &metrics).unwrap();
-        assert_eq!(share.request_bytes.load(Ordering::Relaxed), 0);
     }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::access::Verdict;
 use super::observe::Observation;
 use super::run::{Entry, deadline, ends_with_client};
 use super::{Config, Executor, Route, Trail, repeats};
@@ -124,7 +123,7 @@ impl Executor {
         };
         let entry = self.let_in(route, context, request.as_deref()).await?;
         trail.allowed(&entry.rule, request.as_deref()).await?;
-        let opened = self.open_once(&config, route, context, input, entry.verdict)?;
+        let opened = self.open_once(&config, route, context, input, &entry)?;
         Ok((entry, opened))
     }
 
@@ -134,8 +133,9 @@ impl Executor {
         route: &Route,
         context: &mut Context,
         input: &Input,
-        verdict: Verdict,
+        entry: &Entry,
     ) -> Result<(Arc<Task>, bool), Error> {
+        let verdict = entry.verdict;
         let operation = &route.operation;
         if !operation.is_agents && !operation.is_streaming() {
             let (agent, name) = (&operation.agent, &operation.name);
@@ -165,7 +165,7 @@ impl Executor {
         };
         match key {
             None => Ok((start()?, true)),
-            Some(key) => self.started.once(key, config, route, input, start),
+            Some(key) => self.started.once(key, config, route, &entry.share, input, start),
         }
     }
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::repeats::{Key, same_request};
+use super::share::{Remembered, Share};
 use super::{Config, Input, Route};
 use crate::error::Error;
 use crate::task::{State, Task};
@@ -21,6 +22,7 @@ struct Entry {
     /// None for a stream of requests, which are not compared.
     request: Option<Bytes>,
     since: Instant,
+    _remembered: Remembered,
 }
 
 impl Started {
@@ -28,12 +30,13 @@ impl Started {
     ///
     /// # Errors
     /// Those of `start`; `InvalidArgument` if the request is not the one that the id was first used
-    /// for; `LimitExceeded` if too many are remembered already.
+    /// for; `LimitExceeded` if too many are remembered already, of everybody or of this caller.
     pub(super) fn once(
         &self,
         key: Key,
         config: &Config,
         route: &Route,
+        share: &Share,
         input: &Input,
         start: impl FnOnce() -> Result<Arc<Task>, Error>,
     ) -> Result<(Arc<Task>, bool), Error> {
@@ -59,8 +62,14 @@ impl Started {
                 "too many tasks with request ids are remembered",
             ));
         }
+        let bytes = request.as_ref().map_or(0, Bytes::len);
+        let remembered = share.remember(bytes).or_else(|_full| {
+            entries.retain(|_, entry| entry.counts(config));
+            share.remember(bytes)
+        })?;
         let task = start()?;
-        let entry = Entry { task: Arc::downgrade(&task), request, since: Instant::now() };
+        let since = Instant::now();
+        let entry = Entry { task: Arc::downgrade(&task), request, since, _remembered: remembered };
         entries.insert(key, entry);
         Ok((task, true))
     }

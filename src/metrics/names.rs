@@ -56,6 +56,8 @@ pub enum Rejection {
     CallerQueueFull,
     /// The caller's requests that run or wait had too many bytes.
     CallerBytes,
+    /// The caller had too many of something else: open requests, calls that wait, batches, request ids.
+    CallerLimit,
     /// The caller made too many calls in a short time.
     Rate,
     /// The time was over before the call had a place.
@@ -65,7 +67,7 @@ pub enum Rejection {
 }
 
 /// Every reason, in the order of the enum.
-pub const REJECTIONS: [Rejection; 15] = [
+pub const REJECTIONS: [Rejection; 16] = [
     Rejection::UnknownAgent,
     Rejection::UnknownOperation,
     Rejection::InvalidRequest,
@@ -78,6 +80,7 @@ pub const REJECTIONS: [Rejection; 15] = [
     Rejection::AgentQueueFull,
     Rejection::CallerQueueFull,
     Rejection::CallerBytes,
+    Rejection::CallerLimit,
     Rejection::Rate,
     Rejection::Deadline,
     Rejection::Draining,
@@ -100,6 +103,7 @@ impl Rejection {
             Self::AgentQueueFull => "agent_queue_full",
             Self::CallerQueueFull => "caller_queue_full",
             Self::CallerBytes => "caller_bytes",
+            Self::CallerLimit => "caller_limit",
             Self::Rate => "rate",
             Self::Deadline => "deadline",
             Self::Draining => "draining",

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::archive::Archive;
-use super::memory::{Memory, Share};
+use super::memory::{Memory, Share, User};
 use super::origin::{Origin, Surroundings};
 use super::readers::{Changes, Reader, Readers};
 use super::record;
@@ -27,6 +27,8 @@ pub struct Task {
     pub(super) origin: Origin,
     bounds: Bounds,
     memory: Arc<Memory>,
+    /// The memory of its user's tasks.
+    of_user: Arc<User>,
     archive: Option<Arc<Archive>>,
     /// None for views, which are counted nowhere.
     gauges: Option<Arc<Gauges>>,
@@ -87,9 +89,10 @@ impl Task {
     }
 
     fn with(origin: Origin, around: Surroundings, now: Snapshot) -> Arc<Self> {
+        let of_user = around.memory.of(origin.caller.uid());
         let inner = Inner {
             ring: Ring::on_disk(now.first_seq, now.next_seq, now.bytes),
-            share: Share::new(Arc::clone(&around.memory)),
+            share: Share::new(Arc::clone(&around.memory), Arc::clone(&of_user)),
             on_disk: now.state.is_final(),
             now,
             readers: Readers::default(),
@@ -99,6 +102,7 @@ impl Task {
             origin,
             bounds: around.bounds,
             memory: around.memory,
+            of_user,
             archive: around.archive,
             gauges: around.gauges,
             stream: around.stream,
@@ -237,7 +241,7 @@ impl Task {
 
     /// Notes that its messages may leave memory when that is needed elsewhere.
     pub(super) fn may_leave_memory(self: &Arc<Self>) {
-        self.memory.may_leave(self);
+        self.of_user.may_leave(self);
     }
 
     /// What has become of it so far.
@@ -363,12 +367,9 @@ impl ReplySink for Task {
         reply: &mut Option<Bytes>,
     ) -> Poll<Result<(), Error>> {
         let Some(length) = reply.as_ref().map(Bytes::len) else { return Poll::Ready(Ok(())) };
-        // While the memory of all is full, a task that runs keeps as little as it can.
-        let bounds = if !self.memory.is_full() || self.memory.make_room() {
-            self.bounds
-        } else {
-            Bounds::NEWEST
-        };
+        // While the memory of all or of its user is full, a task that runs keeps as little as it can.
+        let room = self.memory.make_room(&self.of_user);
+        let bounds = room.map_or(Bounds::NEWEST, |()| self.bounds);
         let mut inner = self.inner();
         let Inner { ring, share, now, readers, .. } = &mut *inner;
         if now.state.is_final() {

@@ -1,43 +1,92 @@
-//! How much memory the messages of all tasks take together, and which of them can go when it is too
-//! much. What a single task keeps is its ring's business.
+//! How much memory the messages of all tasks take together and those of each user's, and which of them
+//! can go when it is too much. What a single task keeps is its ring's business.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::Task;
 
+/// Users beyond this number are forgotten when they have no tasks.
+const REMEMBERED: usize = 1024;
+
 /// The memory of all rings.
 pub(super) struct Memory {
     used: AtomicUsize,
     limit: AtomicUsize,
+    limit_of_user: AtomicUsize,
+    users: Mutex<HashMap<Option<u32>, Arc<User>>>,
+}
+
+/// The memory of one user's rings.
+#[derive(Default)]
+pub(super) struct User {
+    used: AtomicUsize,
     /// Tasks that have ended and whose messages are in memory, those that ended first in front. Weak,
     /// because how long a task is kept is decided elsewhere.
     ended: Mutex<VecDeque<Weak<Task>>>,
 }
 
+/// Whose memory is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    /// That of the user's tasks.
+    User,
+    /// That of all tasks.
+    All,
+}
+
 impl Memory {
-    pub(super) fn new(limit: usize) -> Arc<Self> {
+    pub(super) fn new(limit: usize, limit_of_user: usize) -> Arc<Self> {
         Arc::new(Self {
             used: AtomicUsize::new(0),
             limit: AtomicUsize::new(limit),
-            ended: Mutex::default(),
+            limit_of_user: AtomicUsize::new(limit_of_user),
+            users: Mutex::default(),
         })
     }
 
-    /// The most that all rings may take (`[tasks] memory_bytes`).
-    pub(super) fn limit(&self) -> usize {
-        self.limit.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn set_limit(&self, limit: usize) {
+    pub(super) fn set_limits(&self, limit: usize, limit_of_user: usize) {
         self.limit.store(limit, Ordering::Relaxed);
+        self.limit_of_user.store(limit_of_user, Ordering::Relaxed);
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.used.load(Ordering::Relaxed) >= self.limit()
+    /// The memory of the tasks of the user `uid`.
+    pub(super) fn of(&self, uid: Option<u32>) -> Arc<User> {
+        let mut users = self.users();
+        if users.len() >= REMEMBERED {
+            users.retain(|_, user| Arc::strong_count(user) > 1);
+        }
+        Arc::clone(users.entry(uid).or_default())
     }
 
+    /// Takes messages of ended tasks out of memory until there is room for more of `user`'s, the oldest
+    /// tasks' first: his own if he has too much, else of whoever has most.
+    ///
+    /// # Errors
+    /// Whose memory is full even so.
+    pub(super) fn make_room(&self, user: &User) -> Result<(), Full> {
+        while user.used.load(Ordering::Relaxed) >= self.limit_of_user.load(Ordering::Relaxed) {
+            user.unload_oldest().ok_or(Full::User)?;
+        }
+        while self.used.load(Ordering::Relaxed) >= self.limit.load(Ordering::Relaxed) {
+            let most = {
+                let users = self.users();
+                let with_ended = users.values().filter(|user| !user.ended().is_empty());
+                with_ended.max_by_key(|user| user.used.load(Ordering::Relaxed)).cloned()
+            };
+            most.and_then(|user| user.unload_oldest()).ok_or(Full::All)?;
+        }
+        Ok(())
+    }
+
+    fn users(&self) -> MutexGuard<'_, HashMap<Option<u32>, Arc<User>>> {
+        // Each use is one operation, so a panic elsewhere leaves nothing half-done.
+        self.users.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl User {
     /// Notes a task that has ended: its messages may leave memory from now on.
     pub(super) fn may_leave(&self, task: &Arc<Task>) {
         let mut ended = self.ended();
@@ -48,18 +97,14 @@ impl Memory {
         ended.push_back(Arc::downgrade(task));
     }
 
-    /// Takes messages of ended tasks out of memory until there is room, the oldest tasks' first. False
-    /// if there is none even so.
-    pub(super) fn make_room(&self) -> bool {
-        while self.is_full() {
-            // Its own statement: the lock of a task is never taken under this one.
-            let oldest = self.ended().pop_front();
-            let Some(oldest) = oldest else { return false };
-            if let Some(task) = oldest.upgrade() {
-                task.unload();
-            }
+    /// Takes the messages of the task that ended first out of memory; `None` if there is none.
+    fn unload_oldest(&self) -> Option<()> {
+        // Its own statement: the lock of a task is never taken under this one.
+        let oldest = self.ended().pop_front()?;
+        if let Some(task) = oldest.upgrade() {
+            task.unload();
         }
-        true
+        Some(())
     }
 
     fn ended(&self) -> MutexGuard<'_, VecDeque<Weak<Task>>> {
@@ -68,22 +113,25 @@ impl Memory {
     }
 }
 
-/// What one ring takes of the memory of all; dropping it gives it back.
+/// What one ring takes of its user's memory and of that of all; dropping it gives it back.
 pub(super) struct Share {
     memory: Arc<Memory>,
+    user: Arc<User>,
     used: usize,
 }
 
 impl Share {
-    pub(super) fn new(memory: Arc<Memory>) -> Self {
-        Self { memory, used: 0 }
+    pub(super) fn new(memory: Arc<Memory>, user: Arc<User>) -> Self {
+        Self { memory, user, used: 0 }
     }
 
     pub(super) fn set(&mut self, used: usize) {
-        if used >= self.used {
-            self.memory.used.fetch_add(used - self.used, Ordering::Relaxed);
-        } else {
-            self.memory.used.fetch_sub(self.used - used, Ordering::Relaxed);
+        for all in [&self.memory.used, &self.user.used] {
+            if used >= self.used {
+                all.fetch_add(used - self.used, Ordering::Relaxed);
+            } else {
+                all.fetch_sub(self.used - used, Ordering::Relaxed);
+            }
         }
         self.used = used;
     }

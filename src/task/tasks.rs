@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::archive::{Archive, UNWRITTEN_MAX};
 use super::index::Index;
-use super::memory::Memory;
+use super::memory::{Full, Memory};
 use super::origin::{Origin, Surroundings};
 use super::state::{End, Gauges};
 use super::{Bounds, Task, record};
@@ -41,6 +41,8 @@ pub struct Config {
     pub ring: Bounds,
     /// What the messages of all tasks may take of memory, in bytes (`[tasks] memory_bytes`).
     pub memory_bytes: usize,
+    /// What those of one user's may take, in bytes (`[tasks] memory_bytes_per_caller`).
+    pub memory_bytes_per_caller: usize,
     /// The time for a task whose client names none, and the longest one (`[tasks] max_runtime_ms`).
     pub max_runtime: Duration,
     /// How many tasks run at once (`[tasks] max_running`).
@@ -58,6 +60,7 @@ impl Default for Config {
         Self {
             ring: Bounds { messages: 1024, bytes: 1024 * 1024 },
             memory_bytes: 256 * 1024 * 1024,
+            memory_bytes_per_caller: 64 * 1024 * 1024,
             max_runtime: Duration::from_secs(3600),
             max_running: 8192,
             max_running_per_caller: 2048,
@@ -122,7 +125,7 @@ impl Tasks {
     fn new(config: Config, metrics: &Metrics, archive: Option<Arc<Archive>>) -> Self {
         let stopping = CancellationToken::new();
         Self {
-            memory: Memory::new(config.memory_bytes),
+            memory: Memory::new(config.memory_bytes, config.memory_bytes_per_caller),
             config: ArcSwap::from_pointee(config),
             index: Mutex::default(),
             archive,
@@ -161,7 +164,7 @@ impl Tasks {
 
     /// Puts a new configuration in force. Tasks that run keep the bounds of their messages.
     pub fn reconfigure(&self, config: Config) {
-        self.memory.set_limit(config.memory_bytes);
+        self.memory.set_limits(config.memory_bytes, config.memory_bytes_per_caller);
         if let Some(archive) = &self.archive {
             archive.set_keep(config.keep);
         }
@@ -264,10 +267,19 @@ impl Tasks {
         if index.running() >= config.max_running {
             return limit("tasks.max_running", config.max_running, "too many tasks run");
         }
-        if !self.memory.make_room() {
-            let problem =
-                "the messages of the tasks that run take all the memory there is for them";
-            return limit("tasks.memory_bytes", self.memory.limit(), problem);
+        match self.memory.make_room(&self.memory.of(uid)) {
+            Ok(()) => {}
+            Err(Full::User) => {
+                let problem =
+                    "the messages of your tasks that run take all the memory there is for them";
+                let bytes = config.memory_bytes_per_caller;
+                return limit("tasks.memory_bytes_per_caller", bytes, problem);
+            }
+            Err(Full::All) => {
+                let problem =
+                    "the messages of the tasks that run take all the memory there is for them";
+                return limit("tasks.memory_bytes", config.memory_bytes, problem);
+            }
         }
         if self.archive.as_ref().is_some_and(|archive| archive.is_behind()) {
             return limit("tasks.unwritten", UNWRITTEN_MAX, "too many tasks wait for the disk");

@@ -211,6 +211,11 @@ impl<B: Body<Data = Bytes> + Unpin> Messages<B> {
         self.trailers.as_ref()
     }
 
+    /// The bytes that have come of a message which is not whole.
+    pub(crate) fn buffered(&self) -> usize {
+        self.deframer.buffered()
+    }
+
     /// Reads no more.
     pub(crate) fn close(&mut self) {
         self.body = None;
@@ -313,6 +318,11 @@ impl Deframer {
         }
         (self.met, self.length) = (0, None);
         Ok(Some(message.whole()))
+    }
+
+    /// The bytes that have come of a message which is not whole.
+    pub(crate) fn buffered(&self) -> usize {
+        self.message.len()
     }
 
     /// Checks that no message has come by half.

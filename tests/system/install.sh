@@ -22,11 +22,30 @@ matches 'the state is for nobody else' '^700 op-dbus op-dbus$' \
 matches 'the units verify' '^$' \
     "$(box systemd-analyze verify --man=no op-dbus.service op-dbus.socket \
         op-dbus-exec.service op-dbus-exec.socket 2>&1)"
-for limit in op-dbus:15 op-dbus-exec:35; do
-    matches "${limit%:*} is exposed no more than ${limit#*:} tenths" '^$' \
-        "$(box systemd-analyze security --no-pager --threshold="${limit#*:}" "${limit%:*}.service" >/dev/null ||
-            echo more)"
-done
+exposed() { # exposed UNIT TENTHS
+    matches "$1 is exposed no more than $2 tenths" '^$' \
+        "$(box systemd-analyze security --no-pager --threshold="$2" "$1.service" >/dev/null || echo more)"
+}
+exposed op-dbus 10
+exposed op-dbus-exec 35
+box install -D -m 644 /usr/share/doc/op-dbus/op-dbus-network.conf \
+    /run/systemd/system/op-dbus.service.d/network.conf
+box systemctl daemon-reload
+echo '-- with the drop-in that gives it the network'
+exposed op-dbus 15
+put /etc/op-dbus/grpc.toml.d/50-tcp.toml <<<$'[grpc]\ntcp = "127.0.0.1:50051"'
+box systemctl restart op-dbus
+matches 'loopback TCP is served, and the kernel says who calls' 'memory' \
+    "$(as stranger op-dbusctl --endpoint http://127.0.0.1:50051 agents)"
+box rm -r /run/systemd/system/op-dbus.service.d
+box systemctl daemon-reload
+refused 'without it there is no network, and the start says what helps' 'failed' \
+    box systemctl restart op-dbus
+matches 'in the journal' 'op-dbus-network.conf' \
+    "$(box journalctl --unit=op-dbus --quiet --no-pager --lines=30)"
+box rm -r /etc/op-dbus/grpc.toml.d
+box systemctl reset-failed op-dbus
+box systemctl restart op-dbus
 matches 'systemd knows the unit by its bus name' '^op-dbus.service$' \
     "$(box systemctl show --property=Id --value dbus-org.opdbus.Agents1.service)"
 matches 'the journal has the start' 'op-dbus' "$(box journalctl --unit=op-dbus --quiet --no-pager)"

@@ -312,7 +312,13 @@ fn share(c: &mut Checker<'_>, keys: &keys::limits::Section) -> executor::ShareCo
         per_second: rates.map(|rate| u32::try_from(rate).ok().and_then(NonZeroU32::new)),
         max_in_flight: c.size(&keys.max_in_flight, 1..=65_536, "calls"),
         queue: c.size(&keys.queue, 0..=1_000_000, "calls"),
+        max_waits: c.size(&keys.max_waits, 1..=1_000_000, "calls"),
+        max_batches: c.size(&keys.max_batches, 1..=65_536, "batches"),
+        max_streams: c.size(&keys.max_streams, 1..=1_000_000, "requests"),
         request_bytes: c.size(&keys.request_bytes, 1024..=1 << 40, "bytes"),
+        unread_bytes: c.size(&keys.unread_bytes, 1024..=1 << 40, "bytes"),
+        request_ids: c.size(&keys.request_ids, 1..=1_000_000, "calls"),
+        request_id_bytes: c.size(&keys.request_id_bytes, 1024..=1 << 40, "bytes"),
     }
 }
 
@@ -332,6 +338,7 @@ fn tasks(c: &mut Checker<'_>, keys: &keys::tasks::Section) -> task::Config {
             bytes: c.size(&keys.ring_bytes, 1024..=1 << 30, "bytes"),
         },
         memory_bytes: c.size(&keys.memory_bytes, 1024..=1 << 40, "bytes"),
+        memory_bytes_per_caller: c.size(&keys.memory_bytes_per_caller, 1024..=1 << 40, "bytes"),
         max_runtime: c.millis(&keys.max_runtime_ms, 1..=MAX_RUNTIME_MS),
         max_running: c.size(&keys.max_running, 1..=1_000_000, "tasks"),
         max_running_per_caller: c.size(&keys.max_running_per_caller, 1..=1_000_000, "tasks"),
@@ -339,7 +346,8 @@ fn tasks(c: &mut Checker<'_>, keys: &keys::tasks::Section) -> task::Config {
         keep_max: c.size(&keys.keep_max, 0..=1_000_000, "tasks"),
     };
     c.not_above(&keys.max_running_per_caller, &keys.max_running);
-    c.not_above(&keys.ring_bytes, &keys.memory_bytes);
+    c.not_above(&keys.ring_bytes, &keys.memory_bytes_per_caller);
+    c.not_above(&keys.memory_bytes_per_caller, &keys.memory_bytes);
     config
 }
 

@@ -1,12 +1,12 @@
 //! One call that must be approved: what it is, what has become of it, how clients are told of it.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use prost_types::Timestamp;
 use tokio::time::Instant;
 
+use crate::audit::Hash;
 use crate::contract::Operation;
 use crate::proto::opdbus::v1::{Approval, ApprovalState};
 
@@ -14,16 +14,14 @@ use crate::proto::opdbus::v1::{Approval, ApprovalState};
 /// some 8 KiB.
 const PREVIEW_BYTES: usize = 4096;
 
-/// The SHA-256 of a request.
-pub(super) type Digest = [u8; 32];
-
 /// What is asked for.
 #[derive(Clone, Debug)]
 pub(super) struct Wanted {
     /// The user who wants to make the call.
     pub(super) uid: u32,
     pub(super) operation: Arc<Operation>,
-    pub(super) digest: Digest,
+    /// Of the request.
+    pub(super) digest: Hash,
     pub(super) preview: String,
 }
 
@@ -79,8 +77,8 @@ impl Record {
     }
 
     /// True if it is about this call.
-    pub(super) fn is_for(&self, operation: &Operation, digest: &Digest) -> bool {
-        self.wanted.operation.grpc_path == operation.grpc_path && self.wanted.digest == *digest
+    pub(super) fn is_for(&self, operation: &Operation, digest: Hash) -> bool {
+        self.wanted.operation.grpc_path == operation.grpc_path && self.wanted.digest == digest
     }
 
     /// When it expires, as `2026-01-31T12:00:00Z`.
@@ -105,19 +103,11 @@ impl Record {
             operation: self.wanted.operation.name.clone(),
             preview: self.wanted.preview.clone(),
             preview_truncated: self.truncated,
-            request_sha256: hexadecimal(&self.wanted.digest),
+            request_sha256: self.wanted.digest.to_string(),
             requested_at: Some(self.requested_at.into()),
             expires_at: Some(self.expires_at.into()),
             decided_by_uid,
             reason: reason.to_owned(),
         }
     }
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        // Writing to a text cannot fail.
-        write!(text, "{byte:02x}").ok();
-        text
-    })
 }

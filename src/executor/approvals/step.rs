@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sha2::{Digest as _, Sha256};
 
-use super::record::{Digest, Wanted};
+use super::record::Wanted;
 use super::table::required;
+use crate::audit::Hash;
 use crate::call::Context;
 use crate::contract::{Operation, canonical_json, redacted_json};
 use crate::error::{Error, ErrorKind};
@@ -47,7 +47,7 @@ impl Executor {
         let uid = uid(context)?;
         let digest = digest(operation, request)?;
         if let Some(id) = context.approval_id.take() {
-            let approval = self.approvals.claim(&id, uid, operation, &digest)?;
+            let approval = self.approvals.claim(&id, uid, operation, digest)?;
             context.approved = Some(Arc::new(approval));
             return Ok(());
         }
@@ -98,7 +98,7 @@ fn uid(context: &Context) -> Result<u32, Error> {
 }
 
 /// Of what the request says, since two encodings of one message may differ.
-fn digest(operation: &Operation, request: &Bytes) -> Result<Digest, Error> {
+fn digest(operation: &Operation, request: &Bytes) -> Result<Hash, Error> {
     let json = canonical_json(&operation.input, request)?;
-    Ok(Sha256::digest(json.as_bytes()).into())
+    Ok(Hash::of(json.as_bytes()))
 }

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Config;
-use super::record::{Digest, Record, State, Wanted};
+use super::record::{Record, State, Wanted};
+use crate::audit::Hash;
 use crate::call::Approval;
 use crate::contract::Operation;
 use crate::error::{Error, ErrorKind};
@@ -50,7 +51,7 @@ impl Approvals {
         let mut table = self.swept();
         let of_caller = table.records.values().filter(|record| record.wanted.uid == wanted.uid);
         let known = of_caller.clone().find(|record| {
-            record.state == State::Pending && record.is_for(&wanted.operation, &wanted.digest)
+            record.state == State::Pending && record.is_for(&wanted.operation, wanted.digest)
         });
         if let Some(known) = known {
             return Ok(known.clone());
@@ -83,7 +84,7 @@ impl Approvals {
         id: &str,
         uid: u32,
         operation: &Operation,
-        digest: &Digest,
+        digest: Hash,
     ) -> Result<Approval, Error> {
         let mut table = self.swept();
         let found = table.records.get_mut(id).filter(|record| record.wanted.uid == uid);

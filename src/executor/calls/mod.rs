@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use super::count::Taken;
 use super::{Executor, Input};
 use crate::call::{self, Context};
 use crate::contract::Replies;
@@ -61,7 +62,7 @@ pub struct Calls {
 }
 
 /// A batch that runs; dropping it makes room for another.
-struct Running<'a>(&'a AtomicUsize);
+struct Running<'a>(&'a AtomicUsize, #[expect(dead_code, reason = "dropped with it")] Taken);
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
@@ -81,8 +82,15 @@ impl Calls {
         executor.ok_or_else(|| Error::new(ErrorKind::Unavailable, "the service is stopping"))
     }
 
-    fn enter(&self, executor: &Executor, config: &Config) -> Result<Running<'_>, Error> {
-        let running = Running(&self.running);
+    fn enter(
+        &self,
+        executor: &Executor,
+        config: &Config,
+        context: &Context,
+    ) -> Result<Running<'_>, Error> {
+        let own = executor.shares.load().of(&context.caller).batches.take(1);
+        let own = own.inspect_err(|_| executor.reject(Rejection::CallerLimit))?;
+        let running = Running(&self.running, own);
         if self.running.fetch_add(1, Ordering::Relaxed) < config.max_running {
             return Ok(running);
         }
@@ -101,7 +109,7 @@ impl CallsService for Calls {
     ) -> Result<BatchCallResponse, Error> {
         let executor = self.executor()?;
         let config = executor.config.load().batch;
-        let _running = self.enter(&executor, &config)?;
+        let _running = self.enter(&executor, &config, context)?;
         let plan = Plan::new(&executor, &config, request).await?;
         let mut results = Vec::with_capacity(plan.items.len());
         let mut run = Run::new(&executor, context, &config, plan);
@@ -121,7 +129,7 @@ impl CallsService for Calls {
         let batch = request.batch.ok_or_else(|| Error::invalid("batch", "is missing"))?;
         let executor = self.executor()?;
         let config = executor.config.load().batch;
-        let _running = self.enter(&executor, &config)?;
+        let _running = self.enter(&executor, &config, context)?;
         let plan = Plan::new(&executor, &config, batch).await?;
         let mut run = Run::new(&executor, context, &config, plan);
         while let Some(result) = run.next().await {

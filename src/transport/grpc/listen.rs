@@ -96,7 +96,12 @@ fn tcp(setting: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), 
             let text = format!("another server listens on {address}; stop it or change {setting}");
             return Error::new(ErrorKind::AlreadyExists, text);
         }
-        Error::new(ErrorKind::Unavailable, format!("{address} cannot be bound: {error}"))
+        // What the installed unit answers without its drop-in.
+        let hint = match error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) {
+            true => "; the unit gives this service no network, see op-dbus-network.conf",
+            false => "",
+        };
+        Error::new(ErrorKind::Unavailable, format!("{address} cannot be bound: {error}{hint}"))
     })?;
     tcp_listener(listener)
 }

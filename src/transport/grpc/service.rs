@@ -16,10 +16,10 @@ use super::error::Refusal;
 use super::metadata::Metadata;
 use super::phase::Phase;
 use super::standard::Standard;
-use super::value::{self, Outgoing, Reply, Unread};
+use super::value::{self, Answer, Outgoing, Reply, Unread};
 use crate::call::{Caller, Context, Transport};
 use crate::error::{Error, ErrorKind};
-use crate::executor::{Executor, Route};
+use crate::executor::{Exchange, Executor, Route};
 use crate::metrics::Rejection;
 use crate::wire::COPIED_BYTES;
 
@@ -43,7 +43,7 @@ pub(super) struct Call {
     pub(super) metadata: Metadata,
     /// When the head came.
     pub(super) arrived: Instant,
-    peer: Peer,
+    pub(super) peer: Peer,
 }
 
 impl Call {
@@ -70,6 +70,20 @@ pub(super) struct Peer {
     pub(super) caller: Arc<Caller>,
     /// What the client has not read yet.
     pub(super) outgoing: Outgoing,
+    /// What of the request counts among the caller's.
+    pub(super) exchange: Arc<Exchange>,
+}
+
+impl Peer {
+    /// The answer to a call that went well.
+    ///
+    /// # Errors
+    /// `LimitExceeded` if the message has more than `limit` bytes.
+    pub(super) fn answer(&self, message: Bytes, limit: usize) -> Result<Response<Reply>, Error> {
+        let large = message.len() > COPIED_BYTES;
+        let message = if large { self.exchange.unread(message) } else { message };
+        value::answer(message, limit, &self.outgoing)
+    }
 }
 
 impl Service {
@@ -93,27 +107,34 @@ impl Service {
     ///
     /// # Cancel safety
     /// Dropping the future gives the call up.
-    pub(super) async fn answer<B>(&self, client: &Client, request: Request<B>) -> Response<Reply>
+    pub(super) async fn answer<B>(&self, client: &Client, request: Request<B>) -> Response<Answer>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         if let Err(code) = is_grpc(&request) {
-            return Refusal::NotGrpc(code).into_response();
+            return Refusal::NotGrpc(code).into_response().map(Answer::new);
         }
         let caller = match client.identify(request.headers()) {
             Ok(caller) => caller,
             Err(error) => {
                 self.executor.reject(Rejection::Unauthenticated);
-                return Refusal::from(error).into_response();
+                return Refusal::from(error).into_response().map(Answer::new);
             }
+        };
+        let exchange = match self.executor.exchange(&caller) {
+            Ok(exchange) => Arc::new(exchange),
+            Err(error) => return Refusal::from(error).into_response().map(Answer::new),
         };
         if Standard::has(request.uri().path()) {
             // Boxed, so that the calls of agents do not carry its size.
-            return Box::pin(self.standard.answer(request)).await;
+            let answer = Box::pin(self.standard.answer(request)).await;
+            return answer.map(|reply| Answer::of(reply, exchange));
         }
-        let peer = Peer { caller, outgoing: client.outgoing.clone() };
-        self.call(peer, request).await.unwrap_or_else(Refusal::into_response)
+        let outgoing = client.outgoing.clone();
+        let peer = Peer { caller, outgoing, exchange: Arc::clone(&exchange) };
+        let answer = self.call(peer, request).await.unwrap_or_else(Refusal::into_response);
+        answer.map(|reply| Answer::of(reply, exchange))
     }
 
     async fn call<B>(&self, peer: Peer, request: Request<B>) -> Result<Response<Reply>, Refusal>
@@ -141,7 +162,7 @@ impl Service {
         if response.len() > COPIED_BYTES {
             self.check_unread(&peer)?;
         }
-        Ok(value::answer(response, self.max_response_bytes, &peer.outgoing)?)
+        Ok(peer.answer(response, self.max_response_bytes)?)
     }
 
     /// Reads the request before the client's time is over, or ours.
@@ -151,7 +172,8 @@ impl Service {
     {
         let timeout = call.metadata.timeout;
         let timeout = timeout.map_or(REQUEST_TIMEOUT, |timeout| timeout.min(REQUEST_TIMEOUT));
-        let reading = value::read(body, self.max_request_bytes);
+        let mut coming = call.peer.exchange.coming();
+        let reading = value::read(body, self.max_request_bytes, |bytes| coming.holds(bytes));
         match timeout_at(call.arrived + timeout, reading).await {
             Ok(Ok(message)) => Ok(message),
             Ok(Err(Unread { refusal, rejection })) => {
@@ -181,7 +203,7 @@ impl Service {
     fn check_unread(&self, peer: &Peer) -> Result<(), Error> {
         let limit = UNREAD_RESPONSE_BYTES.max(self.max_response_bytes);
         if peer.outgoing.bytes() < limit {
-            return Ok(());
+            return peer.exchange.check_unread();
         }
         let problem = "the client does not read the responses that wait in its connection";
         Err(Error::limit("unread response bytes", limit, problem))

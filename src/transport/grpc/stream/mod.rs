@@ -37,7 +37,12 @@ impl Service {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
     {
         let input = if call.route.operation.client_streaming {
-            let incoming = Incoming::new(body, self.max_request_bytes, Arc::clone(&self.executor));
+            let incoming = Incoming::new(
+                body,
+                self.max_request_bytes,
+                call.peer.exchange.coming(),
+                Arc::clone(&self.executor),
+            );
             Input::Many(RawRequests::read(incoming))
         } else {
             Input::One(self.read(body, &call).await?)
@@ -47,10 +52,14 @@ impl Service {
         let task = Arc::clone(subscription.task());
         let limit = self.max_response_bytes;
         let response = if route.operation.server_streaming {
-            value::response(Reply::Stream(Box::new(Replies::new(subscription, limit))))
+            value::response(Reply::Stream(Box::new(Replies::new(
+                subscription,
+                limit,
+                peer.exchange,
+            ))))
         } else {
             match only(subscription).await {
-                Ok(message) => value::answer(message, limit, &peer.outgoing),
+                Ok(message) => peer.answer(message, limit),
                 Err(error) => Err(error),
             }
             .unwrap_or_else(|error| Refusal::from(error).into_response())

@@ -1,6 +1,7 @@
 //! The responses of a task as a body: its messages as they come, then the status. It sends what there
 //! is and waits for nobody but the task.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
@@ -8,6 +9,7 @@ use http::HeaderMap;
 use http_body::Frame;
 
 use crate::error::{Error, ErrorKind};
+use crate::executor::Exchange;
 use crate::task::{Event, Subscription, Task};
 use crate::transport::grpc::value::put_message;
 use crate::wire::{good, trailers};
@@ -21,6 +23,8 @@ pub(in crate::transport::grpc) struct Replies {
     subscription: Option<Subscription>,
     /// The largest message, in bytes.
     limit: usize,
+    /// Where what the client has not taken is counted.
+    exchange: Arc<Exchange>,
     /// A large message whose prefix is sent.
     large: Option<Bytes>,
     /// The trailers, once they are known.
@@ -29,8 +33,8 @@ pub(in crate::transport::grpc) struct Replies {
 
 impl Replies {
     /// Sends what `subscription` gives, messages of at most `limit` bytes.
-    pub(super) fn new(subscription: Subscription, limit: usize) -> Self {
-        Self { subscription: Some(subscription), limit, large: None, trailers: None }
+    pub(super) fn new(subscription: Subscription, limit: usize, exchange: Arc<Exchange>) -> Self {
+        Self { subscription: Some(subscription), limit, exchange, large: None, trailers: None }
     }
 
     /// True if nothing more is sent.
@@ -59,7 +63,7 @@ impl Replies {
             match event {
                 Some(Event::Message(message)) => {
                     match put_message(&mut small, message.payload, self.limit) {
-                        Ok(large) => self.large = large,
+                        Ok(large) => self.large = large.map(|large| self.exchange.unread(large)),
                         Err(error) => self.end(Err(error)),
                     }
                 }

@@ -10,7 +10,7 @@ use futures_util::Stream;
 use http_body::Body;
 
 use crate::error::Error;
-use crate::executor::Executor;
+use crate::executor::{Coming, Executor};
 use crate::transport::grpc::error::Refusal;
 use crate::transport::grpc::value::Unread;
 use crate::wire::Messages;
@@ -18,13 +18,15 @@ use crate::wire::Messages;
 /// The messages in the body of a request.
 pub(super) struct Incoming<B> {
     messages: Messages<B>,
+    coming: Coming,
     executor: Arc<Executor>,
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Incoming<B> {
-    /// Reads messages of at most `limit` bytes; `executor` counts what is refused.
-    pub(super) fn new(body: B, limit: usize, executor: Arc<Executor>) -> Self {
-        Self { messages: Messages::new(body, limit), executor }
+    /// Reads messages of at most `limit` bytes; `coming` counts what is half-read, `executor` what is
+    /// refused.
+    pub(super) fn new(body: B, limit: usize, coming: Coming, executor: Arc<Executor>) -> Self {
+        Self { messages: Messages::new(body, limit), coming, executor }
     }
 
     /// Ends the stream with an error.
@@ -48,7 +50,11 @@ impl<B: Body<Data = Bytes> + Unpin> Stream for Incoming<B> {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        let polled = ready!(this.messages.poll_next(context));
+        let polled = this.messages.poll_next(context);
+        if let Err(error) = this.coming.holds(this.messages.buffered()) {
+            return Poll::Ready(Some(Err(this.broken(Unread::of_caller(error)))));
+        }
+        let polled = ready!(polled);
         Poll::Ready(polled.map_err(|lost| this.broken(lost.into())).transpose())
     }
 }

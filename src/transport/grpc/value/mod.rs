@@ -4,7 +4,7 @@
 mod reply;
 mod request;
 
-pub(super) use reply::{Outgoing, Reply, answer, put_message, response};
+pub(super) use reply::{Answer, Outgoing, Reply, answer, put_message, response};
 pub(super) use request::{Unread, read};
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use http::{HeaderValue, Response};
 use http_body::{Body, Frame};
 
 use crate::error::Error;
+use crate::executor::Exchange;
 use crate::transport::grpc::stream::Replies;
 use crate::wire::{self, Parts, TooLarge};
 
@@ -61,6 +62,24 @@ pub(in crate::transport::grpc) enum Reply {
     Stream(Box<Replies>),
     /// What one of tonic's own services answers.
     Standard(tonic::body::Body),
+}
+
+/// The body of an answer, and the place of its request for as long as not all of it was taken.
+pub(in crate::transport::grpc) struct Answer {
+    reply: Reply,
+    _exchange: Option<Arc<Exchange>>,
+}
+
+impl Answer {
+    /// One to a request that had no place.
+    pub(in crate::transport::grpc) const fn new(reply: Reply) -> Self {
+        Self { reply, _exchange: None }
+    }
+
+    /// One to the request of `exchange`.
+    pub(in crate::transport::grpc) const fn of(reply: Reply, exchange: Arc<Exchange>) -> Self {
+        Self { reply, _exchange: Some(exchange) }
+    }
 }
 
 /// The answer to a call that went well.
@@ -125,5 +144,21 @@ impl Body for Reply {
             Self::Stream(replies) => replies.is_ended(),
             Self::Standard(body) => body.is_end_stream(),
         }
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+        Pin::new(&mut self.get_mut().reply).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.reply.is_end_stream()
     }
 }

@@ -19,15 +19,20 @@ pub(in crate::transport::grpc) struct Unread {
     pub(in crate::transport::grpc) rejection: Option<Rejection>,
 }
 
-/// Reads the one message of a request that is at most `limit` bytes long.
+/// Reads the one message of a request that is at most `limit` bytes long. `hold` is told how much of it is
+/// there, as it comes.
 ///
 /// # Errors
-/// `LimitExceeded` as soon as the length is known, `InvalidArgument` if there is not exactly one
+/// `LimitExceeded` as soon as the length is known, what `hold` says, `InvalidArgument` if there is not exactly one
 /// whole message, `Cancelled` if the client gives the call up.
 ///
 /// # Cancel safety
 /// What was read is lost.
-pub(in crate::transport::grpc) async fn read<B>(body: B, limit: usize) -> Result<Bytes, Unread>
+pub(in crate::transport::grpc) async fn read<B>(
+    body: B,
+    limit: usize,
+    mut hold: impl FnMut(usize) -> Result<(), Error>,
+) -> Result<Bytes, Unread>
 where
     B: Body<Data = Bytes>,
 {
@@ -39,6 +44,7 @@ where
         if let Ok(mut data) = frame.into_data() {
             if request.is_none() {
                 request = deframer.take(&mut data)?;
+                hold(deframer.buffered()).map_err(Unread::of_caller)?;
             }
             if !data.is_empty() {
                 return Err(invalid("there is more than one message; this operation takes one"));
@@ -50,6 +56,13 @@ where
     }
     deframer.end()?;
     request.ok_or_else(|| invalid("there is no message"))
+}
+
+impl Unread {
+    /// The caller's requests have too many bytes.
+    pub(in crate::transport::grpc) fn of_caller(error: Error) -> Self {
+        Self { refusal: error.into(), rejection: Some(Rejection::CallerBytes) }
+    }
 }
 
 /// The client has gone in the middle of its request.

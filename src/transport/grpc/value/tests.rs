@@ -27,7 +27,7 @@ async fn read_pieces(bytes: &[u8], piece: usize) -> Result<Bytes, Unread> {
         .chunks(piece)
         .map(|chunk| Ok::<_, Infallible>(Frame::data(Bytes::copy_from_slice(chunk))))
         .collect();
-    read(StreamBody::new(stream::iter(frames)), LIMIT).await
+    read(StreamBody::new(stream::iter(frames)), LIMIT, |_| Ok(())).await
 }
 
 #[track_caller]
@@ -103,7 +103,7 @@ async fn an_answer_is_prefix_message_and_status() {
 #[tokio::test]
 async fn a_body_that_breaks_off_is_a_call_given_up() {
     let frames = stream::iter([Ok(Frame::data(Bytes::from_static(&[0, 0]))), Err("reset")]);
-    let unread = read(StreamBody::new(frames.boxed()), LIMIT).await.unwrap_err();
+    let unread = read(StreamBody::new(frames.boxed()), LIMIT, |_| Ok(())).await.unwrap_err();
     let Refusal::Error(error) = unread.refusal else { panic!("{:?}", unread.refusal) };
     assert_eq!(error.kind(), ErrorKind::Cancelled);
 }
