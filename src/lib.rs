@@ -12,10 +12,10 @@
 //!
 //! A call runs on a [`host`]. An agent that has only its own state is in this process. One that acts as its
 //! caller, as the commands agent does, is in a [`worker`], a process with the caller's rights, which is
-//! started by [`exec`]; requests and messages are forwarded there as they are, in both
-//! directions. At either place the adapter that `build.rs` generates decodes the request, calls the
-//! agent's method and encodes the response, and the transport translates that back. Whatever program an
-//! agent starts is confined, limited and ended by [`process`].
+//! started by [`exec`]; requests and messages are forwarded there as they are, in both directions. At
+//! either place the adapter that `build.rs` generates decodes the request, calls the agent's method and
+//! encodes the response, and the transport translates that back. Whatever program an agent starts is
+//! confined, limited and ended by [`process`].
 //!
 //! A call with a stream, and any other on request, becomes a [`task`], which runs apart from its connection
 //! and keeps its last messages for whoever reads on. A [`session`] is what several calls of a client

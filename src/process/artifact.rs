@@ -18,6 +18,8 @@ use crate::error::{Error, ErrorKind};
 
 /// How much is gathered before it is written: one write for many small chunks.
 const GATHERED_BYTES: usize = 256 << 10;
+/// The same for chunks that are so small that what holds them takes more than they do.
+const GATHERED_PIECES: usize = 1024;
 
 /// What the artifacts of somebody take together.
 #[derive(Debug, Default)]
@@ -150,8 +152,8 @@ impl ArtifactWriter {
     /// The future may be dropped.
     pub async fn keep_up(&mut self) -> Result<(), Error> {
         let is_writing = self.write.as_ref().is_some_and(|write| !write.is_finished());
-        let at_most = if is_writing { 2 * GATHERED_BYTES } else { GATHERED_BYTES };
-        if lock(&self.artifact.0.state).pieces_bytes < at_most {
+        let times = if is_writing { 2 } else { 1 };
+        if !lock(&self.artifact.0.state).is_much(times) {
             return Ok(());
         }
         self.end_of_write().await?;
@@ -204,6 +206,11 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 impl State {
     fn len(&self) -> u64 {
         self.written + self.pieces_bytes as u64
+    }
+
+    /// True if `times` as much as one write takes is to be written.
+    fn is_much(&self, times: usize) -> bool {
+        self.pieces_bytes >= times * GATHERED_BYTES || self.pieces.len() >= times * GATHERED_PIECES
     }
 }
 

@@ -20,6 +20,11 @@ fn numbers(last: u64) -> Vec<u8> {
     (1..=last).flat_map(|number| format!("{number}\n").into_bytes()).collect()
 }
 
+/// A place in what is in memory.
+fn index(offset: u64) -> usize {
+    offset.try_into().unwrap()
+}
+
 fn at(id: &str, from_offset: u64) -> OutputRequest {
     OutputRequest { id: id.into(), from_offset, max_bytes: 300_000, ..OutputRequest::default() }
 }
@@ -74,7 +79,7 @@ async fn a_command_that_runs_is_read_from_any_offset() {
             let mut request = at(&command.id, next);
             (request.stream, request.wait) = (stream.into(), seconds(20));
             let answer: OutputResponse = world.client.call(OUTPUT, request).await.unwrap();
-            let begin = next as usize;
+            let begin = index(next);
             assert!(answer.offset == next && !answer.data.is_empty() && !answer.at_end);
             assert!(answer.data == expected[begin..begin + answer.data.len()], "{begin}");
             next = answer.next_offset;
@@ -105,7 +110,7 @@ impl Place {
         let expected = numbers(300_000);
         let (from, to) = gap.unwrap_or_default();
         assert_eq!(stdout.lost_bytes, to - from);
-        let (from, to) = (from as usize, to as usize);
+        let [from, to] = [from, to].map(index);
         assert!(read == [&expected[..from], &expected[to..]].concat());
         (stdout.lost_bytes, stdout.lost_reason)
     }

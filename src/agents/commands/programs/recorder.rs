@@ -49,7 +49,8 @@ impl Recorder {
         if matches!(record, Record::NotYet) && !command.fits(chunk) {
             (*record, problem) = self.place.begin(command, stream);
         }
-        if let Record::Goes(writer) = record
+        // After a piece that is not whole, another one would come after a gap.
+        if let (Record::Goes(writer), None) = (&mut *record, &problem)
             && let Err(full) = writer.push(chunk.bytes.clone())
         {
             problem = Some(self.place.full(full));
