@@ -29,12 +29,8 @@ async fn all_output_is_kept_and_read_in_pieces() {
         // At once, whether it is written or not, and across both.
         let from = begin.saturating_sub(100_000);
         let read = artifact.read(from, 1 << 20).await.unwrap();
-<<<<<<< HEAD
-        assert!(expected.as_bytes()[from as usize..end as usize] == read, "{from} to {end}");
-=======
         let [begin, end] = [from, end].map(|offset| usize::try_from(offset).unwrap());
         assert!(expected.as_bytes()[begin..end] == read, "{begin} to {end}");
->>>>>>> artifact
         writer.keep_up().await.unwrap();
     }
     writer.flush().await.unwrap();
