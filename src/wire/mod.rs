@@ -25,7 +25,11 @@ pub(crate) const GOING_ON: &str = "/opdbus.worker.v1.WorkerService/GetGoingOn";
 pub(crate) const END_SESSION: &str = "/opdbus.worker.v1.WorkerService/EndSession";
 
 /// The bytes of one stream that either side of a worker's socket sends ahead of the other's reading.
-pub(crate) const WORKER_STREAM_WINDOW_BYTES: u32 = 128 * 1024;
+pub(crate) const WORKER_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+
+/// The largest frame that either side of a worker's socket takes: so much that a piece of a program's output
+/// comes in one, and need not be put together from several.
+pub(crate) const WORKER_FRAME_BYTES: u32 = 128 * 1024;
 
 /// The same for all streams together: so much that streams whose readers are slow never hold up the
 /// others. What is kept is bounded by the number of streams.

@@ -100,6 +100,7 @@ impl Agents {
             .max_concurrent_streams(wire::WORKER_STREAMS)
             .initial_stream_window_size(wire::WORKER_STREAM_WINDOW_BYTES)
             .initial_connection_window_size(wire::WORKER_WINDOW_BYTES)
+            .max_frame_size(wire::WORKER_FRAME_BYTES)
             .auto_date_header(false)
             .serve_connection(TokioIo::new(socket), answer)
             .await

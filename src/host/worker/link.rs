@@ -105,6 +105,7 @@ impl Link {
             .keep_alive_while_idle(true)
             .initial_stream_window_size(wire::WORKER_STREAM_WINDOW_BYTES)
             .initial_connection_window_size(wire::WORKER_WINDOW_BYTES)
+            .max_frame_size(wire::WORKER_FRAME_BYTES)
             .initial_max_send_streams(wire::WORKER_STREAMS as usize)
             .max_header_list_size(MAX_HEADER_BYTES)
             .handshake(TokioIo::new(socket));
