@@ -1,8 +1,6 @@
 //! All output of a command, which is read after it was left out of the answer: from its file, as far as
 //! the configuration and the disk let it be kept.
 
-#![expect(clippy::cast_possible_truncation, reason = "the output of a test fits into memory")]
-
 use std::process::Command as Program;
 
 use op_dbus::agents::commands::Config;

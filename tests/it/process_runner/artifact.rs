@@ -1,7 +1,5 @@
 //! All output in a file: its pieces, its bounds, and that it has no name.
 
-#![expect(clippy::cast_possible_truncation, reason = "the output of a test fits into memory")]
-
 use std::fs;
 use std::sync::Arc;
 
