@@ -97,7 +97,8 @@ fn tcp(setting: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), 
             return Error::new(ErrorKind::AlreadyExists, text);
         }
         // What the installed unit answers without its drop-in.
-        let hint = match error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) {
+        let hint = match error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
+        {
             true => "; the unit gives this service no network, see op-dbus-network.conf",
             false => "",
         };
