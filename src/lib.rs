@@ -7,11 +7,9 @@
 //! [`transport::grpc`]) finds out who calls, turns the arguments into the encoded protobuf request and
 //! hands it to the [`executor`]: find the operation, take the earlier of two deadlines, authorize, wait
 //! for a place, run, observe. A call with a stream, and any other on request, becomes a [`task`], which
-//! runs apart from its connection and keeps its last messages for whoever reads on. It runs on a [`host`], today always an agent in this process; the adapter
-//! that `build.rs` generates decodes the request, calls the agent's method, encodes the response. The
-//! transport translates that back.
-//! for a place, run, observe. It runs on a [`host`]: in this process, or in a [`worker`] with the
-//! caller's rights, to which the bytes are forwarded as they are. The adapter that `build.rs` generates
+//! runs apart from its connection and keeps its last messages for whoever reads on. It runs on a
+//! [`host`]: in this process, or in a [`worker`] with the caller's rights, to which the bytes are
+//! forwarded as they are. The adapter that `build.rs` generates
 //! decodes the request, calls the agent's method, encodes the response. The transport translates that
 //! back.
 //!
@@ -25,10 +23,6 @@
 //!   [`ctl`] and [`client`]: the command and the library on the other side of the wire.
 //! * [`executor`], [`task`], [`session`], [`registry`], [`host`]: what happens to a call, what is left
 //!   of it, for which client's work it is, what is served, where it runs.
-//! * [`transport`]: how calls arrive. [`ctl`] and [`client`]: the command and the library on the other
-//!   side of the wire.
-//! * [`executor`], [`session`], [`registry`], [`host`]: what happens to a call, for which client's
-//!   work, what is served, where it runs.
 //! * [`worker`] and [`exec`]: the processes that act as callers, and how they come to be.
 //! * [`audit`]: the log of calls that were refused or may change something.
 //! * [`agents`]: what can be done. [`storage`]: SQLite, for agents that keep something. [`process`]:

@@ -25,6 +25,7 @@ async fn call(
     service.executor.call(&route, context, request).await.map(drop)
 }
 
+/// A call of risk WRITE.
 async fn count(service: &Service, uid: u32) -> Result<(), Error> {
     call(service, context(uid), "Count", CountRequest {}).await
 }
@@ -45,7 +46,7 @@ fn counted(service: &Service, reason: &str) -> bool {
 #[tokio::test]
 async fn who_calls_too_often_is_told_when_to_come_again_and_others_are_not() {
     let mut share = ShareConfig::default();
-    share.per_second[0] = NonZeroU32::new(5);
+    share.per_second[1] = NonZeroU32::new(5);
     let service = service(share);
     for _ in 0..5 {
         count(&service, 1000).await.unwrap();
@@ -57,7 +58,7 @@ async fn who_calls_too_often_is_told_when_to_come_again_and_others_are_not() {
         }
     };
     assert_eq!(refused.kind(), ErrorKind::LimitExceeded);
-    assert_eq!(refused.fact("limit"), Some("limits.read_per_second"));
+    assert_eq!(refused.fact("limit"), Some("limits.write_per_second"));
     assert_eq!(refused.fact("limit_value"), Some("5"));
     assert!(refused.retry_after().is_some());
     assert!(counted(&service, "rate"));
@@ -99,10 +100,10 @@ async fn who_fills_his_places_waits_and_others_do_not() {
 #[tokio::test]
 async fn a_reload_gives_everybody_a_new_share() {
     let mut share = ShareConfig::default();
-    share.per_second[0] = NonZeroU32::new(1);
+    share.per_second[1] = NonZeroU32::new(1);
     let service = service(share.clone());
     count(&service, 1000).await.unwrap();
-    share.per_second[0] = NonZeroU32::new(1000);
+    share.per_second[1] = NonZeroU32::new(1000);
     service.executor.reconfigure(Config { share, ..Config::default() });
     for _ in 0..100 {
         count(&service, 1000).await.unwrap();
