@@ -40,7 +40,7 @@ async fn ten_thousand_connections_end_at_the_users_bound() {
     let config = Config { max_connections, max_connections_per_uid, ..config(&path) };
     let _server = serve(config, &service).await.unwrap();
     let echo = Echo::new(&path).await;
-    println!("{count} connections, {places} of one user");
+    eprintln!("{count} connections, {places} of one user");
     let open = {
         let path = path.clone();
         tokio::task::spawn_blocking(move || connections(&path, count)).await.unwrap()
@@ -55,7 +55,7 @@ async fn ten_thousand_connections_end_at_the_users_bound() {
 fn connections(path: &Path, count: usize) -> Vec<UnixStream> {
     let connect = |number: usize| {
         let mut stream = UnixStream::connect(path).unwrap();
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             // One that is refused may be closed already.
             stream.write_all(raw::PREFACE).ok();
         }

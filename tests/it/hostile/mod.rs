@@ -32,7 +32,7 @@ impl Echo {
     /// Echoes beside a flood: each is answered, and how long they take is printed.
     pub async fn beside(&self, flood: &str) {
         let (now, idle) = (p99(&self.client).await, self.idle);
-        println!("echo beside {flood}: p99 {now:?}, {idle:?} without");
+        eprintln!("echo beside {flood}: p99 {now:?}, {idle:?} without");
         if std::env::var_os(STRICT).is_some() {
             assert!(now <= idle * SLOWER, "{flood}: {now:?} is more than {SLOWER} times {idle:?}");
         }
