@@ -20,6 +20,13 @@
 //! A call with a stream, and any other on request, becomes a [`task`], which runs apart from its connection
 //! and keeps its last messages for whoever reads on. A [`session`] is what several calls of a client
 //! belong to; what agents keep for it, and what runs in it, ends with it.
+//! hands it to the [`executor`]: find the operation, take the earlier of two deadlines, authorize, wait
+//! for a place, run, observe. A call with a stream, and any other on request, becomes a [`task`], which
+//! runs apart from its connection and keeps its last messages for whoever reads on. It runs on a
+//! [`host`]: in this process, or in a [`worker`] with the caller's rights, to which the bytes are
+//! forwarded as they are. The adapter that `build.rs` generates
+//! decodes the request, calls the agent's method, encodes the response. The transport translates that
+//! back.
 //!
 //! # The map
 //!

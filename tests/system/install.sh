@@ -28,10 +28,16 @@ exposed() { # exposed UNIT TENTHS
 }
 exposed op-dbus 10
 exposed op-dbus-exec 35
+matches 'systemd knows the unit by its bus name' '^op-dbus.service$' \
+    "$(box systemctl show --property=Id --value dbus-org.opdbus.Agents1.service)"
+matches 'the journal has the start' 'op-dbus' "$(box journalctl --unit=op-dbus --quiet --no-pager)"
+matches 'the journal has no warning' '^$' \
+    "$(box journalctl --unit=op-dbus --quiet --no-pager --priority=warning || true)"
+
+echo '-- the network is a drop-in'
 box install -D -m 644 /usr/share/doc/op-dbus/op-dbus-network.conf \
     /run/systemd/system/op-dbus.service.d/network.conf
 box systemctl daemon-reload
-echo '-- with the drop-in that gives it the network'
 exposed op-dbus 15
 put /etc/op-dbus/grpc.toml.d/50-tcp.toml <<<$'[grpc]\ntcp = "127.0.0.1:50051"'
 box systemctl restart op-dbus
@@ -46,11 +52,6 @@ matches 'in the journal' 'op-dbus-network.conf' \
 box rm -r /etc/op-dbus/grpc.toml.d
 box systemctl reset-failed op-dbus
 box systemctl restart op-dbus
-matches 'systemd knows the unit by its bus name' '^op-dbus.service$' \
-    "$(box systemctl show --property=Id --value dbus-org.opdbus.Agents1.service)"
-matches 'the journal has the start' 'op-dbus' "$(box journalctl --unit=op-dbus --quiet --no-pager)"
-matches 'the journal has no warning' '^$' \
-    "$(box journalctl --unit=op-dbus --quiet --no-pager --priority=warning || true)"
 
 echo '-- use'
 matches 'a member remembers over D-Bus' '^tba\{sv\} 1 true ' \

@@ -36,7 +36,11 @@ impl Place {
     }
 
     fn try_start(&self) -> Result<Arc<Task>, Error> {
-        let identity = Identity::User { uid: 1000, gid: None };
+        self.try_start_for(1000)
+    }
+
+    fn try_start_for(&self, uid: u32) -> Result<Arc<Task>, Error> {
+        let identity = Identity::User { uid, gid: None };
         let caller = Arc::new(Caller::new(identity, Attested::Kernel, "test"));
         let context = Context::new(caller, Transport::Grpc);
         let stream = self.metrics.operation("probe", "Generate").stream(Transport::Grpc);

@@ -186,13 +186,24 @@ fn when_memory_is_full_what_has_ended_leaves_first() {
     }
     assert_eq!(readable(&ended[1]), 0);
     assert!(readable(&running) >= 1);
-    // The next task is refused as long as that one is in its way.
-    let hoarder = Place::new(Config { memory_bytes: 1024, ..config(1024, 4096) });
-    let running = hoarder.start();
-    assert!(give(&running, &[7; 2000]));
-    let error = hoarder.try_start().unwrap_err();
-    assert_eq!(error.fact("limit"), Some("tasks.memory_bytes"));
-    assert!(error.retry_after().is_some());
-    hoarder.tasks.end(&running, End::Completed);
-    hoarder.try_start().unwrap();
+    // The next task is refused as long as that one is in its way; of somebody else's only if the memory
+    // of all is full.
+    for (config, limit, others) in [
+        (Config { memory_bytes: 1024, ..config(1024, 4096) }, "tasks.memory_bytes", false),
+        (
+            Config { memory_bytes_per_caller: 1024, ..config(1024, 4096) },
+            "tasks.memory_bytes_per_caller",
+            true,
+        ),
+    ] {
+        let hoarder = Place::new(config);
+        let running = hoarder.start();
+        assert!(give(&running, &[7; 2000]));
+        let error = hoarder.try_start().unwrap_err();
+        assert_eq!(error.fact("limit"), Some(limit));
+        assert!(error.retry_after().is_some());
+        assert_eq!(hoarder.try_start_for(1001).is_ok(), others, "{limit}");
+        hoarder.tasks.end(&running, End::Completed);
+        hoarder.try_start().unwrap();
+    }
 }

@@ -17,12 +17,10 @@ use tonic::Code;
 
 use super::{FILL, LIMIT, PING, raw, start};
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
 #[tokio::test(start_paused = true)]
 async fn a_client_that_never_speaks_is_closed_after_ten_seconds() {
     let running = start().await;
-    for said in [b"" as &[u8], b"P", &PREFACE[..23]] {
+    for said in [b"" as &[u8], b"P", &raw::PREFACE[..23]] {
         let mut stream = UnixStream::connect(&running.path).await.unwrap();
         stream.write_all(said).await.unwrap();
         let start = Instant::now();
@@ -48,7 +46,7 @@ async fn a_client_that_has_spoken_may_be_silent() {
 async fn garbage_ends_its_own_connection_only() {
     let running = start().await;
     let client = running.client().await;
-    let settings = [PREFACE, &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat();
+    let settings = [raw::PREFACE, &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat();
     for garbage in [
         b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n".to_vec(),
         vec![0; 4096],

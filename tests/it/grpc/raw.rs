@@ -133,10 +133,11 @@ pub fn framed(message: &impl Message) -> Bytes {
     bytes.freeze()
 }
 
-fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+/// One frame of HTTP/2.
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    let head = [length[1], length[2], length[3], kind, flags, 0, 0, 0, stream];
-    [&head as &[u8], payload].concat()
+    let head = [length[1], length[2], length[3], kind, flags];
+    [&head as &[u8], &stream.to_be_bytes(), payload].concat()
 }
 
 /// The bytes of a whole connection that makes one call, with the authority as it is given.
@@ -172,10 +173,16 @@ pub fn closed_window_bytes(path: &str, message: &impl Message) -> Vec<u8> {
     [PREFACE.to_vec(), settings, head(path, "localhost"), message].concat()
 }
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// What opens a connection of HTTP/2.
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The frame that begins a call.
 fn head(path: &str, authority: &str) -> Vec<u8> {
+    frame(1, 4, 1, &head_block(path, authority))
+}
+
+/// The headers that begin a call.
+pub fn head_block(path: &str, authority: &str) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in [
         (":method", "POST"),
@@ -193,5 +200,5 @@ fn head(path: &str, authority: &str) -> Vec<u8> {
             block.extend_from_slice(text.as_bytes());
         }
     }
-    frame(1, 4, 1, &block)
+    block
 }
