@@ -203,6 +203,8 @@ pub fn plain(value: &Value, key: &str) -> Value {
                     Value::String(text),
                 ) => {
                     let part = text.rsplit('_').next().unwrap_or_default();
+                    // An agent is told to be busy until a while after its last call.
+                    let part = if part.eq_ignore_ascii_case("busy") { "running" } else { part };
                     (name.clone(), json!(part.to_ascii_lowercase()))
                 }
                 _ => (name.clone(), plain(value, key)),
