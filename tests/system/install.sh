@@ -39,6 +39,7 @@ box install -D -m 644 /usr/share/doc/op-dbus/op-dbus-network.conf \
     /run/systemd/system/op-dbus.service.d/network.conf
 box systemctl daemon-reload
 exposed op-dbus 15
+box mkdir -p /etc/op-dbus/grpc.toml.d
 put /etc/op-dbus/grpc.toml.d/50-tcp.toml <<<$'[grpc]\ntcp = "127.0.0.1:50051"'
 box systemctl restart op-dbus
 matches 'loopback TCP is served, and the kernel says who calls' 'memory' \
