@@ -54,8 +54,9 @@ class Load:
 
 
 def of_users():
-    """The processes of both users that are not their clients."""
-    clients = ("client.py", "busctl")
+    """The processes of both users that are not their clients, nor stubs, which wait a while for the next
+    program."""
+    clients = ("client.py", "busctl", "exec-stub")
     return {
         pid
         for user in ("alice", "bob")
