@@ -44,7 +44,10 @@ pub struct Running {
 
 /// The transport on a Unix socket in a folder of its own.
 pub async fn start() -> Running {
-    let service = Service::new(executor::Config::default());
+    let mut limits = executor::Config::default();
+    // Room for messages that are larger than any response may be, which foreign clients ask for.
+    limits.tasks.memory_bytes_per_caller = limits.tasks.memory_bytes;
+    let service = Service::new(limits);
     let path = service.folder.path().join("grpc.sock");
     let config = config(&path);
     let server = serve(config, &service).await.unwrap();
