@@ -20,13 +20,6 @@
 //! A call with a stream, and any other on request, becomes a [`task`], which runs apart from its connection
 //! and keeps its last messages for whoever reads on. A [`session`] is what several calls of a client
 //! belong to; what agents keep for it, and what runs in it, ends with it.
-//! hands it to the [`executor`]: find the operation, take the earlier of two deadlines, authorize, wait
-//! for a place, run, observe. A call with a stream, and any other on request, becomes a [`task`], which
-//! runs apart from its connection and keeps its last messages for whoever reads on. It runs on a
-//! [`host`]: in this process, or in a [`worker`] with the caller's rights, to which the bytes are
-//! forwarded as they are. The adapter that `build.rs` generates
-//! decodes the request, calls the agent's method, encodes the response. The transport translates that
-//! back.
 //!
 //! # The map
 //!
@@ -43,7 +36,6 @@
 //! * [`audit`]: the log of calls that were refused or may change something.
 //! * [`agents`]: what can be done. [`storage`]: SQLite, for agents that keep something. [`process`]:
 //!   programs, confined and killed as a tree, for agents that start some.
-//! * [`audit`]: the log of calls that were refused or may change something.
 //! * `wire`: messages, contexts and outcomes as gRPC writes them down, for transports, clients and both
 //!   sides of a worker's socket.
 //! * [`contract`] and [`proto`]: the descriptors and everything that is derived from them.
