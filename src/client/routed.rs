@@ -1,0 +1,267 @@
+//! Chooses the way of each call by the stages of the rollout, makes it as safely as it can be made, and
+//! counts it. It is a carrier around those of the ways.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use ring::rand::{SecureRandom as _, SystemRandom};
+use tokio::time::Instant;
+
+use super::attached;
+use super::call::{Call, CallOptions, Payload, Requests, Rpc, StreamCall};
+use super::carrier::{Carrier, Pending};
+use super::error::{Error, Failure};
+use super::metrics::AgentMetrics;
+use super::retry::{Breakers, Effect, Retries, Terms, Try, Verdict};
+use super::rollout::{Asked, Identity, Plan, Rollout};
+use super::same_service::{self, Known, Process};
+use super::shadow::{Samples, Shadow};
+use super::stream::Messages;
+use super::way::Way;
+use super::ways::Ways;
+use crate::contract::Idempotency;
+
+/// How long a start waits to be told the stages. Until they are known, calls go as without knowledge.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How calls are made.
+#[derive(Clone, Debug)]
+pub struct Care {
+    /// What the client calls itself: 1 to 64 letters, digits, dots, dashes and underscores.
+    pub name: String,
+    /// The one way that every call takes, whatever the stages are; `None`: that of its stage.
+    pub pinned: Option<Way>,
+    /// How often a call is tried again.
+    pub max_retries: u32,
+    /// True if each call that is not idempotent gets a request id, unless it has one.
+    pub mint_request_ids: bool,
+    /// Where the last known stages are kept; `None`: nowhere.
+    pub kept_routes: Option<PathBuf>,
+}
+
+/// Carries each call over the way that is its own.
+#[derive(Clone, Debug)]
+pub struct Routed(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    ways: Ways,
+    care: Care,
+    metrics: Arc<AgentMetrics>,
+    retries: Retries,
+    /// `None` if the way is pinned.
+    rollout: Option<Rollout>,
+    shadow: Shadow,
+    service: Known,
+}
+
+impl Routed {
+    /// Begins to carry calls over `ways`, and waits a moment to be told their stages.
+    ///
+    /// # Cancel safety
+    /// Nothing was begun.
+    pub async fn start(ways: Ways, care: Care) -> Self {
+        let breakers = Arc::new(Breakers::default());
+        let metrics = Arc::new(AgentMetrics::new(Arc::clone(&breakers)));
+        let samples = Arc::new(Samples::default());
+        let old = if ways.has(Way::Dbus) { Way::Dbus } else { Way::Legacy };
+        let identity =
+            Identity { name: care.name.clone(), old, kept: care.kept_routes.clone() };
+        let rollout = care.pinned.is_none().then(|| {
+            Rollout::start(&ways, identity, Arc::clone(&metrics), Arc::clone(&samples))
+        });
+        if let Some(rollout) = &rollout {
+            rollout.known(PATIENCE).await;
+        }
+        Self(Arc::new(Inner {
+            retries: Retries::new(care.max_retries, Arc::clone(&metrics), breakers),
+            shadow: Shadow::new(Arc::clone(&metrics), samples),
+            service: Known::default(),
+            ways,
+            care,
+            metrics,
+            rollout,
+        }))
+    }
+
+    /// What the client counts.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<AgentMetrics> {
+        &self.0.metrics
+    }
+
+    /// Tells the service what is still to be told. For the end of a client.
+    ///
+    /// # Cancel safety
+    /// What is being told may be lost.
+    pub async fn close(&self) {
+        if let Some(rollout) = &self.0.rollout {
+            rollout.report().await;
+        }
+    }
+}
+
+impl Inner {
+    /// How a call goes. A way that the client does not have is none to take or to fall back on.
+    fn plan(&self, rpc: &Rpc, options: &CallOptions) -> Plan {
+        let asked = Asked {
+            agent: &rpc.agent,
+            operation: &rpc.operation,
+            idempotency: rpc.idempotency,
+            session: options.session.as_deref(),
+        };
+        let pinned = |way| Plan { way, fallback: None, shadow: false };
+        let plan = match (&self.rollout, self.care.pinned) {
+            (_, Some(way)) => pinned(way),
+            (Some(rollout), None) => rollout.plan(asked),
+            (None, None) => pinned(Way::Dbus),
+        };
+        let fallback = plan.fallback.filter(|way| self.ways.has(*way));
+        match (self.ways.has(plan.way), fallback) {
+            (false, Some(way)) => pinned(way),
+            (true, _) | (false, None) => {
+                Plan { fallback, shadow: plan.shadow && self.ways.has(Way::Grpc), ..plan }
+            }
+        }
+    }
+
+    /// Makes a call, each try by `make`.
+    async fn safely<T, F, R>(
+        &self,
+        rpc: &Rpc,
+        options: &CallOptions,
+        plan: Plan,
+        make: F,
+    ) -> Result<T, Error>
+    where
+        F: Fn(Try) -> R,
+        R: Future<Output = Result<T, Error>>,
+    {
+        let has_request_id = options.request_id.is_some();
+        let terms = Terms {
+            agent: &rpc.agent,
+            operation: &rpc.operation,
+            idempotency: rpc.idempotency,
+            has_request_id,
+            deadline: options.timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
+            plan,
+        };
+        let first = match has_request_id && rpc.idempotency == Idempotency::Unknown {
+            true => self.service.process(&self.ways, plan.way).await,
+            false => None,
+        };
+        self.retries.call(&terms, |attempt| self.attempt(attempt, first, make(attempt))).await
+    }
+
+    /// One try, once it is known to be safe.
+    async fn attempt<T>(
+        &self,
+        attempt: Try,
+        first: Option<Process>,
+        make: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        if attempt.only_same_service {
+            same_service::check(first, &self.ways, attempt.way).await?;
+        }
+        let outcome = make.await;
+        if outcome.as_ref().is_err_and(|error| Verdict::on(error).is_ways) {
+            self.service.forget();
+        }
+        outcome
+    }
+
+    async fn call(&self, mut call: Call) -> Result<Payload, Error> {
+        self.name_request(&call.rpc, &mut call.options)?;
+        let plan = self.plan(&call.rpc, &call.options);
+        let make = |attempt: Try| {
+            let mut call = call.clone();
+            call.options.timeout = attempt.left;
+            async move { self.ways.over(attempt.way)?.call(call).await }
+        };
+        let outcome = self.safely(&call.rpc, &call.options, plan, make).await;
+        if outcome.is_ok() && call.rpc.agent == "sessions" {
+            match &*call.rpc.operation {
+                "StartSession" => self.metrics.session_began(),
+                "EndSession" => self.metrics.session_ended(),
+                _ => {}
+            }
+        }
+        if plan.shadow && let Some(place) = self.shadow.place(&call) {
+            self.shadow.compare(place, &self.ways, plan.way, call, outcome.clone());
+        }
+        outcome
+    }
+
+    /// Gives a call that is not idempotent a request id, if that is wished.
+    fn name_request(&self, rpc: &Rpc, options: &mut CallOptions) -> Result<(), Error> {
+        let needs = rpc.idempotency == Idempotency::Unknown && options.request_id.is_none();
+        if self.care.mint_request_ids && needs {
+            let mut bytes = [0; 16];
+            SystemRandom::new()
+                .fill(&mut bytes)
+                .map_err(|_| Failure::internal("the system gives no random numbers"))?;
+            options.request_id = Some(format!("{:032x}", u128::from_be_bytes(bytes)));
+        }
+        Ok(())
+    }
+
+    /// Opens a stream. Requests that are a stream themselves are sent once, so that there is one try.
+    async fn stream(self: &Arc<Self>, mut call: StreamCall) -> Result<Messages, Error> {
+        self.name_request(&call.rpc, &mut call.options)?;
+        let plan = self.plan(&call.rpc, &call.options);
+        let StreamCall { rpc, requests, options } = call;
+        let kept = attached::kept(&options, &requests);
+        let request = match requests {
+            Requests::One(request) => request,
+            Requests::Many(requests) => {
+                let call = StreamCall { rpc, requests: Requests::Many(requests), options };
+                return self.ways.over(plan.way)?.stream(call).await;
+            }
+        };
+        let make = |attempt: Try| {
+            let options = CallOptions { timeout: attempt.left, ..kept.clone() };
+            let requests = Requests::One(request.clone());
+            let call = StreamCall { rpc: rpc.clone(), requests, options };
+            async move {
+                let messages = self.ways.over(attempt.way)?.stream(call).await?;
+                Ok((attempt.way, messages))
+            }
+        };
+        let (way, messages) = self.safely(&rpc, &options, plan, make).await?;
+        let figures = self.metrics.operation(&rpc.agent, &rpc.operation);
+        let carrier = Routed(Arc::clone(self));
+        Ok(attached::attached(carrier, messages, way, figures, &options))
+    }
+}
+
+impl Carrier for Routed {
+    fn way(&self) -> Way {
+        self.0.plan(&Rpc::unknown("", ""), &CallOptions::default()).way
+    }
+
+    fn target(&self) -> String {
+        self.0.ways.over(self.way()).map_or_else(|error| error.to_string(), |way| way.target())
+    }
+
+    fn ready(&self) -> Pending<'_, ()> {
+        async {
+            let plan = self.0.plan(&Rpc::unknown("", ""), &CallOptions::default());
+            let ready = self.0.ways.over(plan.way)?.ready().await;
+            match (ready, plan.fallback) {
+                (Err(Error::Unreachable(_)), Some(other)) => self.0.ways.over(other)?.ready().await,
+                (ready, _) => ready,
+            }
+        }
+        .boxed()
+    }
+
+    fn call(&self, call: Call) -> Pending<'_, Payload> {
+        self.0.call(call).boxed()
+    }
+
+    fn stream(&self, call: StreamCall) -> Pending<'_, Messages> {
+        self.0.stream(call).boxed()
+    }
+}

@@ -1,0 +1,102 @@
+//! Each stage's way, told by the service's own counters.
+
+use std::time::Instant;
+
+use op_dbus::proto::opdbus::v1::Route;
+
+use super::stages::route;
+use super::*;
+
+/// Waits until calls have come over `transport` since now.
+async fn takes(world: &World, client: &AgentClient, transport: &str) {
+    let before = world.served("Count", transport);
+    eventually("calls take the way of the stage", async || {
+        count(client, None).await.unwrap();
+        world.served("Count", transport) > before
+    })
+    .await;
+    let (dbus, grpc) = (world.served("Count", "dbus"), world.served("Count", "grpc"));
+    for _ in 0..5 {
+        count(client, None).await.unwrap();
+    }
+    let (dbus_now, grpc_now) = (world.served("Count", "dbus"), world.served("Count", "grpc"));
+    match transport {
+        "dbus" => assert_eq!((dbus_now, grpc_now), (dbus + 5, grpc)),
+        _ => assert_eq!((dbus_now, grpc_now), (dbus, grpc + 5)),
+    }
+}
+
+#[tokio::test]
+async fn each_stage_takes_its_way_as_soon_as_it_is_told() {
+    let world = World::new(Stage::Dbus).await;
+    let client = world.client(Via::Auto).await;
+    takes(&world, &client, "dbus").await;
+    let canary = |share| Route { share_per_10000: share, ..route(Stage::Canary) };
+    for (route, transport) in [
+        (route(Stage::Grpc), "grpc"),
+        (route(Stage::Shadow), "dbus"),
+        (canary(10_000), "grpc"),
+        (canary(0), "dbus"),
+        (route(Stage::Final), "grpc"),
+        (route(Stage::Dbus), "dbus"),
+    ] {
+        world.stages.set(vec![route]);
+        let started = Instant::now();
+        takes(&world, &client, transport).await;
+        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn one_operation_may_be_at_another_stage_than_the_rest() {
+    let world = World::new(Stage::Dbus).await;
+    let only = Route { operations: vec!["probe.Echo".to_owned()], ..route(Stage::Grpc) };
+    world.stages.set(vec![only, route(Stage::Dbus)]);
+    let client = world.client(Via::Auto).await;
+    echo(&client, "moved").await.unwrap();
+    count(&client, None).await.unwrap();
+    assert_eq!((world.served("Echo", "grpc"), world.served("Echo", "dbus")), (1, 0));
+    assert_eq!((world.served("Count", "grpc"), world.served("Count", "dbus")), (0, 1));
+}
+
+#[tokio::test]
+async fn a_change_is_told_over_dbus_where_grpc_cannot_be_had() {
+    let mut world = World::new(Stage::Dbus).await;
+    world.proxy.vanish();
+    let client = world.client(Via::Auto).await;
+    count(&client, None).await.unwrap();
+    world.stages.set(vec![route(Stage::Final)]);
+    // Only gRPC is left, which is not there.
+    eventually("the change has come", async || count(&client, None).await.is_err()).await;
+    world.stages.set(vec![route(Stage::Grpc)]);
+    eventually("the next change has come", async || count(&client, None).await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn the_last_known_stages_are_kept() {
+    let mut world = World::new(Stage::Grpc).await;
+    let kept = world.service.folder.path().join("routes");
+    let settings = Settings { routes_file: Some(kept.clone()), ..world.settings(Via::Auto) };
+    let client = AgentClient::connect(settings.clone()).await.unwrap();
+    count(&client, None).await.unwrap();
+    assert_eq!((world.served("Count", "grpc"), world.served("Count", "dbus")), (1, 0));
+    drop(client);
+    eventually("they are in the file", async || kept.exists()).await;
+    // Started without a service, a client goes by them: at stage `grpc`, that is the way it tries first.
+    world.proxy.vanish();
+    world.bus.kill();
+    let client = AgentClient::connect(Settings { max_retries: 0, ..settings }).await.unwrap();
+    count(&client, None).await.unwrap_err();
+    let snapshot = client.metrics().snapshot();
+    let count = snapshot.operations.iter().find(|known| known.operation == "Count").unwrap();
+    assert_eq!(count.fallbacks, [(Way::Grpc, 1)]);
+}
+
+#[tokio::test]
+async fn a_pinned_way_is_taken_whatever_the_stage_is() {
+    let world = World::new(Stage::Final).await;
+    count(&world.client(Via::Dbus).await, None).await.unwrap();
+    assert_eq!((world.served("Count", "grpc"), world.served("Count", "dbus")), (0, 1));
+    count(&world.client(Via::Grpc).await, None).await.unwrap();
+    assert_eq!((world.served("Count", "grpc"), world.served("Count", "dbus")), (1, 1));
+}

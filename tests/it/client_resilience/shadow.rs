@@ -1,0 +1,102 @@
+//! At stage `shadow` both ways are compared, and what differs is reported.
+
+use op_dbus::proto::opdbus::v1::Comparison;
+
+use super::proxy::Answers;
+use super::*;
+
+/// What the client reported of an operation, all reports together.
+fn reported(world: &World, operation: &str) -> Comparison {
+    let mut all = Comparison::default();
+    for report in world.stages.reports.lock().unwrap().iter() {
+        assert_eq!(report.name, "test");
+        for found in report.comparisons.iter().filter(|found| found.operation == operation) {
+            all.compared += found.compared;
+            all.differed += found.differed;
+            all.samples.extend(found.samples.iter().cloned());
+        }
+    }
+    all
+}
+
+/// Waits until the client has compared calls of an operation, making them meanwhile, and reported.
+async fn compare(client: &AgentClient, operation: &str, times: u64, call: impl AsyncFn()) {
+    eventually("calls are compared", async || {
+        call().await;
+        let snapshot = client.metrics().snapshot();
+        let known = snapshot.operations.iter().find(|known| known.operation == operation);
+        known.is_some_and(|known| known.compared >= times)
+    })
+    .await;
+    client.close().await;
+}
+
+#[tokio::test]
+async fn answers_that_are_the_same_differ_nowhere() {
+    let world = World::new(Stage::Shadow).await;
+    let client = world.client(Via::Auto).await;
+    compare(&client, "Echo", 3, async || drop(echo(&client, "the same").await.unwrap())).await;
+    let found = reported(&world, "probe.Echo");
+    assert!(found.compared >= 3 && found.differed == 0, "{found:?}");
+    // Each comparison is one call over gRPC and two over D-Bus.
+    assert!(world.served("Echo", "grpc") >= 3);
+    assert!(world.served("Echo", "dbus") >= world.served("Echo", "grpc") + 3);
+}
+
+#[tokio::test]
+async fn an_answer_that_differs_over_grpc_is_found_and_its_values_are_not_told() {
+    let world = World::new(Stage::Shadow).await;
+    world.proxy.answer(Answers::Change(b"needle-one", b"needle-two"));
+    let client = world.client(Via::Auto).await;
+    compare(&client, "Echo", 2, async || {
+        // The answer is that of D-Bus.
+        assert_eq!(echo(&client, "needle-one").await.unwrap(), "needle-one");
+    })
+    .await;
+    let found = reported(&world, "probe.Echo");
+    assert_eq!(found.compared, found.differed, "{found:?}");
+    let sample = &found.samples[0];
+    assert_eq!(sample.field, "text");
+    assert!(sample.dbus.starts_with("text of 10 bytes, sha256 "), "{sample:?}");
+    assert_ne!(sample.dbus, sample.grpc);
+    assert!(!format!("{found:?}").contains("needle"), "{found:?}");
+}
+
+#[tokio::test]
+async fn what_changes_by_itself_is_no_difference() {
+    let world = World::new(Stage::Shadow).await;
+    let client = world.client(Via::Auto).await;
+    let status = async || drop(client.status().await.unwrap());
+    compare(&client, "GetStatus", 3, status).await;
+    let found = reported(&world, "agents.GetStatus");
+    assert!(found.compared >= 3, "{found:?}");
+    assert!(
+        !found.samples.iter().any(|sample| sample.field == "uptime"),
+        "the uptime counts as a difference: {found:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_has_side_effects_is_made_once() {
+    let world = World::new(Stage::Shadow).await;
+    let client = world.client(Via::Auto).await;
+    for number in 1..=20 {
+        assert_eq!(count(&client, None).await.unwrap(), number);
+    }
+    assert_eq!(world.served("Count", "grpc"), 0);
+}
+
+#[tokio::test]
+async fn calls_that_got_no_answer_are_reported() {
+    let mut world = World::new(Stage::Grpc).await;
+    let client = world.client(Via::Auto).await;
+    count(&client, None).await.unwrap();
+    world.proxy.answer(Answers::LoseNext);
+    count(&client, None).await.unwrap_err();
+    client.close().await;
+    let reports = world.stages.reports.lock().unwrap().clone();
+    let lost = reports.iter().flat_map(|report| &report.lost);
+    let lost: u64 = lost.filter(|lost| lost.operation == "probe.Count").map(|lost| lost.calls).sum();
+    assert_eq!(lost, 1, "{reports:?}");
+    world.proxy.vanish();
+}
