@@ -2,17 +2,15 @@
 //! where it was, over whichever way reaches the service. No message comes twice, and none is left out
 //! without a word. How a way is reached, the carrier knows.
 
-use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
-use prost::Message as _;
 use tokio::time::Instant;
 
-use super::call::{Call, CallOptions, Payload, Requests, Rpc};
-use super::carrier::Carrier as _;
+use super::call::{CallOptions, Request, Requests};
 use super::error::{Error, Failure};
 use super::metrics::Operation as Figures;
 use super::retry::Verdict;
@@ -20,8 +18,7 @@ use super::routed::Routed;
 use super::stream::Messages;
 use super::tasks::outcome;
 use super::way::Way;
-use super::ways::read;
-use crate::contract::Idempotency;
+use super::{AgentClient, TasksClient};
 use crate::error::ErrorKind;
 use crate::proto::opdbus::v1::{
     CancelTaskRequest, OnDisconnect, ReadTaskRequest, ReadTaskResponse,
@@ -38,24 +35,6 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// How long one question may take.
 const OWN_CALL: Duration = Duration::from_secs(5);
-
-/// One rpc of the tasks.
-const fn rpc(operation: &'static str, path: &'static str, idempotency: Idempotency) -> Rpc {
-    Rpc {
-        agent: Cow::Borrowed("tasks"),
-        operation: Cow::Borrowed(operation),
-        service: Cow::Borrowed("opdbus.v1.TasksService"),
-        path: Cow::Borrowed(path),
-        idempotency,
-        client_streaming: false,
-        server_streaming: false,
-    }
-}
-
-static READ_TASK: Rpc =
-    rpc("ReadTask", "/opdbus.v1.TasksService/ReadTask", Idempotency::NoSideEffects);
-static CANCEL_TASK: Rpc =
-    rpc("CancelTask", "/opdbus.v1.TasksService/CancelTask", Idempotency::Idempotent);
 
 /// The options with which a stream is opened that this side cancels itself when it is dropped: to the
 /// service, its task goes on when the connection breaks. Where the user said what is to become of it, or
@@ -98,23 +77,13 @@ struct Task {
 }
 
 impl Task {
-    async fn ask<A: prost::Message + Default>(
-        &self,
-        rpc: &'static Rpc,
-        request: &impl prost::Message,
-    ) -> Result<A, Error> {
-        let options = CallOptions {
-            timeout: Some(OWN_CALL),
-            session: self.session.clone(),
-            ..CallOptions::default()
-        };
-        let request = Payload::Message(request.encode_to_vec().into());
-        match self.carrier.call(Call { rpc: Cow::Borrowed(rpc), request, options }).await? {
-            Payload::Message(message) => read(message),
-            Payload::Json(_) => {
-                Err(Failure::internal("the answer has another form than the request").into())
-            }
-        }
+    /// What asks for it, over whichever way reaches the service.
+    fn client(&self) -> TasksClient {
+        let client = AgentClient::over(Arc::new(self.carrier.clone()));
+        TasksClient::new(match &self.session {
+            Some(session) => client.in_session(session),
+            None => client,
+        })
     }
 }
 
@@ -125,19 +94,11 @@ impl Drop for Task {
         }
         // Outside a runtime there is nothing left that could send it.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let task = Self {
-                carrier: self.carrier.clone(),
-                id: std::mem::take(&mut self.id),
-                session: self.session.take(),
-                is_cancelled_when_dropped: false,
-                goes_on: false,
-            };
+            let client = self.client();
+            let request = CancelTaskRequest { id: std::mem::take(&mut self.id) };
             runtime.spawn(async move {
-                let request = CancelTaskRequest { id: task.id.clone() };
-                let cancelled: Result<crate::proto::opdbus::v1::CancelTaskResponse, _> =
-                    task.ask(&CANCEL_TASK, &request).await;
-                // A service that cannot be reached has the task's own deadline.
-                drop(cancelled);
+                // Where the service cannot be reached, the task ends with its own time.
+                drop(client.cancel_task(Request::new(request).timeout(OWN_CALL)).await);
             });
         }
     }
@@ -162,7 +123,7 @@ struct Reading {
     /// The number of the last message that was given.
     last: u64,
     /// Messages that came and were not given yet.
-    ready: std::collections::VecDeque<Bytes>,
+    ready: VecDeque<Bytes>,
     /// How the task ended, once everything before is given.
     end: Option<Result<(), Error>>,
 }
@@ -179,7 +140,7 @@ fn read_on(
         way,
         figures,
         last: 0,
-        ready: std::collections::VecDeque::new(),
+        ready: VecDeque::new(),
         end: None,
     };
     stream::unfold(reading, |mut reading| async move {
@@ -241,7 +202,7 @@ impl Reading {
             ..ReadTaskRequest::default()
         };
         let longer = (waited * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
-        match task.ask::<ReadTaskResponse>(&READ_TASK, &request).await {
+        match task.client().read_task(Request::new(request).timeout(OWN_CALL)).await {
             Ok(answer) => {
                 let pause = if answer.messages.is_empty() { longer } else { Duration::ZERO };
                 self.source = Source::Asked { pause, heard: Instant::now() };

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use ring::rand::{SecureRandom as _, SystemRandom};
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use super::attached;
@@ -23,108 +24,97 @@ use super::way::Way;
 use super::ways::Ways;
 use crate::contract::Idempotency;
 
-/// How long a start waits to be told the stages. Until they are known, calls go as without knowledge.
+/// How long the first call waits for the stages. Until they are known, calls go as without knowledge.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How calls are made.
 #[derive(Clone, Debug)]
-pub struct Care {
-    /// What the client calls itself: 1 to 64 letters, digits, dots, dashes and underscores.
-    pub name: String,
+pub(super) struct Care {
+    /// What the client calls itself; may be empty.
+    pub(super) name: String,
     /// The one way that every call takes, whatever the stages are; `None`: that of its stage.
-    pub pinned: Option<Way>,
+    pub(super) pinned: Option<Way>,
     /// How often a call is tried again.
-    pub max_retries: u32,
+    pub(super) max_retries: u32,
     /// True if each call that is not idempotent gets a request id, unless it has one.
-    pub mint_request_ids: bool,
+    pub(super) mint_request_ids: bool,
     /// Where the last known stages are kept; `None`: nowhere.
-    pub kept_routes: Option<PathBuf>,
+    pub(super) routes_file: Option<PathBuf>,
 }
 
 /// Carries each call over the way that is its own.
 #[derive(Clone, Debug)]
-pub struct Routed(Arc<Inner>);
+pub(super) struct Routed(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     ways: Ways,
+    /// The way over D-Bus.
+    old: Way,
     care: Care,
     metrics: Arc<AgentMetrics>,
     retries: Retries,
-    /// `None` if the way is pinned.
-    rollout: Option<Rollout>,
+    samples: Arc<Samples>,
+    /// Begins with the first call.
+    rollout: OnceCell<Rollout>,
     shadow: Shadow,
     service: Known,
 }
 
 impl Routed {
-    /// Begins to carry calls over `ways`, and waits a moment to be told their stages.
-    ///
-    /// # Cancel safety
-    /// Nothing was begun.
-    pub async fn start(ways: Ways, care: Care) -> Self {
+    /// Carries calls over `ways`.
+    pub(super) fn new(ways: Ways, care: Care) -> Self {
         let breakers = Arc::new(Breakers::default());
         let metrics = Arc::new(AgentMetrics::new(Arc::clone(&breakers)));
         let samples = Arc::new(Samples::default());
-        let old = if ways.has(Way::Dbus) { Way::Dbus } else { Way::Legacy };
-        let identity =
-            Identity { name: care.name.clone(), old, kept: care.kept_routes.clone() };
-        let rollout = care.pinned.is_none().then(|| {
-            Rollout::start(&ways, identity, Arc::clone(&metrics), Arc::clone(&samples))
-        });
-        if let Some(rollout) = &rollout {
-            rollout.known(PATIENCE).await;
-        }
         Self(Arc::new(Inner {
             retries: Retries::new(care.max_retries, Arc::clone(&metrics), breakers),
-            shadow: Shadow::new(Arc::clone(&metrics), samples),
+            shadow: Shadow::new(Arc::clone(&metrics), Arc::clone(&samples)),
+            old: if ways.has(Way::Legacy) { Way::Legacy } else { Way::Dbus },
             service: Known::default(),
+            rollout: OnceCell::new(),
             ways,
             care,
             metrics,
-            rollout,
+            samples,
         }))
-    }
-
-    /// What the client counts.
-    #[must_use]
-    pub fn metrics(&self) -> &Arc<AgentMetrics> {
-        &self.0.metrics
-    }
-
-    /// Tells the service what is still to be told. For the end of a client.
-    ///
-    /// # Cancel safety
-    /// What is being told may be lost.
-    pub async fn close(&self) {
-        if let Some(rollout) = &self.0.rollout {
-            rollout.report().await;
-        }
     }
 }
 
 impl Inner {
     /// How a call goes. A way that the client does not have is none to take or to fall back on.
-    fn plan(&self, rpc: &Rpc, options: &CallOptions) -> Plan {
-        let asked = Asked {
-            agent: &rpc.agent,
-            operation: &rpc.operation,
-            idempotency: rpc.idempotency,
-            session: options.session.as_deref(),
-        };
-        let pinned = |way| Plan { way, fallback: None, shadow: false };
-        let plan = match (&self.rollout, self.care.pinned) {
-            (_, Some(way)) => pinned(way),
-            (Some(rollout), None) => rollout.plan(asked),
-            (None, None) => pinned(Way::Dbus),
+    async fn plan(&self, rpc: &Rpc, options: &CallOptions) -> Plan {
+        let plan = match self.care.pinned {
+            Some(way) => Plan::only(way),
+            None => self.rollout().await.plan(Asked {
+                agent: &rpc.agent,
+                operation: name(rpc),
+                idempotency: rpc.idempotency,
+                session: options.session.as_deref(),
+            }),
         };
         let fallback = plan.fallback.filter(|way| self.ways.has(*way));
         match (self.ways.has(plan.way), fallback) {
-            (false, Some(way)) => pinned(way),
+            (false, Some(way)) => Plan::only(way),
             (true, _) | (false, None) => {
                 Plan { fallback, shadow: plan.shadow && self.ways.has(Way::Grpc), ..plan }
             }
         }
+    }
+
+    async fn rollout(&self) -> &Rollout {
+        let begin = async || {
+            let identity = Identity {
+                name: self.care.name.clone(),
+                old: self.old,
+                kept: self.care.routes_file.clone(),
+            };
+            let (metrics, samples) = (Arc::clone(&self.metrics), Arc::clone(&self.samples));
+            let rollout = Rollout::start(&self.ways, identity, metrics, samples);
+            rollout.known(PATIENCE).await;
+            rollout
+        };
+        self.rollout.get_or_init(begin).await
     }
 
     /// Makes a call, each try by `make`.
@@ -142,7 +132,7 @@ impl Inner {
         let has_request_id = options.request_id.is_some();
         let terms = Terms {
             agent: &rpc.agent,
-            operation: &rpc.operation,
+            operation: name(rpc),
             idempotency: rpc.idempotency,
             has_request_id,
             deadline: options.timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
@@ -174,7 +164,7 @@ impl Inner {
 
     async fn call(&self, mut call: Call) -> Result<Payload, Error> {
         self.name_request(&call.rpc, &mut call.options)?;
-        let plan = self.plan(&call.rpc, &call.options);
+        let plan = self.plan(&call.rpc, &call.options).await;
         let make = |attempt: Try| {
             let mut call = call.clone();
             call.options.timeout = attempt.left;
@@ -182,7 +172,7 @@ impl Inner {
         };
         let outcome = self.safely(&call.rpc, &call.options, plan, make).await;
         if outcome.is_ok() && call.rpc.agent == "sessions" {
-            match &*call.rpc.operation {
+            match name(&call.rpc) {
                 "StartSession" => self.metrics.session_began(),
                 "EndSession" => self.metrics.session_ended(),
                 _ => {}
@@ -210,7 +200,7 @@ impl Inner {
     /// Opens a stream. Requests that are a stream themselves are sent once, so that there is one try.
     async fn stream(self: &Arc<Self>, mut call: StreamCall) -> Result<Messages, Error> {
         self.name_request(&call.rpc, &mut call.options)?;
-        let plan = self.plan(&call.rpc, &call.options);
+        let plan = self.plan(&call.rpc, &call.options).await;
         let StreamCall { rpc, requests, options } = call;
         let kept = attached::kept(&options, &requests);
         let request = match requests {
@@ -230,15 +220,21 @@ impl Inner {
             }
         };
         let (way, messages) = self.safely(&rpc, &options, plan, make).await?;
-        let figures = self.metrics.operation(&rpc.agent, &rpc.operation);
+        let figures = self.metrics.operation(&rpc.agent, name(&rpc));
         let carrier = Routed(Arc::clone(self));
         Ok(attached::attached(carrier, messages, way, figures, &options))
     }
 }
 
+/// The name of an operation as the contract has it, however the caller wrote it.
+pub(super) fn name(rpc: &Rpc) -> &str {
+    rpc.path.rsplit_once('/').map_or(&*rpc.operation, |(_, name)| name)
+}
+
 impl Carrier for Routed {
     fn way(&self) -> Way {
-        self.0.plan(&Rpc::unknown("", ""), &CallOptions::default()).way
+        let known = self.0.rollout.get().map(|rollout| rollout.plan(Asked::ANYTHING).way);
+        self.0.care.pinned.or(known).unwrap_or(self.0.old)
     }
 
     fn target(&self) -> String {
@@ -247,7 +243,7 @@ impl Carrier for Routed {
 
     fn ready(&self) -> Pending<'_, ()> {
         async {
-            let plan = self.0.plan(&Rpc::unknown("", ""), &CallOptions::default());
+            let plan = self.0.plan(&Rpc::unknown("", ""), &CallOptions::default()).await;
             let ready = self.0.ways.over(plan.way)?.ready().await;
             match (ready, plan.fallback) {
                 (Err(Error::Unreachable(_)), Some(other)) => self.0.ways.over(other)?.ready().await,
@@ -263,5 +259,19 @@ impl Carrier for Routed {
 
     fn stream(&self, call: StreamCall) -> Pending<'_, Messages> {
         self.0.stream(call).boxed()
+    }
+
+    fn metrics(&self) -> Option<Arc<AgentMetrics>> {
+        Some(Arc::clone(&self.0.metrics))
+    }
+
+    fn close(&self) -> Pending<'_, ()> {
+        async {
+            if let Some(rollout) = self.0.rollout.get() {
+                rollout.report().await;
+            }
+            Ok(())
+        }
+        .boxed()
     }
 }

@@ -7,29 +7,15 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::ways::Ways;
-use super::{CallOptions, Error, Failure, Rpc, Way};
-use crate::contract::Idempotency;
+use super::{AgentsClient, Error, Failure, Request, Way};
 use crate::error::ErrorKind;
-use crate::proto::opdbus::v1::{GetStatusRequest, GetStatusResponse};
+use crate::proto::opdbus::v1::GetStatusRequest;
 
 /// How long the question may take.
 const OWN_CALL: Duration = Duration::from_secs(5);
 
 /// By how much the service's clock and this one may differ between two questions.
 const SLACK: Duration = Duration::from_millis(100);
-
-static GET_STATUS: Rpc = {
-    use std::borrow::Cow;
-    Rpc {
-        agent: Cow::Borrowed("agents"),
-        operation: Cow::Borrowed("GetStatus"),
-        service: Cow::Borrowed("opdbus.v1.AgentsService"),
-        path: Cow::Borrowed("/opdbus.v1.AgentsService/GetStatus"),
-        idempotency: Idempotency::NoSideEffects,
-        client_streaming: false,
-        server_streaming: false,
-    }
-};
 
 /// Which process the service was when it was asked.
 #[derive(Clone, Copy, Debug)]
@@ -90,10 +76,10 @@ pub(super) async fn check(first: Option<Process>, ways: &Ways, way: Way) -> Resu
 }
 
 async fn ask(ways: &Ways, way: Way) -> Option<Process> {
-    let options = CallOptions { timeout: Some(OWN_CALL), ..CallOptions::default() };
+    let client = AgentsClient::new(ways.client(way).ok()?);
     let asked = Instant::now();
-    let status: GetStatusResponse =
-        ways.ask(way, &GET_STATUS, &GetStatusRequest::default(), options).await.ok()?;
+    let request = Request::new(GetStatusRequest::default()).timeout(OWN_CALL);
+    let status = client.get_status(request).await.ok()?;
     let uptime = Duration::try_from(status.uptime?).ok()?;
     Some(Process { pid: status.pid, uptime, asked, answered: Instant::now() })
 }

@@ -3,22 +3,19 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use prost::Message;
-
-use super::call::{Call, CallOptions, Payload, Rpc};
+use super::AgentClient;
 use super::carrier::Carrier;
-use super::error::{Error, Failure};
+use super::error::Error;
 use super::way::Way;
 
 /// What carries calls over each way that there is.
 #[derive(Clone, Debug, Default)]
-pub struct Ways([Option<Arc<dyn Carrier>>; Way::ALL.len()]);
+pub(super) struct Ways([Option<Arc<dyn Carrier>>; Way::ALL.len()]);
 
 impl Ways {
     /// The same with what carries calls over `way`.
     #[must_use]
-    pub fn with(mut self, way: Way, carrier: Arc<dyn Carrier>) -> Self {
+    pub(super) fn with(mut self, way: Way, carrier: Arc<dyn Carrier>) -> Self {
         self.0[way.index()] = Some(carrier);
         self
     }
@@ -38,34 +35,11 @@ impl Ways {
         })
     }
 
-    /// Makes one of the client's own calls over `way`.
+    /// A client whose calls go over `way` and nowhere else, for the client's own calls.
     ///
     /// # Errors
-    /// As [`Carrier::call`]; `Internal` if the answer cannot be read.
-    pub(super) async fn ask<A: Message + Default>(
-        &self,
-        way: Way,
-        rpc: &'static Rpc,
-        request: &impl Message,
-        options: CallOptions,
-    ) -> Result<A, Error> {
-        let request = Payload::Message(request.encode_to_vec().into());
-        let call = Call { rpc: std::borrow::Cow::Borrowed(rpc), request, options };
-        match self.over(way)?.call(call).await? {
-            Payload::Message(message) => read(message),
-            Payload::Json(_) => {
-                Err(Failure::internal("the answer has another form than the request").into())
-            }
-        }
+    /// As [`Ways::over`].
+    pub(super) fn client(&self, way: Way) -> Result<AgentClient, Error> {
+        self.over(way).map(|carrier| AgentClient::over(Arc::clone(carrier)))
     }
-}
-
-/// Decodes an answer.
-///
-/// # Errors
-/// `Internal` if it is none.
-pub(super) fn read<A: Message + Default>(message: Bytes) -> Result<A, Error> {
-    A::decode(message).map_err(|error| {
-        Failure::internal(format!("the service's answer cannot be read: {error}")).into()
-    })
 }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::metrics::{AgentMetrics, Operation};
 use super::rollout::Plan;
-use super::{Attempt, Error, Way};
+use super::{Attempt, Error, Failure, Way};
 use crate::contract::Idempotency;
 
 pub(super) use backoff::Random;
@@ -25,6 +25,10 @@ pub(super) use verdict::{Again, Effect, Verdict};
 /// The longest that the service may ask a client to wait before the call is tried again; if it asks for
 /// more, the call fails with that.
 const LONGEST_TOLD: Duration = Duration::from_secs(30);
+
+/// How much longer than the call's own time an answer is waited for, so that the service's own error,
+/// which says more, comes first.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// What is known of a call that is to be made safely.
 #[derive(Clone, Copy, Debug)]
@@ -170,7 +174,13 @@ impl Retries {
         let started = Instant::now();
         let left = terms.deadline.map(|deadline| deadline.saturating_duration_since(started));
         let only_same_service = progress.only_same_service;
-        let outcome = make(Try { way, left, only_same_service }).await;
+        let making = make(Try { way, left, only_same_service });
+        let outcome = match left {
+            None => making.await,
+            Some(left) => tokio::time::timeout(left + GRACE, making)
+                .await
+                .unwrap_or_else(|_| Err(Failure::no_answer(left).into())),
+        };
         figures.request(way, started.elapsed(), outcome.as_ref().map(drop));
         match &outcome {
             Err(error) if Verdict::on(error).is_ways => permit.failed(),

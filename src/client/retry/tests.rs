@@ -3,7 +3,6 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::client::Failure;
 use crate::error::ErrorKind;
 
 const PLAN: Plan = Plan { way: Way::Grpc, fallback: None, shadow: false };

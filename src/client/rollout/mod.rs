@@ -17,8 +17,7 @@ use tokio::task::AbortHandle;
 use super::metrics::AgentMetrics;
 use super::shadow::Samples;
 use super::ways::Ways;
-use super::{CallOptions, Rpc, Way};
-use crate::contract::Idempotency;
+use super::{Error, MigrationClient, Request, Way};
 use report::Reports;
 
 pub(super) use routes::{Asked, Plan, Routes};
@@ -28,29 +27,6 @@ const OWN_CALL: Duration = Duration::from_secs(5);
 
 /// How often the service is told what only the client sees.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
-
-/// One rpc of the service.
-const fn rpc(operation: &'static str, path: &'static str, idempotency: Idempotency) -> Rpc {
-    use std::borrow::Cow;
-    Rpc {
-        agent: Cow::Borrowed("migration"),
-        operation: Cow::Borrowed(operation),
-        service: Cow::Borrowed("opdbus.v1.MigrationService"),
-        path: Cow::Borrowed(path),
-        idempotency,
-        client_streaming: false,
-        server_streaming: false,
-    }
-}
-
-static GET_ROUTES: Rpc =
-    rpc("GetRoutes", "/opdbus.v1.MigrationService/GetRoutes", Idempotency::NoSideEffects);
-static WATCH_ROUTES: Rpc = Rpc {
-    server_streaming: true,
-    ..rpc("WatchRoutes", "/opdbus.v1.MigrationService/WatchRoutes", Idempotency::NoSideEffects)
-};
-static REPORT_CALLS: Rpc =
-    rpc("ReportCalls", "/opdbus.v1.MigrationService/ReportCalls", Idempotency::Unknown);
 
 /// What a client is to the rollout.
 #[derive(Clone, Debug)]
@@ -63,10 +39,18 @@ pub(super) struct Identity {
     pub(super) kept: Option<PathBuf>,
 }
 
+/// What is known of the stages.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    routes: Option<Arc<Routes>>,
+    /// True once the service was asked for them, whatever came of it.
+    is_asked: bool,
+}
+
 /// The stages that hold, followed in the background.
 #[derive(Debug)]
 pub(super) struct Rollout {
-    routes: watch::Receiver<Option<Arc<Routes>>>,
+    known: watch::Receiver<Known>,
     old: Way,
     told: Arc<Told>,
     running: [AbortHandle; 2],
@@ -88,31 +72,33 @@ impl Rollout {
         metrics: Arc<AgentMetrics>,
         samples: Arc<Samples>,
     ) -> Self {
-        let (sender, routes) = watch::channel(None);
+        let (sender, known) = watch::channel(Known::default());
         let old = identity.old;
         let following = tokio::spawn(follow::follow(ways.clone(), identity.clone(), sender));
         let reports = tokio::sync::Mutex::new(Reports::new(metrics, samples));
         let told = Arc::new(Told { ways: ways.clone(), identity, reports });
         let reporting = tokio::spawn(Arc::clone(&told).keep_reporting());
         Self {
-            routes,
+            known,
             old,
             told,
             running: [following.abort_handle(), reporting.abort_handle()],
         }
     }
 
-    /// Waits until the stages are known, at most for `patience`.
+    /// Waits until the stages are known or cannot be had, at most for `patience`.
     pub(super) async fn known(&self, patience: Duration) {
-        let mut routes = self.routes.clone();
+        let mut known = self.known.clone();
+        let answer = known.wait_for(|known| known.routes.is_some() || known.is_asked);
         // Without an answer in time the calls go as without any knowledge.
-        drop(tokio::time::timeout(patience, routes.wait_for(Option::is_some)).await);
+        drop(tokio::time::timeout(patience, answer).await);
     }
 
     /// How a call goes; without any knowledge over D-Bus, falling back on gRPC where D-Bus is not there.
     pub(super) fn plan(&self, asked: Asked<'_>) -> Plan {
-        let known = self.routes.borrow();
-        known.as_ref().and_then(|routes| routes.plan(asked, self.old)).unwrap_or(Plan {
+        let known = self.known.borrow();
+        let plan = known.routes.as_ref().and_then(|routes| routes.plan(asked, self.old));
+        plan.unwrap_or(Plan {
             way: self.old,
             fallback: Some(Way::Grpc),
             shadow: false,
@@ -149,12 +135,11 @@ impl Told {
         let mut reports = self.reports.lock().await;
         while let Some(report) = reports.next(&self.identity.name) {
             for way in [Way::Grpc, self.identity.old] {
-                let options = CallOptions { timeout: Some(OWN_CALL), ..CallOptions::default() };
-                let told = self.ways.ask(way, &REPORT_CALLS, &report, options).await;
-                let told: Result<crate::proto::opdbus::v1::ReportCallsResponse, _> = told;
-                match told {
-                    Err(super::Error::Unreachable(_)) => {}
-                    Ok(_) | Err(super::Error::Failed(_)) => break,
+                let Ok(client) = self.ways.client(way) else { continue };
+                let request = Request::new(report.clone()).timeout(OWN_CALL);
+                match MigrationClient::new(client).report_calls(request).await {
+                    Err(Error::Unreachable(_)) => {}
+                    Ok(_) | Err(Error::Failed(_)) => break,
                 }
             }
         }

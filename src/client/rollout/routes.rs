@@ -31,12 +31,25 @@ pub(crate) struct Plan {
     pub(crate) shadow: bool,
 }
 
+impl Asked<'_> {
+    /// An operation that no route names.
+    pub(crate) const ANYTHING: Self =
+        Self { agent: "", operation: "", idempotency: Idempotency::Unknown, session: None };
+}
+
+impl Plan {
+    /// One way and no other.
+    pub(crate) const fn only(way: Way) -> Self {
+        Self { way, fallback: None, shadow: false }
+    }
+}
+
 impl Routes {
     /// How a call goes; `old` is the client's way over D-Bus. `None`: no stage is known for it.
     pub(crate) fn plan(&self, asked: Asked<'_>, old: Way) -> Option<Plan> {
         let route = self.0.routes.iter().find(|route| names(route, asked))?;
         let grpc = Plan { way: Way::Grpc, fallback: Some(old), shadow: false };
-        let plan = Plan { way: old, fallback: None, shadow: false };
+        let plan = Plan::only(old);
         Some(match route.stage() {
             // A stage that this build does not know comes from a newer service; D-Bus serves at each but
             // the last, and then says where to go.
@@ -89,7 +102,7 @@ mod tests {
 
     #[test]
     fn each_stage_is_its_way() {
-        let dbus = Plan { way: Way::Dbus, fallback: None, shadow: false };
+        let dbus = Plan::only(Way::Dbus);
         let grpc = Plan { way: Way::Grpc, fallback: Some(Way::Dbus), shadow: false };
         for (stage, plan) in [
             (Stage::Unspecified, dbus),

@@ -20,6 +20,7 @@ use super::error::{Error, Failure};
 use super::json::from_json;
 use super::known;
 use super::retry::{Again, Verdict};
+use super::routed::name;
 use super::way::Way;
 use super::ways::Ways;
 use compare::{Compared, Place, Volatile, differences};
@@ -74,7 +75,7 @@ impl Shadow {
     pub(super) fn place(&self, call: &Call) -> Option<OwnedSemaphorePermit> {
         let place = Arc::clone(&self.place).try_acquire_owned().ok();
         if place.is_none() {
-            self.metrics.operation(&call.rpc.agent, &call.rpc.operation).skip();
+            self.metrics.operation(&call.rpc.agent, name(&call.rpc)).skip();
         }
         place
     }
@@ -91,7 +92,7 @@ impl Shadow {
         let comparing = Comparing {
             ways: ways.clone(),
             old,
-            figures: self.metrics.operation(&call.rpc.agent, &call.rpc.operation),
+            figures: self.metrics.operation(&call.rpc.agent, name(&call.rpc)),
             call,
             first,
             volatile: Arc::clone(&self.volatile),

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use super::compare::Place;
 use crate::client::Rpc;
+use crate::client::routed::name;
 use crate::proto::opdbus::v1::Difference;
 
 /// The most samples of one operation, as many as one report may bear.
@@ -30,11 +31,11 @@ impl Samples {
         }
         let seen = Some(SystemTime::now().into());
         let mut samples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = rpc.to_string();
-        if !samples.contains_key(&name) && samples.len() >= MAX_OPERATIONS {
+        let operation = format!("{}.{}", rpc.agent, name(rpc));
+        if !samples.contains_key(&operation) && samples.len() >= MAX_OPERATIONS {
             return;
         }
-        let kept = samples.entry(name).or_default();
+        let kept = samples.entry(operation).or_default();
         for place in places {
             let is_known = kept.iter().any(|known| known.field == place.field);
             if !is_known && kept.len() < MAX_SAMPLES {
