@@ -52,31 +52,56 @@
 //! * Dropping a call's future cancels the call; an agent's state is then as before or as after it.
 //! * Whatever grows has a bound, the bound has a name, and who meets it is told both.
 
+#[cfg(not(feature = "client"))]
+compile_error!("op-dbus without the feature `client` or `daemon` is nothing");
+
+#[cfg(feature = "daemon")]
 pub mod agents;
+#[cfg(feature = "daemon")]
 pub mod audit;
+#[cfg(feature = "daemon")]
 pub mod call;
 pub mod client;
+#[cfg(feature = "daemon")]
 pub mod compat;
+#[cfg(feature = "daemon")]
 pub mod config;
 pub mod contract;
+#[cfg(feature = "daemon")]
 pub mod ctl;
+#[cfg(feature = "daemon")]
 pub mod daemon;
 pub mod error;
+#[cfg(feature = "daemon")]
 pub mod events;
+#[cfg(feature = "daemon")]
 pub mod exec;
+#[cfg(feature = "daemon")]
 pub mod executor;
+mod files;
+#[cfg(feature = "daemon")]
 pub mod host;
+#[cfg(feature = "daemon")]
 pub mod metrics;
+#[cfg(feature = "daemon")]
 pub mod polkit;
+#[cfg(feature = "daemon")]
 pub mod process;
 pub mod proto;
+#[cfg(feature = "daemon")]
 pub mod registry;
+#[cfg(feature = "daemon")]
 pub mod session;
+#[cfg(feature = "daemon")]
 pub mod status;
+#[cfg(feature = "daemon")]
 pub mod storage;
+#[cfg(feature = "daemon")]
 pub mod task;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(feature = "daemon")]
 pub mod transport;
 mod wire;
+#[cfg(feature = "daemon")]
 pub mod worker;

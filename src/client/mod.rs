@@ -1,38 +1,71 @@
-//! The client library: one interface over gRPC and D-Bus. It sends calls and reads answers; which
-//! transport to prefer is the user's choice, and what a call may do is the service's.
+//! The client library: one interface over gRPC, D-Bus and the older interface on D-Bus. It sends calls and
+//! reads answers; what a call may do is the service's to decide.
+//!
+//! [`AgentClient`] makes calls; which way they take, [`Settings`] say, and the program does not see. Each
+//! agent has a typed client over it, generated from the contract, as [`MemoryClient`]. [`blocking`] is the
+//! same for programs without a runtime, and [`GrpcAgentClient`] has the shape that chat programs know.
+//!
+//! ```no_run
+//! use op_dbus::client::{AgentClient, MemoryClient};
+//! use op_dbus::proto::opdbus::agent::memory::v1::{RecallRequest, RememberRequest};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = AgentClient::from_environment()?;
+//! let memory = MemoryClient::new(client);
+//! let value = Some("rust".into());
+//! memory.remember(RememberRequest { key: "language".into(), value, ..Default::default() }).await?;
+//! let recalled =
+//!     memory.recall(RecallRequest { key: "language".into(), ..Default::default() }).await?;
+//! println!("{:?}", recalled.value);
+//! # Ok(())
+//! # }
+//! ```
 
 mod address;
 mod answer;
+mod call;
+mod carrier;
+mod connect;
 mod credentials;
 mod dbus;
 mod error;
+mod first;
 mod grpc;
+mod json;
+mod known;
+mod legacy;
 mod rights;
+mod settings;
 mod stream;
 mod tasks;
+mod typed;
 mod watch;
+mod way;
 
+use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::Stream;
+use prost::Message as _;
 
-use crate::call::Transport;
-use crate::error::ErrorKind;
 use crate::proto::opdbus::v1::{
     BatchCallResponse, DescribeAgentResponse, GetMetricsResponse, GetStatusResponse,
-    ListAgentsResponse,
+    ListAgentsResponse, OnDisconnect, PingRequest, PingResponse,
 };
 
 pub use address::{Bus, GrpcAddress, Target};
 pub use answer::Answer;
+pub use call::{Call, CallOptions, Payload, Request, Requests, Rpc, StreamCall};
+pub use carrier::{Carrier, Pending};
 pub use credentials::Credentials;
 pub use error::{Attempt, Error, Failure};
-pub use stream::{Messages, StreamOptions};
+pub use settings::{Settings, SettingsError, VARIABLES, Via};
+pub use stream::{Messages, Responses};
 pub use tasks::{NewTask, Page, TaskFilter, outcome};
 pub use watch::TaskEvents;
+pub use way::Way;
 
-pub use crate::wire::NewToken;
+include!(concat!(env!("OUT_DIR"), "/clients.rs"));
 
 /// The agent id of op-dbus's own operations.
 pub const MANAGER: &str = "agents";
@@ -40,41 +73,35 @@ pub const MANAGER: &str = "agents";
 /// The largest answer that is taken, in bytes: the most that fits into one D-Bus message.
 pub const MAX_ANSWER_BYTES: usize = 128 * 1024 * 1024;
 
-/// How long to wait for a connection before the next target is tried.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// How much longer than the call's own time an answer is waited for, so that the service's own
 /// error, which says more, comes first.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// What belongs to a call but not to its request.
-#[derive(Clone, Debug, Default)]
-pub struct CallOptions {
-    /// How long the service may take; its own default if `None`.
-    pub timeout: Option<Duration>,
-    /// The name of the request: a second call with the same name gets the first one's result.
-    pub request_id: Option<String>,
-    /// The approval that the call has, from the error of the same call made before.
-    pub approval_id: Option<String>,
-    /// Whether the user may be asked to authenticate for the call, which then waits for him.
-    pub interactive: bool,
+/// Makes calls. Clones share the connection and differ in what belongs to their calls.
+#[derive(Clone, Debug)]
+pub struct AgentClient {
+    carrier: Arc<dyn Carrier>,
+    /// How long a call with one response may take that does not say.
+    request_timeout: Duration,
+    /// What belongs to a call that does not say otherwise.
+    defaults: Arc<CallOptions>,
 }
 
-/// A connection to the service.
-#[derive(Debug)]
-pub struct Client {
-    connection: Connection,
-    /// What was tried in vain before this connection.
-    earlier: Vec<Attempt>,
-}
+impl AgentClient {
+    /// A client with these settings. It connects when it is first needed.
+    #[must_use]
+    pub fn new(settings: &Settings) -> Self {
+        Self::to(settings, &settings.targets())
+    }
 
-#[derive(Debug)]
-enum Connection {
-    Grpc(grpc::Connection),
-    Dbus(dbus::Connection),
-}
+    /// A client with the settings that the environment and the configuration file give.
+    ///
+    /// # Errors
+    /// A setting that makes no sense, by its name.
+    pub fn from_environment() -> Result<Self, SettingsError> {
+        Settings::load().map(|settings| Self::new(&settings))
+    }
 
-impl Client {
     /// Connects to the first of `targets` that can be reached, with `credentials` on gRPC.
     ///
     /// # Errors
@@ -83,52 +110,118 @@ impl Client {
     /// # Cancel safety
     /// A connection that is being made is closed.
     pub async fn connect(targets: &[Target], credentials: &Credentials) -> Result<Self, Error> {
-        let mut earlier = Vec::new();
-        for target in targets {
-            match tokio::time::timeout(CONNECT_TIMEOUT, Connection::new(target, credentials)).await
-            {
-                Ok(Ok(connection)) => return Ok(Self { connection, earlier }),
-                Ok(Err(problem)) => earlier.push(Attempt { target: target.to_string(), problem }),
-                Err(_) => earlier.push(Attempt {
-                    target: target.to_string(),
-                    problem: format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()),
-                }),
-            }
-        }
-        Err(Error::Unreachable(earlier))
+        let credentials = credentials.clone();
+        let client = Self::to(&Settings { credentials, ..Settings::default() }, targets);
+        client.ready().await?;
+        Ok(client)
     }
 
-    /// The transport that calls take.
-    #[must_use]
-    pub fn transport(&self) -> Transport {
-        match &self.connection {
-            Connection::Grpc(_) => Transport::Grpc,
-            Connection::Dbus(_) => Transport::Dbus,
+    fn to(settings: &Settings, targets: &[Target]) -> Self {
+        let carrier = connect::carrier(settings, targets);
+        let session = settings.session.clone();
+        Self {
+            carrier,
+            request_timeout: settings.request_timeout,
+            defaults: Arc::new(CallOptions { session, ..CallOptions::default() }),
         }
+    }
+
+    /// A client whose calls `carrier` carries, however it does that.
+    #[must_use]
+    pub fn over(carrier: Arc<dyn Carrier>) -> Self {
+        Self {
+            carrier,
+            request_timeout: Settings::default().request_timeout,
+            defaults: Arc::default(),
+        }
+    }
+
+    /// What carries the calls.
+    #[must_use]
+    pub fn carrier(&self) -> &Arc<dyn Carrier> {
+        &self.carrier
+    }
+
+    /// The same client, whose calls have `options` where they do not say otherwise themselves.
+    #[must_use]
+    pub fn with(&self, options: CallOptions) -> Self {
+        let defaults = Arc::new(options.or(&self.defaults));
+        Self { defaults, ..self.clone() }
+    }
+
+    /// The same client, whose calls belong to a session.
+    #[must_use]
+    pub fn in_session(&self, id: impl Into<String>) -> Self {
+        self.with(CallOptions { session: Some(id.into()), ..CallOptions::default() })
+    }
+
+    /// Makes sure that the service can be reached. Calls do so by themselves.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] with what was tried.
+    ///
+    /// # Cancel safety
+    /// A connection that is being made is closed.
+    pub async fn ready(&self) -> Result<(), Error> {
+        self.carrier.ready().await
+    }
+
+    /// The way that the next call takes, as far as that is known.
+    #[must_use]
+    pub fn way(&self) -> Way {
+        self.carrier.way()
     }
 
     /// What the client is connected to, for people.
     #[must_use]
     pub fn target(&self) -> String {
-        match &self.connection {
-            Connection::Grpc(connection) => connection.target(),
-            Connection::Dbus(connection) => connection.target(),
-        }
+        self.carrier.target()
     }
 
-    /// What was tried in vain before this connection was made.
+    /// What was tried in vain before the way that calls now take.
     #[must_use]
-    pub fn earlier(&self) -> &[Attempt] {
-        &self.earlier
+    pub fn earlier(&self) -> Vec<Attempt> {
+        self.carrier.earlier()
     }
 
-    /// Calls an operation of an agent with its request as JSON, and gives the response as JSON.
+    /// Calls an operation with one request and one response. The response has the form of the request.
     ///
     /// # Errors
     /// [`Error::Failed`] with the service's error; [`Error::Unreachable`] if there is no service.
     ///
     /// # Cancel safety
     /// The call is given up; the service notices on gRPC, on D-Bus it may still finish.
+    pub async fn call(&self, mut call: Call) -> Result<Payload, Error> {
+        call.options = call.options.or(&self.defaults);
+        let timeout = *call.options.timeout.get_or_insert(self.request_timeout);
+        match tokio::time::timeout(timeout.saturating_add(GRACE), self.carrier.call(call)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Failure::no_answer(timeout).into()),
+        }
+    }
+
+    /// Opens a call with a stream on one side or both; the messages are encoded.
+    ///
+    /// # Errors
+    /// As [`AgentClient::call`]; `UnknownOperation` where the way does not have the stream.
+    ///
+    /// # Cancel safety
+    /// The call is given up; what becomes of the work, [`CallOptions::on_disconnect`] says.
+    pub async fn stream(&self, mut call: StreamCall) -> Result<Messages, Error> {
+        call.options = call.options.or(&self.defaults);
+        if call.options.on_disconnect == OnDisconnect::Unspecified {
+            call.options.on_disconnect = OnDisconnect::Cancel;
+        }
+        self.carrier.stream(call).await
+    }
+
+    /// Calls an operation of an agent with its request as JSON, and gives the response as JSON.
+    ///
+    /// # Errors
+    /// As [`AgentClient::call`].
+    ///
+    /// # Cancel safety
+    /// As [`AgentClient::call`].
     pub async fn call_json(
         &self,
         agent: &str,
@@ -136,74 +229,42 @@ impl Client {
         arguments: &str,
         options: &CallOptions,
     ) -> Result<String, Error> {
-        let call = async {
-            match &self.connection {
-                Connection::Grpc(connection) => {
-                    connection.call_json(agent, operation, arguments, options).await
-                }
-                Connection::Dbus(connection) => {
-                    connection.call_json(agent, operation, arguments, options).await
-                }
-            }
+        let call = Call {
+            rpc: Cow::Owned(known::named(agent, operation)),
+            request: Payload::Json(arguments.to_owned()),
+            options: options.clone(),
         };
-        self.within(options, call).await
+        match self.call(call).await? {
+            Payload::Json(json) => Ok(json),
+            Payload::Message(_) => Err(Failure::internal("the answer is no JSON").into()),
+        }
     }
 
     /// Sends `payload` through every stage that any call passes, and checks that it comes back.
     ///
     /// # Errors
-    /// As [`Client::call_json`]; `Internal` if another payload comes back.
+    /// As [`AgentClient::call`]; `Internal` if another payload comes back.
     ///
     /// # Cancel safety
     /// The call is given up.
     pub async fn ping(&self, payload: &[u8], options: &CallOptions) -> Result<(), Error> {
-        let call = async {
-            match &self.connection {
-                Connection::Grpc(connection) => connection.ping(payload, options).await,
-                Connection::Dbus(connection) => connection.ping(payload, options).await,
-            }
+        let request = PingRequest { payload: payload.to_vec().into() };
+        let call = Call {
+            rpc: Cow::Owned(known::named(MANAGER, "Ping")),
+            request: Payload::Message(request.encode_to_vec().into()),
+            options: options.clone(),
         };
-        let answer = self.within(options, call).await?;
-        if answer == payload {
-            Ok(())
-        } else {
-            Err(Failure::internal("the ping came back changed").into())
-        }
-    }
-
-    /// Opens a call with a stream on one side or both, at its path on gRPC as
-    /// `/opdbus.v1.TasksService/WatchTask`. `requests` are encoded messages, one for an operation
-    /// that takes one; so are those that come back.
-    ///
-    /// # Errors
-    /// As [`Client::call_json`]; `InvalidArgument` over D-Bus, where a stream is a task whose messages
-    /// come as signals.
-    ///
-    /// # Cancel safety
-    /// The call is given up; what becomes of the work, [`StreamOptions::on_disconnect`] says.
-    pub async fn stream(
-        &self,
-        path: &str,
-        requests: impl Stream<Item = Bytes> + Send + 'static,
-        options: &StreamOptions,
-    ) -> Result<Messages, Error> {
-        match &self.connection {
-            Connection::Grpc(connection) => connection
-                .stream(path, requests, options)
-                .await
-                .map_err(|error| error.after(&self.earlier)),
-            Connection::Dbus(_) => Err(Failure::new(
-                ErrorKind::InvalidArgument,
-                "this client reads streams over gRPC only; connect to the gRPC socket",
-            )
-            .into()),
+        let answer: PingResponse = typed::message(self.call(call).await?)?;
+        match answer.payload == payload {
+            true => Ok(()),
+            false => Err(Failure::internal("the ping came back changed").into()),
         }
     }
 
     /// The agents that are served.
     ///
     /// # Errors
-    /// As [`Client::call_json`].
+    /// As [`AgentClient::call_json`].
     ///
     /// # Cancel safety
     /// The call is given up.
@@ -218,7 +279,7 @@ impl Client {
     /// One agent with its operations, or with the one operation named.
     ///
     /// # Errors
-    /// As [`Client::call_json`].
+    /// As [`AgentClient::call_json`].
     ///
     /// # Cancel safety
     /// The call is given up.
@@ -239,7 +300,7 @@ impl Client {
     /// The metrics in the Prometheus text format.
     ///
     /// # Errors
-    /// As [`Client::call_json`].
+    /// As [`AgentClient::call_json`].
     ///
     /// # Cancel safety
     /// The call is given up.
@@ -254,7 +315,7 @@ impl Client {
     /// Makes several calls in one; `request` is a `BatchCallRequest` as JSON.
     ///
     /// # Errors
-    /// As [`Client::call_json`] if the batch is refused; what came of its calls is in the answer.
+    /// As [`AgentClient::call_json`] if the batch is refused; what came of its calls is in the answer.
     ///
     /// # Cancel safety
     /// The batch is given up, and what runs of it is cancelled.
@@ -270,42 +331,13 @@ impl Client {
     /// How the service is doing.
     ///
     /// # Errors
-    /// As [`Client::call_json`].
+    /// As [`AgentClient::call_json`].
     ///
     /// # Cancel safety
     /// The call is given up.
     pub async fn status(&self, options: &CallOptions) -> Result<Answer<GetStatusResponse>, Error> {
         let json = self.call_json(MANAGER, "GetStatus", "", options).await?;
         Answer::new("GetStatusResponse", json)
-    }
-
-    /// Waits for a call, a little longer than its own time.
-    async fn within<T>(
-        &self,
-        options: &CallOptions,
-        call: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, Error> {
-        let outcome = match options.timeout {
-            Some(timeout) => {
-                match tokio::time::timeout(timeout.saturating_add(GRACE), call).await {
-                    Ok(outcome) => outcome,
-                    Err(_) => Err(Failure::no_answer(timeout).into()),
-                }
-            }
-            None => call.await,
-        };
-        outcome.map_err(|error| error.after(&self.earlier))
-    }
-}
-
-impl Connection {
-    async fn new(target: &Target, credentials: &Credentials) -> Result<Self, String> {
-        match target {
-            Target::Grpc(address) => {
-                grpc::Connection::new(address, credentials).await.map(Self::Grpc)
-            }
-            Target::Dbus { bus, name } => dbus::Connection::new(bus, name).await.map(Self::Dbus),
-        }
     }
 }
 

@@ -4,13 +4,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use prost::Message as _;
 use serde_json::json;
 
 use super::tasks::{TASKS, outcome};
-use super::{Answer, CallOptions, Client, Error, Failure, Messages, StreamOptions};
-use crate::call::Transport;
+use super::{AgentClient, Answer, CallOptions, Error, Request, Responses, TasksClient, Way};
 use crate::proto::opdbus::v1::watch_task_response::Event;
 use crate::proto::opdbus::v1::{ReadTaskResponse, WatchTaskRequest, WatchTaskResponse};
 
@@ -26,14 +23,14 @@ pub struct TaskEvents<'a>(Source<'a>);
 
 #[derive(Debug)]
 enum Source<'a> {
-    Told(Box<Messages>),
+    Told(Box<Responses<WatchTaskResponse>>),
     Asked(Asked<'a>),
 }
 
 /// Reading by questions.
 #[derive(Debug)]
 struct Asked<'a> {
-    client: &'a Client,
+    client: &'a AgentClient,
     options: CallOptions,
     id: String,
     /// The number of the next message.
@@ -43,11 +40,11 @@ struct Asked<'a> {
     ended: bool,
 }
 
-impl Client {
+impl AgentClient {
     /// What happens to a task, from the message with the number `from` on; 0: the oldest that is kept.
     ///
     /// # Errors
-    /// As [`Client::task`].
+    /// As [`AgentClient::task`].
     ///
     /// # Cancel safety
     /// The call is given up; the task goes on.
@@ -57,15 +54,13 @@ impl Client {
         from: u64,
         options: &CallOptions,
     ) -> Result<TaskEvents<'_>, Error> {
-        Ok(TaskEvents(match self.transport() {
-            Transport::Grpc => {
+        Ok(TaskEvents(match self.way() {
+            Way::Grpc => {
                 let request = WatchTaskRequest { id: id.to_owned(), from_seq: from, json: true };
-                let request = futures_util::stream::iter([request.encode_to_vec().into()]);
-                let path = "/opdbus.v1.TasksService/WatchTask";
-                let messages = self.stream(path, request, &StreamOptions::default()).await?;
-                Source::Told(Box::new(messages))
+                let tasks = TasksClient::new(self.clone());
+                Source::Told(Box::new(tasks.watch_task(Request::new(request)).await?))
             }
-            Transport::Dbus => Source::Asked(Asked {
+            Way::Dbus | Way::Legacy => Source::Asked(Asked {
                 client: self,
                 options: options.clone(),
                 id: id.to_owned(),
@@ -82,17 +77,14 @@ impl TaskEvents<'_> {
     /// What happens next; `None` after the end.
     ///
     /// # Errors
-    /// As [`Client::call_json`].
+    /// As [`AgentClient::call_json`].
     ///
     /// # Cancel safety
     /// Nothing is lost.
     pub async fn next(&mut self) -> Result<Option<Event>, Error> {
         match &mut self.0 {
             Source::Told(messages) => loop {
-                let Some(message) = messages.next().await else { return Ok(None) };
-                let event = WatchTaskResponse::decode(message?).map_err(|error| {
-                    Failure::internal(format!("the service's answer cannot be read: {error}"))
-                })?;
+                let Some(event) = messages.message().await? else { return Ok(None) };
                 // An event that this build does not know comes from a newer service.
                 if event.event.is_some() {
                     return Ok(event.event);

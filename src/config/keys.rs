@@ -6,9 +6,9 @@ use toml::Spanned;
 
 use super::locate;
 use super::problem::Problems;
-use super::read::Source;
 use super::tables;
 use crate::agents::commands::Rule;
+use crate::files::Source;
 
 /// One key's value, and where it was set.
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@ use toml::de::DeTable;
 
 use super::keys::{RULE_KEYS, SECTIONS};
 use super::problem::Problem;
-use super::read::Source;
+use crate::files::Source;
 
 /// How alike a name must be to be suggested, from 0 to 1.
 const LIKENESS: f64 = 0.8;

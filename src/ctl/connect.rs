@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::args::{Credentials as Named, Global, Via};
 use super::output::clean;
 use super::problem::Problem;
-use crate::client::{Bus, Client, Credentials, GrpcAddress, Target};
+use crate::client::{AgentClient, Bus, Credentials, GrpcAddress, Target};
 
 /// Where the service listens unless it is told otherwise.
 const DEFAULT_SOCKET: &str = "/run/op-dbus/grpc.sock";
@@ -28,9 +28,9 @@ const ADDRESS_VARIABLE: &str = "OP_DBUS_ADDRESS";
 ///
 /// # Errors
 /// A usage problem for a wrong `$OP_DBUS_ADDRESS`; else that the service cannot be reached.
-pub(super) async fn connect(global: &Global) -> Result<Client, Problem> {
+pub(super) async fn connect(global: &Global) -> Result<AgentClient, Problem> {
     let targets = Places::here(global)?.targets(global);
-    let client = Client::connect(&targets, &credentials(&global.credentials)?).await?;
+    let client = AgentClient::connect(&targets, &credentials(&global.credentials)?).await?;
     if global.verbose {
         let mut stderr = io::stderr().lock();
         for attempt in client.earlier() {

@@ -9,13 +9,13 @@ use super::examples;
 use super::output::{Output, clean};
 use super::problem::Problem;
 use super::table::{Table, wrap};
-use crate::client::{CallOptions, Client};
+use crate::client::{AgentClient, CallOptions};
 use crate::proto::opdbus::v1::{
     Activation, AgentState, AgentSummary, DescribeAgentResponse, Host, OperationDescription, Risk,
 };
 
 pub(super) async fn run(
-    client: &Client,
+    client: &AgentClient,
     (agent, operation): (&str, Option<&str>),
     places: &Places,
     options: &CallOptions,

@@ -10,10 +10,10 @@ use super::ping;
 use super::problem::Problem;
 use super::table::Table;
 use crate::call::Transport;
-use crate::client::{CallOptions, Client};
+use crate::client::{AgentClient, CallOptions};
 
 pub(super) async fn run(
-    client: &Client,
+    client: &AgentClient,
     raw: bool,
     options: &CallOptions,
     output: &mut Output,

@@ -25,6 +25,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "error",
             "exec",
             "executor",
+            "files",
             "host",
             "polkit",
             "session",
@@ -68,14 +69,15 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("contract", &["call", "error", "proto"]),
     ("metrics", &["call", "error"]),
     ("status", &["call", "proto"]),
-    ("wire", &["call", "error"]),
+    ("wire", &["call", "contract", "error"]),
     ("events", &["call", "error"]),
     ("call", &["error", "proto"]),
     ("error", &[]),
+    ("files", &[]),
     ("proto", &[]),
     // The side of the client, which uses neither the daemon nor what stands behind it.
-    ("client", &["call", "contract", "error", "proto", "wire"]),
-    ("ctl", &["audit", "call", "client", "config", "contract", "error", "proto"]),
+    ("client", &["contract", "error", "files", "proto", "wire"]),
+    ("ctl", &["audit", "call", "client", "config", "contract", "error", "proto", "wire"]),
 ];
 
 const EVERYTHING_BELOW_DAEMON: &[&str] = &[

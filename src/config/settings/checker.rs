@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::config::keys::Key;
 use crate::config::locate;
 use crate::config::problem::{Problem, Problems};
-use crate::config::read::Source;
+use crate::files::Source;
 
 /// The longest path of a Unix socket, in bytes; the kernel's limit without the final zero.
 const MAX_SOCKET_PATH: usize = 107;

@@ -11,7 +11,6 @@ use tracing::level_filters::LevelFilter;
 
 use super::keys::{self, Key, Keys};
 use super::problem::Problems;
-use super::read::Source;
 use crate::agents;
 use crate::audit;
 use crate::executor;
@@ -28,6 +27,7 @@ mod commands;
 mod policy;
 mod worker;
 
+use crate::files::Source;
 use checker::Checker;
 
 pub use worker::{Starter, Worker};

@@ -212,8 +212,10 @@ impl Shared {
 
     /// Reads the body of a call, after checking its signature.
     fn read(&self, method: &Method, body: &Body) -> Result<(Vec<u8>, Options), Error> {
+        let mut options = Options::default();
         check_signature(method, body.signature())
-            .and_then(|()| decode::request(method, body))
+            .and_then(|()| decode::request(method, body, &mut options))
+            .map(|request| (request, options))
             .inspect_err(|_| self.executor.reject(Rejection::InvalidRequest))
     }
 

@@ -12,13 +12,10 @@ mod by_client;
 mod call;
 mod caller;
 mod connection;
-mod decode;
 mod delivery;
 mod descriptor;
 mod dispatch;
-mod encode;
 mod error;
-mod fault;
 #[cfg(feature = "testing")]
 pub mod fuzzing;
 mod input;
@@ -29,18 +26,12 @@ mod options;
 mod outgoing;
 mod output;
 mod pings;
-mod plan;
 mod properties;
-mod scalar;
 mod session;
 mod session_signals;
 mod signals;
-mod slot;
 mod standard;
 mod task;
-mod text;
-mod value;
-mod wire;
 
 use std::fmt;
 use std::sync::Arc;
@@ -51,6 +42,7 @@ use tokio::task::JoinHandle;
 use crate::error::Error;
 use crate::executor::Executor;
 use crate::status::Status;
+use crate::wire::dbus::{decode, encode, plan, text, wire};
 
 pub use introspect::{
     agent_interface_document, interface_document, session_interface_document,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::call::{Context, OnDisconnect};
 use crate::contract::Operation;
 use crate::error::Error;
+use crate::wire::dbus::decode::{Beside, Given};
 
 /// The longest request id, in characters.
 const REQUEST_ID_MAX_CHARS: usize = 128;
@@ -50,30 +51,28 @@ const NAMES: [(&str, Reserved); 12] = [
     ("input-format", Reserved::InputFormat),
 ];
 
-impl Reserved {
-    /// The option called `name`; `None` if it is no option of the call.
-    pub(super) fn named(name: &str) -> Option<Self> {
-        NAMES.iter().find(|(known, _)| *known == name).map(|(_, option)| *option)
+impl Beside for Options {
+    fn position(&self, name: &str) -> Option<usize> {
+        NAMES.iter().position(|(known, _)| *known == name)
+    }
+
+    fn take(&mut self, position: usize, given: Given<'_>) -> Result<(), String> {
+        let (_, option) = NAMES.get(position).ok_or("is no option")?;
+        self.set(*option, given)
+    }
+
+    fn skips_unknown(&self) -> bool {
+        false
     }
 }
 
-/// The value of an option.
-#[derive(Debug)]
-pub(super) enum Given<'a> {
-    Bool(bool),
-    Integer(i128),
-    Text(&'a str),
-    Descriptor(OwnedFd),
-}
-
-impl Given<'_> {
-    const fn kind(&self) -> &'static str {
-        match self {
-            Self::Bool(_) => "a boolean",
-            Self::Integer(_) => "a number",
-            Self::Text(_) => "a text",
-            Self::Descriptor(_) => "a descriptor",
-        }
+/// What the value of an option is.
+const fn kind(given: &Given<'_>) -> &'static str {
+    match given {
+        Given::Bool(_) => "a boolean",
+        Given::Integer(_) => "a number",
+        Given::Text(_) => "a text",
+        Given::Descriptor(_) => "a descriptor",
     }
 }
 
@@ -105,11 +104,7 @@ pub(super) struct Options {
 }
 
 impl Options {
-    /// Takes an option.
-    ///
-    /// # Errors
-    /// The problem with the value.
-    pub(super) fn set(&mut self, option: Reserved, given: Given<'_>) -> Result<(), String> {
+    fn set(&mut self, option: Reserved, given: Given<'_>) -> Result<(), String> {
         match (option, given) {
             (Reserved::RequestId, Given::Text(text)) => {
                 self.request_id = Some(bounded(text, REQUEST_ID_MAX_CHARS)?.into());
@@ -149,7 +144,7 @@ impl Options {
             (Reserved::InputFd, Given::Descriptor(fd)) => self.input = Some(fd),
             (Reserved::InputFormat, Given::Text(text)) => self.input_format = Some(format(text)?),
             (option, given) => {
-                return Err(format!("takes {}, not {}", option.takes(), given.kind()));
+                return Err(format!("takes {}, not {}", option.takes(), kind(&given)));
             }
         }
         Ok(())

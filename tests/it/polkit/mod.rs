@@ -8,7 +8,9 @@ mod waiting;
 use std::fs;
 use std::path::Path;
 
-use op_dbus::client::{Bus, CallOptions, Client, Credentials, Error, Failure, GrpcAddress, Target};
+use op_dbus::client::{
+    AgentClient as Client, Bus, CallOptions, Credentials, Error, Failure, GrpcAddress, Target,
+};
 use op_dbus::error::ErrorKind;
 use serde_json::json;
 

@@ -3,7 +3,7 @@
 
 /// The first problem that was met.
 #[derive(Debug, Default)]
-pub(super) struct Fault {
+pub(crate) struct Fault {
     problem: Option<String>,
     /// The fields around the problem, the innermost first.
     path: Vec<String>,
@@ -11,7 +11,7 @@ pub(super) struct Fault {
 
 impl Fault {
     /// Notes the problem and gives the error that makes serde unwind.
-    pub(super) fn note<E: serde::de::Error>(&mut self, problem: impl Into<String>) -> E {
+    pub(crate) fn note<E: serde::de::Error>(&mut self, problem: impl Into<String>) -> E {
         let problem = problem.into();
         let error = E::custom(&problem);
         self.set(problem);
@@ -19,19 +19,24 @@ impl Fault {
     }
 
     /// Notes the problem, unless one was noted before.
-    pub(super) fn set(&mut self, problem: String) {
+    pub(crate) fn set(&mut self, problem: String) {
         self.problem.get_or_insert(problem);
     }
 
+    /// True if a problem was noted.
+    pub(crate) fn is_noted(&self) -> bool {
+        self.problem.is_some()
+    }
+
     /// Notes that the problem is in the field `name`.
-    pub(super) fn within(&mut self, name: &str) {
+    pub(crate) fn within(&mut self, name: &str) {
         self.path.push(name.to_owned());
     }
 
     /// Where the problem is, as `everything.nested.a_bool`, and what it is. `fallback` is the problem
     /// that the D-Bus library found, if none was noted; `whole` the name of the place if it is in no
     /// field.
-    pub(super) fn into_parts(
+    pub(crate) fn into_parts(
         self,
         fallback: impl std::fmt::Display,
         whole: &str,

@@ -18,16 +18,16 @@ static VALUE: Kind = Kind::Value;
 
 /// The numbers of the fields of `google.protobuf.Value`.
 mod field {
-    pub(super) const NULL: u32 = 1;
-    pub(super) const NUMBER: u32 = 2;
-    pub(super) const TEXT: u32 = 3;
-    pub(super) const BOOL: u32 = 4;
-    pub(super) const STRUCT: u32 = 5;
-    pub(super) const LIST: u32 = 6;
+    pub(crate) const NULL: u32 = 1;
+    pub(crate) const NUMBER: u32 = 2;
+    pub(crate) const TEXT: u32 = 3;
+    pub(crate) const BOOL: u32 = 4;
+    pub(crate) const STRUCT: u32 = 5;
+    pub(crate) const LIST: u32 = 6;
 }
 
 /// Decodes any D-Bus value as the content of a `Value`.
-pub(super) fn decode<'de, D: Deserializer<'de>>(
+pub(crate) fn decode<'de, D: Deserializer<'de>>(
     decoder: &mut Decoder<'_>,
     signature: &Signature,
     deserializer: D,
@@ -72,7 +72,7 @@ fn push(decoder: &mut Decoder<'_>, scalar: Scalar<'_>) -> Result<(), String> {
 }
 
 /// Decodes an array as a `ListValue`, written as the field `number`.
-pub(super) fn decode_list<'de, D: Deserializer<'de>>(
+pub(crate) fn decode_list<'de, D: Deserializer<'de>>(
     decoder: &mut Decoder<'_>,
     number: u32,
     signature: &Signature,
@@ -88,7 +88,7 @@ pub(super) fn decode_list<'de, D: Deserializer<'de>>(
 }
 
 /// Decodes a dictionary as a `Struct`, written as the field `number`.
-pub(super) fn decode_struct<'de, D: Deserializer<'de>>(
+pub(crate) fn decode_struct<'de, D: Deserializer<'de>>(
     decoder: &mut Decoder<'_>,
     number: u32,
     signature: &Signature,
@@ -131,7 +131,7 @@ impl<'de> Visitor<'de> for Members<'_, '_, '_> {
 }
 
 /// A value that was found in an encoded `Value`.
-pub(super) enum Found<'a> {
+pub(crate) enum Found<'a> {
     Null,
     Number(f64),
     Text(&'a [u8]),
@@ -142,7 +142,7 @@ pub(super) enum Found<'a> {
 
 impl<'a> Found<'a> {
     /// Reads an encoded `Value`. One that holds nothing is null.
-    pub(super) fn read(bytes: &'a [u8]) -> Option<Self> {
+    pub(crate) fn read(bytes: &'a [u8]) -> Option<Self> {
         let mut found = Self::Null;
         for entry in Reader(bytes) {
             found = match entry.ok()? {
@@ -160,7 +160,7 @@ impl<'a> Found<'a> {
     }
 
     /// The type that the variant of this value bears.
-    pub(super) fn signature(&self) -> &'static str {
+    pub(crate) fn signature(&self) -> &'static str {
         match self {
             Self::Null => "g",
             Self::Number(_) => "d",
@@ -172,7 +172,7 @@ impl<'a> Found<'a> {
     }
 
     /// Writes the value without its variant.
-    pub(super) fn serialize<S: Serializer>(
+    pub(crate) fn serialize<S: Serializer>(
         &self,
         encoder: &Encoder<'_>,
         serializer: S,
@@ -189,7 +189,7 @@ impl<'a> Found<'a> {
 }
 
 /// Writes an encoded `ListValue` as an array of variants.
-pub(super) fn encode_list<S: Serializer>(
+pub(crate) fn encode_list<S: Serializer>(
     encoder: &Encoder<'_>,
     content: &[u8],
     serializer: S,
@@ -209,7 +209,7 @@ pub(super) fn encode_list<S: Serializer>(
 }
 
 /// Writes an encoded `Struct` as a dictionary of variants.
-pub(super) fn encode_struct<S: Serializer>(
+pub(crate) fn encode_struct<S: Serializer>(
     encoder: &Encoder<'_>,
     content: &[u8],
     serializer: S,

@@ -1,13 +1,16 @@
-//! From the encoded response to the body of a reply: reads protobuf by plan and writes D-Bus values,
-//! with nothing in between. `google.protobuf.Value` and its kin are in `value.rs`.
+//! From an encoded message to the body of a call or a reply: reads protobuf by plan and writes D-Bus
+//! values, with nothing in between. `google.protobuf.Value` and its kin are in `value.rs`.
 
-use std::cell::{Cell, RefCell};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 use serde::ser::{
     Error as _, SerializeMap as _, SerializeSeq as _, SerializeTuple as _, Serializer,
 };
-use zbus::message::{Header, Message};
+#[cfg(feature = "daemon")]
+use zbus::message::Header;
+use zbus::message::Message;
 use zbus::{DynamicType, Signature};
 
 use super::fault::Fault;
@@ -16,18 +19,21 @@ use super::slot::{self, Slot, low_half};
 use super::text;
 use super::value::{self, Found};
 use super::wire::{self, Malformed, Payload, Reader};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+#[cfg(feature = "daemon")]
+use crate::error::ErrorKind;
 
 /// The largest message that this side sends, in bytes. A system bus takes no larger one unless it is
 /// configured otherwise, and disconnects who sends it.
-pub(super) const MAX_MESSAGE_BYTES: usize = 32 * 1024 * 1024;
+pub(crate) const MAX_MESSAGE_BYTES: usize = 32 * 1024 * 1024;
 
 /// Writes the reply to the call with the header `call`.
 ///
 /// # Errors
 /// `LimitExceeded` if the response is too large or too deep for D-Bus; `Internal` naming the field if
 /// it holds what D-Bus cannot carry or is no such message.
-pub(super) fn reply(method: &Method, call: &Header<'_>, response: &[u8]) -> Result<Message, Error> {
+#[cfg(feature = "daemon")]
+pub(crate) fn reply(method: &Method, call: &Header<'_>, response: &[u8]) -> Result<Message, Error> {
     if response.len() > MAX_MESSAGE_BYTES {
         return Err(too_large(response.len()));
     }
@@ -38,23 +44,115 @@ pub(super) fn reply(method: &Method, call: &Header<'_>, response: &[u8]) -> Resu
         let output = method.arena.message(method.output);
         let slots = slot::read(output, response)
             .map_err(|Malformed| Error::internal("the response cannot be decoded"))?;
-        Message::method_return(call).build(&Body { encoder: &encoder, method, slots: &slots })
+        Message::method_return(call).build(&Body {
+            encoder: &encoder,
+            fields: &output.fields,
+            slots: &slots,
+            arguments: &method.outputs,
+            rest: method.has_extra.then_some(&[]),
+            signature: &method.out_signature,
+        })
     };
     let reply = reply.map_err(|error| encoder.into_error(error))?;
     let size = reply.data().len();
     if size > MAX_MESSAGE_BYTES { Err(too_large(size)) } else { Ok(reply) }
 }
 
+/// A request on its way into the body of a call.
+pub(crate) struct Request<'p> {
+    method: &'p Method,
+    encoder: Encoder<'p>,
+    slots: Vec<Slot<'p>>,
+    options: &'p [(&'p str, zbus::Variant<'p>)],
+}
+
+impl<'p> Request<'p> {
+    /// A request, encoded, with the options that belong to the call.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the bytes are no such message, `LimitExceeded` if they are more than D-Bus
+    /// carries.
+    pub(crate) fn new(
+        method: &'p Method,
+        request: &'p [u8],
+        options: &'p [(&'p str, zbus::Variant<'p>)],
+    ) -> Result<Self, Error> {
+        let slots = slot::read(method.arena.message(method.input), request)
+            .map_err(|Malformed| Error::invalid("request", "cannot be decoded"))?;
+        let this = Self { method, encoder: Encoder::new(&method.arena), slots, options };
+        if request.len() < SMALL_BYTES {
+            return Ok(this);
+        }
+        // What a bus does not carry makes it close the connection, with every call on it.
+        let written = Message::method_call("/", "M").build(&this.body());
+        match written {
+            Ok(message) if message.data().len() <= MAX_MESSAGE_BYTES => Ok(this),
+            Ok(message) => Err(request_too_large(message.data().len())),
+            Err(error) => Err(this
+                .into_error(error)
+                .unwrap_or_else(|error| Error::internal(error.to_string()))),
+        }
+    }
+
+    /// The body to send.
+    pub(crate) fn body(&self) -> Body<'_, 'p> {
+        Body {
+            encoder: &self.encoder,
+            fields: &self.method.arena.message(self.method.input).fields,
+            slots: &self.slots,
+            arguments: &self.method.inputs,
+            rest: Some(self.options),
+            signature: &self.method.in_signature,
+        }
+    }
+
+    /// The error in the request on which sending it has failed with `error`, if that is why.
+    ///
+    /// # Errors
+    /// `error` if the request is not to blame.
+    pub(crate) fn into_error(self, error: zbus::Error) -> Result<Error, zbus::Error> {
+        if self.encoder.is_too_deep(&error) {
+            let text = "the request is nested deeper than D-Bus carries; call it over gRPC";
+            return Ok(Error::limit("D-Bus nesting", MAX_LEVELS, text));
+        }
+        if matches!(error, zbus::Error::ExcessData) {
+            return Ok(request_too_large(MAX_MESSAGE_BYTES));
+        }
+        match std::mem::take(&mut *self.encoder.fault()) {
+            fault if fault.is_noted() => {
+                let (place, problem) = fault.into_parts(error, "request");
+                Ok(Error::invalid(place, problem))
+            }
+            _ => Err(error),
+        }
+    }
+}
+
+/// A request of fewer bytes cannot become so many that D-Bus does not carry them.
+const SMALL_BYTES: usize = 256 * 1024;
+
+fn request_too_large(size: usize) -> Error {
+    Error::limit(
+        "D-Bus message size",
+        MAX_MESSAGE_BYTES,
+        format_args!(
+            "the request takes {size} bytes, more than the bus carries; call it over gRPC"
+        ),
+    )
+}
+
 /// A reply that holds nothing of a client's or an agent's, so that it can be written.
 ///
 /// # Errors
 /// `Internal` if it cannot be all the same.
-pub(super) fn built(reply: zbus::Result<Message>) -> Result<Message, Error> {
+#[cfg(feature = "daemon")]
+pub(crate) fn built(reply: zbus::Result<Message>) -> Result<Message, Error> {
     reply.map_err(|error| Error::internal(format!("the reply cannot be built: {error}")))
 }
 
 /// The error for a message that the bus would not take.
-pub(super) fn too_large(size: usize) -> Error {
+#[cfg(feature = "daemon")]
+pub(crate) fn too_large(size: usize) -> Error {
     Error::limit(
         "D-Bus message size",
         MAX_MESSAGE_BYTES,
@@ -63,59 +161,63 @@ pub(super) fn too_large(size: usize) -> Error {
 }
 
 /// What is known while a response is written.
-pub(super) struct Encoder<'p> {
+pub(crate) struct Encoder<'p> {
     arena: &'p Arena,
-    fault: RefCell<Fault>,
-    levels: Cell<usize>,
-    too_deep: Cell<bool>,
+    fault: Mutex<Fault>,
+    levels: AtomicUsize,
+    too_deep: AtomicBool,
 }
 
 /// One level of nesting, until dropped.
-pub(super) struct Level<'e>(&'e Cell<usize>);
+pub(crate) struct Level<'e>(&'e AtomicUsize);
 
 impl Drop for Level<'_> {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl<'p> Encoder<'p> {
-    pub(super) fn new(arena: &'p Arena) -> Self {
-        Self { arena, fault: RefCell::default(), levels: Cell::new(0), too_deep: Cell::new(false) }
+    pub(crate) fn new(arena: &'p Arena) -> Self {
+        Self {
+            arena,
+            fault: Mutex::default(),
+            levels: AtomicUsize::new(0),
+            too_deep: AtomicBool::new(false),
+        }
     }
 
     fn fail<E: serde::ser::Error>(&self, problem: &str) -> E {
-        self.fault.borrow_mut().set(problem.to_owned());
+        self.fault().set(problem.to_owned());
         E::custom(problem)
     }
 
     /// Begins a message, list or object of `Value` inside the current one.
-    pub(super) fn deeper<E: serde::ser::Error>(&self) -> Result<Level<'_>, E> {
-        let levels = self.levels.get() + 1;
-        if levels > MAX_LEVELS {
-            self.too_deep.set(true);
+    pub(crate) fn deeper<E: serde::ser::Error>(&self) -> Result<Level<'_>, E> {
+        if self.levels.load(Ordering::Relaxed) == MAX_LEVELS {
+            self.too_deep.store(true, Ordering::Relaxed);
             return Err(E::custom("too deep"));
         }
-        self.levels.set(levels);
+        self.levels.fetch_add(1, Ordering::Relaxed);
         Ok(Level(&self.levels))
     }
 
     /// The text in the bytes of a string field.
-    pub(super) fn text<'a, E: serde::ser::Error>(&self, bytes: &'a [u8]) -> Result<&'a str, E> {
+    pub(crate) fn text<'a, E: serde::ser::Error>(&self, bytes: &'a [u8]) -> Result<&'a str, E> {
         text::checked(bytes).map_err(|problem| self.fail(problem))
     }
 
-    pub(super) fn malformed<E: serde::ser::Error>(&self, _: Malformed) -> E {
+    pub(crate) fn malformed<E: serde::ser::Error>(&self, _: Malformed) -> E {
         self.fail("cannot be decoded")
     }
 
     /// Notes that the problem is in the field `name`.
-    pub(super) fn within(&self, name: &str) {
-        self.fault.borrow_mut().within(name);
+    pub(crate) fn within(&self, name: &str) {
+        self.fault().within(name);
     }
 
     /// Key and value of an entry of a map.
-    pub(super) fn entry<'a, E: serde::ser::Error>(
+    pub(crate) fn entry<'a, E: serde::ser::Error>(
         &self,
         payload: Payload<'a>,
     ) -> Result<(Option<Payload<'a>>, Option<Payload<'a>>), E> {
@@ -133,9 +235,18 @@ impl<'p> Encoder<'p> {
         Ok((key, value))
     }
 
+    fn fault(&self) -> MutexGuard<'_, Fault> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_too_deep(&self, error: &zbus::Error) -> bool {
+        self.too_deep.load(Ordering::Relaxed) || matches!(error, zbus::Error::MaxDepthExceeded(_))
+    }
+
     /// The error for the caller, once serde has unwound with `error`.
-    pub(super) fn into_error(self, error: zbus::Error) -> Error {
-        if self.too_deep.get() || matches!(error, zbus::Error::MaxDepthExceeded(_)) {
+    #[cfg(feature = "daemon")]
+    pub(crate) fn into_error(self, error: zbus::Error) -> Error {
+        if self.is_too_deep(&error) {
             return Error::limit(
                 "D-Bus nesting",
                 MAX_LEVELS,
@@ -145,38 +256,41 @@ impl<'p> Encoder<'p> {
         if matches!(error, zbus::Error::ExcessData) {
             return too_large(MAX_MESSAGE_BYTES);
         }
-        let (place, problem) = self.fault.into_inner().into_parts(error, "result");
+        let (place, problem) = std::mem::take(&mut *self.fault()).into_parts(error, "result");
         Error::new(ErrorKind::Internal, format!("{place}: {problem}")).with_fact("field", place)
     }
 }
 
-/// All out-arguments of a method.
-struct Body<'e, 'p> {
+/// All arguments of a call or of its reply.
+pub(crate) struct Body<'e, 'p> {
     encoder: &'e Encoder<'p>,
-    method: &'e Method,
+    fields: &'e [Field],
     slots: &'e [Slot<'e>],
+    /// The fields that are arguments, by position.
+    arguments: &'e [usize],
+    /// What the dictionary at the end holds beside the other fields; `None` if there is no such one.
+    rest: Option<&'e [(&'e str, zbus::Variant<'e>)]>,
+    signature: &'e Signature,
 }
 
 impl DynamicType for Body<'_, '_> {
     fn signature(&self) -> Signature {
-        self.method.out_signature.clone()
+        self.signature.clone()
     }
 }
 
 impl Serialize for Body<'_, '_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { encoder, method, slots } = self;
-        let arguments = &method.outputs;
-        let length = arguments.len() + usize::from(method.has_extra);
+        let Self { encoder, fields, slots, arguments, rest, .. } = self;
+        let length = arguments.len() + usize::from(rest.is_some());
         let mut body = serializer.serialize_tuple(length)?;
-        let fields = &method.arena.message(method.output).fields;
-        for index in arguments {
+        for index in *arguments {
             let (field, slot) = (&fields[*index], &slots[*index]);
             body.serialize_element(&Whole { encoder, field, slot })
                 .inspect_err(|_| encoder.within(&field.name))?;
         }
-        if method.has_extra {
-            body.serialize_element(&Fields { encoder, fields, slots, except: arguments })?;
+        if let Some(beside) = rest {
+            body.serialize_element(&Fields { encoder, fields, slots, except: arguments, beside })?;
         }
         body.end()
     }
@@ -189,12 +303,17 @@ struct Fields<'e, 'p> {
     slots: &'e [Slot<'e>],
     /// The fields that are arguments, by position.
     except: &'e [usize],
+    /// What is there beside them.
+    beside: &'e [(&'e str, zbus::Variant<'e>)],
 }
 
 impl Serialize for Fields<'_, '_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { encoder, fields, slots, except } = *self;
+        let Self { encoder, fields, slots, except, beside } = *self;
         let mut entries = serializer.serialize_map(None)?;
+        for (name, value) in beside {
+            entries.serialize_entry(name, value)?;
+        }
         for (index, (field, slot)) in fields.iter().zip(slots).enumerate() {
             if slot.is_present(field) && !except.contains(&index) {
                 let value = Whole { encoder, field, slot };
@@ -267,10 +386,10 @@ impl Serialize for Whole<'_, '_> {
 }
 
 /// One value of a kind; its default if there is no payload.
-pub(super) struct Item<'e, 'p> {
-    pub(super) encoder: &'e Encoder<'p>,
-    pub(super) kind: &'e Kind,
-    pub(super) payload: Option<Payload<'e>>,
+pub(crate) struct Item<'e, 'p> {
+    pub(crate) encoder: &'e Encoder<'p>,
+    pub(crate) kind: &'e Kind,
+    pub(crate) payload: Option<Payload<'e>>,
 }
 
 impl Serialize for Item<'_, '_> {
@@ -302,7 +421,8 @@ impl Serialize for Item<'_, '_> {
                 let slots = slot::read(message, content)
                     .map_err(|malformed| encoder.malformed(malformed))?;
                 let fields = &message.fields;
-                Fields { encoder, fields, slots: &slots, except: &[] }.serialize(serializer)
+                Fields { encoder, fields, slots: &slots, except: &[], beside: &[] }
+                    .serialize(serializer)
             }
             (Kind::Timestamp | Kind::Duration, Payload::Bytes(content)) => {
                 let time = microseconds(content).ok_or_else(|| {

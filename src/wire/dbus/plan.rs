@@ -12,39 +12,39 @@ use crate::error::Error;
 
 /// How many messages, lists and objects of `Value` may stand inside each other. D-Bus itself ends at
 /// 64 containers, of which a nested message takes up to five.
-pub(super) const MAX_LEVELS: usize = 15;
+pub(crate) const MAX_LEVELS: usize = 15;
 
 /// Every message type that the methods of one service reach. Types refer to each other by position,
 /// because they may be recursive.
 #[derive(Debug, Default)]
-pub(super) struct Arena(Vec<Message>);
+pub(crate) struct Arena(Vec<Message>);
 
 /// One message type.
 #[derive(Debug, Default)]
-pub(super) struct Message {
+pub(crate) struct Message {
     /// By number.
-    pub(super) fields: Vec<Field>,
+    pub(crate) fields: Vec<Field>,
     by_name: HashMap<Box<str>, usize>,
 }
 
 /// One field.
 #[derive(Debug)]
-pub(super) struct Field {
-    pub(super) name: Box<str>,
-    pub(super) number: u32,
-    pub(super) shape: Shape,
-    pub(super) signature: Signature,
+pub(crate) struct Field {
+    pub(crate) name: Box<str>,
+    pub(crate) number: u32,
+    pub(crate) shape: Shape,
+    pub(crate) signature: Signature,
     /// The same as text, as variants bear it.
-    pub(super) signature_text: Box<str>,
+    pub(crate) signature_text: Box<str>,
     /// The oneof that it belongs to, by position in the message.
-    pub(super) oneof: Option<usize>,
+    pub(crate) oneof: Option<usize>,
     /// True if it can be absent, which is then not the same as holding its default.
-    pub(super) has_presence: bool,
+    pub(crate) has_presence: bool,
 }
 
 /// How often a field holds its kind.
 #[derive(Debug)]
-pub(super) enum Shape {
+pub(crate) enum Shape {
     One(Kind),
     List(Kind),
     Map(Kind, Kind),
@@ -52,7 +52,7 @@ pub(super) enum Shape {
 
 /// What one value is.
 #[derive(Clone, Debug)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Bool,
     Int32,
     Sint32,
@@ -80,35 +80,35 @@ pub(super) enum Kind {
 
 /// The values of an enum.
 #[derive(Debug)]
-pub(super) struct Names {
+pub(crate) struct Names {
     /// The name without prefix in lower case, by number.
-    pub(super) by_number: HashMap<i32, Box<str>>,
+    pub(crate) by_number: HashMap<i32, Box<str>>,
     /// Short and full names in lower case.
     by_name: HashMap<Box<str>, i32>,
 }
 
 /// How one method is called.
 #[derive(Debug)]
-pub(super) struct Method {
-    pub(super) name: String,
-    pub(super) arena: Arc<Arena>,
+pub(crate) struct Method {
+    pub(crate) name: String,
+    pub(crate) arena: Arc<Arena>,
     /// The type of the request; if the requests are a stream, a type with them all as field 1.
-    pub(super) input: usize,
+    pub(crate) input: usize,
     /// The fields of the request that are arguments, by position.
-    pub(super) inputs: Vec<usize>,
+    pub(crate) inputs: Vec<usize>,
     /// True if the requests are a stream.
-    pub(super) takes_messages: bool,
-    pub(super) in_signature: Signature,
+    pub(crate) takes_messages: bool,
+    pub(crate) in_signature: Signature,
     /// The type of the response, or of each one.
-    pub(super) output: usize,
+    pub(crate) output: usize,
     /// The fields of the response that are arguments, by position.
-    pub(super) outputs: Vec<usize>,
-    pub(super) has_extra: bool,
-    pub(super) out_signature: Signature,
+    pub(crate) outputs: Vec<usize>,
+    pub(crate) has_extra: bool,
+    pub(crate) out_signature: Signature,
 }
 
 impl Arena {
-    pub(super) fn message(&self, index: usize) -> &Message {
+    pub(crate) fn message(&self, index: usize) -> &Message {
         &self.0[index]
     }
 }
@@ -122,12 +122,12 @@ impl Message {
     }
 
     /// The position of the field called `name`.
-    pub(super) fn named(&self, name: &str) -> Option<usize> {
+    pub(crate) fn named(&self, name: &str) -> Option<usize> {
         self.by_name.get(name).copied()
     }
 
     /// The position of the field with the number `number`.
-    pub(super) fn numbered(&self, number: u32) -> Option<usize> {
+    pub(crate) fn numbered(&self, number: u32) -> Option<usize> {
         self.fields.binary_search_by_key(&number, |field| field.number).ok()
     }
 }
@@ -149,7 +149,7 @@ impl Field {
 
 impl Kind {
     /// The D-Bus type that a value of the kind takes, for errors.
-    pub(super) fn expected(&self) -> &'static str {
+    pub(crate) fn expected(&self) -> &'static str {
         match self {
             Self::Bool => "b",
             Self::Float | Self::Double => "d",
@@ -193,7 +193,7 @@ impl Names {
     }
 
     /// The number behind a name, in any case, with or without prefix, or behind its decimal text.
-    pub(super) fn number(&self, name: &str) -> Option<i32> {
+    pub(crate) fn number(&self, name: &str) -> Option<i32> {
         let known = self.by_name.get(name).copied();
         known.or_else(|| self.by_name.get(name.to_lowercase().as_str()).copied()).or_else(|| {
             let number: i32 = name.parse().ok()?;
@@ -203,7 +203,7 @@ impl Names {
     }
 
     /// The names that there are.
-    pub(super) fn all(&self) -> String {
+    pub(crate) fn all(&self) -> String {
         let mut numbers: Vec<_> = self.by_number.iter().collect();
         numbers.sort_by_key(|(number, _)| **number);
         let names: Vec<&str> = numbers.into_iter().map(|(_, name)| name.as_ref()).collect();
@@ -227,13 +227,13 @@ fn prefix_of(name: &str) -> String {
 }
 
 /// An operation and how it is called.
-pub(super) type Compiled = (Arc<Operation>, Arc<Method>);
+pub(crate) type Compiled = (Arc<Operation>, Arc<Method>);
 
 /// Compiles the plans of all methods of a service, by name.
 ///
 /// # Errors
 /// `Internal` if a type has no D-Bus signature.
-pub(super) fn compile(service: &Service) -> Result<Vec<Compiled>, Error> {
+pub(crate) fn compile(service: &Service) -> Result<Vec<Compiled>, Error> {
     let mut compiler = Compiler::default();
     let mut types = Vec::new();
     for operation in &service.operations {
@@ -258,7 +258,8 @@ pub(super) fn compile(service: &Service) -> Result<Vec<Compiled>, Error> {
 
 /// How `org.opdbus.Agent1.CallJson` is read, which is in no protobuf service: two texts, as fields 1
 /// and 2, and no option of its own.
-pub(super) fn call_json() -> Method {
+#[cfg(feature = "daemon")]
+pub(crate) fn call_json() -> Method {
     let text = |name, number| Field::plain(name, number, Shape::One(Kind::String), Signature::Str);
     let request = Message::new(vec![text("operation", 1), text("arguments", 2)]);
     let options = Signature::dict(Signature::Str, Signature::Variant);

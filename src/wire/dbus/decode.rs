@@ -1,56 +1,147 @@
-//! From the body of a method call to the encoded request: reads the D-Bus values by plan and writes
+//! From the body of a call or a reply to the encoded message: reads the D-Bus values by plan and writes
 //! protobuf, with nothing in between. `google.protobuf.Value` and its kin are in `value.rs`.
 
 use std::fmt;
 use std::os::fd::OwnedFd;
 
 use serde::Deserialize as _;
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 use zbus::{DynamicType, Fd, Signature};
 
 use super::fault::Fault;
-use super::options::{Given, Options, Reserved};
-use super::plan::{Field, Kind, MAX_LEVELS, Method, Shape};
+use super::plan::{Arena, Field, Kind, MAX_LEVELS, Method, Shape};
 use super::scalar::Scalar;
 use super::{slot, value, wire};
 use crate::error::Error;
+
+/// What the dictionary at the end of a body may hold beside the fields of the message.
+pub(crate) trait Beside {
+    /// The place of the option called `name`; `None` if it is none.
+    fn position(&self, name: &str) -> Option<usize>;
+
+    /// Takes the option with this place.
+    ///
+    /// # Errors
+    /// The problem with the value.
+    fn take(&mut self, position: usize, given: Given<'_>) -> Result<(), String>;
+
+    /// True if a name that is known as nothing is passed over rather than refused.
+    fn skips_unknown(&self) -> bool;
+}
+
+/// The value of something beside the fields.
+#[derive(Debug)]
+pub(crate) enum Given<'a> {
+    Bool(bool),
+    Integer(i128),
+    Text(&'a str),
+    Descriptor(OwnedFd),
+}
 
 /// Reads the body of a call whose signature is the method's.
 ///
 /// # Errors
 /// `InvalidArgument` naming the argument or option.
-pub(super) fn request(
+#[cfg(feature = "daemon")]
+pub(crate) fn request(
     method: &Method,
     body: &zbus::message::Body,
-) -> Result<(Vec<u8>, Options), Error> {
+    options: &mut dyn Beside,
+) -> Result<Vec<u8>, Error> {
+    let side = Side {
+        message: method.input,
+        arguments: &method.inputs,
+        has_rest: true,
+        signature: &method.in_signature,
+    };
+    read(method, side, body, options).map_err(|(place, problem)| Error::invalid(place, problem))
+}
+
+/// Reads the body of a reply. Fields that the plan does not know come from a newer service and are left
+/// out.
+///
+/// # Errors
+/// `Internal` naming the argument that is not as the plan says.
+pub(crate) fn response(method: &Method, body: &zbus::message::Body) -> Result<Vec<u8>, Error> {
+    if matches!(method.out_signature, Signature::Unit) {
+        return Ok(Vec::new());
+    }
+    let side = Side {
+        message: method.output,
+        arguments: &method.outputs,
+        has_rest: method.has_extra,
+        signature: &method.out_signature,
+    };
+    read(method, side, body, &mut Newer).map_err(|(place, problem)| {
+        Error::internal(format!("the service's answer cannot be read: {place}: {problem}"))
+    })
+}
+
+/// What a reply holds beside the fields that are known.
+struct Newer;
+
+impl Beside for Newer {
+    fn position(&self, _: &str) -> Option<usize> {
+        None
+    }
+
+    fn take(&mut self, _: usize, _: Given<'_>) -> Result<(), String> {
+        Err("is not known here".to_owned())
+    }
+
+    fn skips_unknown(&self) -> bool {
+        true
+    }
+}
+
+/// One side of a method: what it takes or what it gives.
+#[derive(Clone, Copy)]
+struct Side<'p> {
+    /// The type of the message.
+    message: usize,
+    /// The fields that are arguments, by position.
+    arguments: &'p [usize],
+    /// True if a dictionary with the others ends the body.
+    has_rest: bool,
+    signature: &'p Signature,
+}
+
+/// Reads a body. An error is a place and the problem there.
+fn read(
+    method: &Method,
+    side: Side<'_>,
+    body: &zbus::message::Body,
+    beside: &mut dyn Beside,
+) -> Result<Vec<u8>, (String, String)> {
     let mut decoder = Decoder {
-        method,
+        arena: &method.arena,
+        side,
         out: Vec::with_capacity(body.len()),
-        options: Options::default(),
+        beside,
         fault: Fault::default(),
         levels: 0,
     };
     match body.data().deserialize_with_seed(Arguments(&mut decoder)) {
-        Ok(_) => Ok((decoder.out, decoder.options)),
-        Err(error) => {
-            let (place, problem) = decoder.fault.into_parts(error, "body");
-            Err(Error::invalid(place, problem))
-        }
+        Ok(_) => Ok(decoder.out),
+        Err(error) => Err(decoder.fault.into_parts(error, "body")),
     }
 }
 
-/// The request so far.
-pub(super) struct Decoder<'p> {
-    method: &'p Method,
-    pub(super) out: Vec<u8>,
-    options: Options,
-    pub(super) fault: Fault,
+/// The message so far.
+pub(crate) struct Decoder<'p> {
+    arena: &'p Arena,
+    side: Side<'p>,
+    pub(crate) out: Vec<u8>,
+    beside: &'p mut dyn Beside,
+    pub(crate) fault: Fault,
     levels: usize,
 }
 
 impl Decoder<'_> {
     /// Begins a message, list or object of `Value` inside the current one.
-    pub(super) fn deeper<E: serde::de::Error>(&mut self) -> Result<(), E> {
+    pub(crate) fn deeper<E: serde::de::Error>(&mut self) -> Result<(), E> {
         self.levels += 1;
         if self.levels > MAX_LEVELS {
             return Err(self.fault.note(format!("is nested deeper than {MAX_LEVELS} levels")));
@@ -59,27 +150,27 @@ impl Decoder<'_> {
     }
 
     /// Ends it.
-    pub(super) fn shallower(&mut self) {
+    pub(crate) fn shallower(&mut self) {
         self.levels -= 1;
     }
 }
 
 /// What a value is decoded as.
 #[derive(Clone, Copy)]
-pub(super) enum Target<'p> {
+pub(crate) enum Target<'p> {
     /// All values of a field.
     Field(&'p Field),
     /// One value, written as the field `number`.
     One { kind: &'p Kind, number: u32 },
-    /// An option of the call.
-    Reserved(Reserved),
+    /// Something beside the fields, by its place.
+    Beside(usize),
 }
 
 /// Decodes one D-Bus value of the type `signature`.
-pub(super) struct Seed<'d, 'p, 's> {
-    pub(super) decoder: &'d mut Decoder<'p>,
-    pub(super) target: Target<'p>,
-    pub(super) signature: &'s Signature,
+pub(crate) struct Seed<'d, 'p, 's> {
+    pub(crate) decoder: &'d mut Decoder<'p>,
+    pub(crate) target: Target<'p>,
+    pub(crate) signature: &'s Signature,
 }
 
 impl<'de> DeserializeSeed<'de> for Seed<'_, '_, '_> {
@@ -118,19 +209,19 @@ impl<'de> DeserializeSeed<'de> for Seed<'_, '_, '_> {
                 }
             },
             Target::One { kind, number } => one(decoder, kind, number, signature, deserializer),
-            Target::Reserved(option) => {
+            Target::Beside(position) => {
                 let given = match given(signature, deserializer)? {
                     Some(given) => given,
                     None => return Err(decoder.fault.note(format!("is no {signature}"))),
                 };
-                let set = decoder.options.set(option, given);
-                set.map_err(|problem| decoder.fault.note(problem))
+                let taken = decoder.beside.take(position, given);
+                taken.map_err(|problem| decoder.fault.note(problem))
             }
         }
     }
 }
 
-/// Reads the value of an option of the call; `None` if it is of no type that any has.
+/// Reads the value of something beside the fields; `None` if it is of no type that any has.
 fn given<'de, D: Deserializer<'de>>(
     signature: &Signature,
     deserializer: D,
@@ -202,12 +293,12 @@ fn mismatch<E: serde::de::Error>(
     decoder.fault.note(format!("takes {expected}, not {found}"))
 }
 
-/// All arguments of a method and its options.
+/// All arguments, and the dictionary at the end.
 struct Arguments<'d, 'p>(&'d mut Decoder<'p>);
 
 impl DynamicType for Arguments<'_, '_> {
     fn signature(&self) -> Signature {
-        self.0.method.in_signature.clone()
+        self.0.side.signature.clone()
     }
 }
 
@@ -215,7 +306,8 @@ impl<'de> DeserializeSeed<'de> for Arguments<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_tuple(self.0.method.inputs.len() + 1, self)
+        let Side { arguments, has_rest, .. } = self.0.side;
+        deserializer.deserialize_tuple(arguments.len() + usize::from(has_rest), self)
     }
 }
 
@@ -228,9 +320,9 @@ impl<'de> Visitor<'de> for Arguments<'_, '_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut arguments: A) -> Result<(), A::Error> {
         let decoder = self.0;
-        let method = decoder.method;
-        let message = method.arena.message(method.input);
-        for index in &method.inputs {
+        let side = decoder.side;
+        let message = decoder.arena.message(side.message);
+        for index in side.arguments {
             let field = &message.fields[*index];
             let seed = Seed {
                 decoder: &mut *decoder,
@@ -239,30 +331,32 @@ impl<'de> Visitor<'de> for Arguments<'_, '_> {
             };
             arguments.next_element_seed(seed).inspect_err(|_| decoder.fault.within(&field.name))?;
         }
-        arguments.next_element_seed(TrailingOptions(&mut *decoder))?;
+        if side.has_rest {
+            arguments.next_element_seed(Rest(&mut *decoder))?;
+        }
         Ok(())
     }
 }
 
-/// The trailing `a{sv} options`.
-struct TrailingOptions<'d, 'p>(&'d mut Decoder<'p>);
+/// The dictionary at the end.
+struct Rest<'d, 'p>(&'d mut Decoder<'p>);
 
-impl<'de> DeserializeSeed<'de> for TrailingOptions<'_, '_> {
+impl<'de> DeserializeSeed<'de> for Rest<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        let method = self.0.method;
+        let side = self.0.side;
         deserializer.deserialize_any(Fields {
             decoder: self.0,
-            message: method.input,
+            message: side.message,
             signature: &Signature::Variant,
-            arguments: &method.inputs,
+            arguments: side.arguments,
         })
     }
 }
 
-/// The fields of a message as a dictionary. At the top of a call it also bears the call's options,
-/// and the fields that are arguments have no place in it.
+/// The fields of a message as a dictionary. At the end of a body it also bears what is beside them, and
+/// the fields that are arguments have no place in it.
 struct Fields<'d, 'p, 's> {
     decoder: &'d mut Decoder<'p>,
     message: usize,
@@ -280,10 +374,14 @@ impl<'de> Visitor<'de> for Fields<'_, '_, '_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
         let mut seen = Seen::default();
-        // Only the dictionary that ends a call stands in no message.
-        let is_options = self.decoder.levels == 0;
+        // Only the dictionary that ends a body stands in no message.
+        let is_rest = self.decoder.levels == 0;
         while let Some(name) = entries.next_key::<&str>()? {
-            let target = self.target(name, is_options, &mut seen);
+            if self.decoder.beside.skips_unknown() && !self.knows(name) {
+                entries.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            let target = self.target(name, is_rest, &mut seen);
             let target = target.map_err(|problem| {
                 self.decoder.fault.within(name);
                 self.decoder.fault.note(problem)
@@ -299,19 +397,23 @@ impl<'de> Visitor<'de> for Fields<'_, '_, '_> {
 #[derive(Default)]
 struct Seen {
     fields: Vec<usize>,
-    reserved: Vec<Reserved>,
+    beside: Vec<usize>,
 }
 
 impl<'p> Fields<'_, 'p, '_> {
-    fn target(&self, name: &str, is_options: bool, seen: &mut Seen) -> Result<Target<'p>, String> {
-        if is_options && let Some(option) = Reserved::named(name) {
-            if seen.reserved.contains(&option) {
+    fn knows(&self, name: &str) -> bool {
+        self.decoder.arena.message(self.message).named(name).is_some()
+    }
+
+    fn target(&self, name: &str, is_rest: bool, seen: &mut Seen) -> Result<Target<'p>, String> {
+        if is_rest && let Some(position) = self.decoder.beside.position(name) {
+            if seen.beside.contains(&position) {
                 return Err("is given twice".to_owned());
             }
-            seen.reserved.push(option);
-            return Ok(Target::Reserved(option));
+            seen.beside.push(position);
+            return Ok(Target::Beside(position));
         }
-        let message = self.decoder.method.arena.message(self.message);
+        let message = self.decoder.arena.message(self.message);
         let Some(index) = message.named(name) else {
             return Err(self.unknown());
         };
@@ -334,7 +436,7 @@ impl<'p> Fields<'_, 'p, '_> {
     }
 
     fn unknown(&self) -> String {
-        let fields = &self.decoder.method.arena.message(self.message).fields;
+        let fields = &self.decoder.arena.message(self.message).fields;
         let known: Vec<&str> = fields
             .iter()
             .enumerate()
@@ -350,10 +452,10 @@ impl<'p> Fields<'_, 'p, '_> {
 }
 
 /// The elements of an array.
-pub(super) struct Elements<'d, 'p, 's> {
-    pub(super) decoder: &'d mut Decoder<'p>,
-    pub(super) target: Target<'p>,
-    pub(super) signature: &'s Signature,
+pub(crate) struct Elements<'d, 'p, 's> {
+    pub(crate) decoder: &'d mut Decoder<'p>,
+    pub(crate) target: Target<'p>,
+    pub(crate) signature: &'s Signature,
 }
 
 impl<'de> Visitor<'de> for Elements<'_, '_, '_> {

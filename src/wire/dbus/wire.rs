@@ -15,7 +15,7 @@ fn push_key(out: &mut Vec<u8>, number: u32, wire_type: WireType) {
 }
 
 /// Writes a varint.
-pub(super) fn push_varint(out: &mut Vec<u8>, mut value: u64) {
+pub(crate) fn push_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(low_bits(value) | 0x80);
         value >>= 7;
@@ -29,39 +29,39 @@ fn low_bits(value: u64) -> u8 {
 }
 
 /// Writes a field that is a varint.
-pub(super) fn push_varint_field(out: &mut Vec<u8>, number: u32, value: u64) {
+pub(crate) fn push_varint_field(out: &mut Vec<u8>, number: u32, value: u64) {
     push_key(out, number, WireType::Varint);
     push_varint(out, value);
 }
 
 /// Writes a field of four bytes.
-pub(super) fn push_fixed32_field(out: &mut Vec<u8>, number: u32, value: u32) {
+pub(crate) fn push_fixed32_field(out: &mut Vec<u8>, number: u32, value: u32) {
     push_key(out, number, WireType::Fixed32);
     out.extend_from_slice(&value.to_le_bytes());
 }
 
 /// Writes a field of eight bytes.
-pub(super) fn push_fixed64_field(out: &mut Vec<u8>, number: u32, value: u64) {
+pub(crate) fn push_fixed64_field(out: &mut Vec<u8>, number: u32, value: u64) {
     push_key(out, number, WireType::Fixed64);
     out.extend_from_slice(&value.to_le_bytes());
 }
 
 /// Writes a field that is a string or bytes.
-pub(super) fn push_bytes_field(out: &mut Vec<u8>, number: u32, value: &[u8]) {
+pub(crate) fn push_bytes_field(out: &mut Vec<u8>, number: u32, value: &[u8]) {
     push_key(out, number, WireType::Bytes);
     push_varint(out, value.len() as u64);
     out.extend_from_slice(value);
 }
 
 /// Begins a field that is a message; what is written until [`close`] is its content.
-pub(super) fn open(out: &mut Vec<u8>, number: u32) -> usize {
+pub(crate) fn open(out: &mut Vec<u8>, number: u32) -> usize {
     push_key(out, number, WireType::Bytes);
     out.len()
 }
 
 /// Ends the message that began at `start`. Its length is known only now and takes its place before
 /// the content.
-pub(super) fn close(out: &mut Vec<u8>, start: usize) {
+pub(crate) fn close(out: &mut Vec<u8>, start: usize) {
     let length = (out.len() - start) as u64;
     if length < 0x80 {
         out.insert(start, low_bits(length));
@@ -73,18 +73,18 @@ pub(super) fn close(out: &mut Vec<u8>, start: usize) {
 }
 
 /// Signed numbers as protobuf's `sint` types write them.
-pub(super) fn zigzag(value: i64) -> u64 {
+pub(crate) fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)).cast_unsigned()
 }
 
 /// The inverse of [`zigzag`].
-pub(super) fn unzigzag(value: u64) -> i64 {
+pub(crate) fn unzigzag(value: u64) -> i64 {
     (value >> 1).cast_signed() ^ -(value & 1).cast_signed()
 }
 
 /// What a field holds.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Payload<'a> {
+pub(crate) enum Payload<'a> {
     Varint(u64),
     Fixed64(u64),
     Fixed32(u32),
@@ -93,7 +93,7 @@ pub(super) enum Payload<'a> {
 
 impl Payload<'_> {
     /// True if it is what a field without presence holds when it was not written.
-    pub(super) fn is_default(&self) -> bool {
+    pub(crate) fn is_default(&self) -> bool {
         match self {
             Self::Varint(value) | Self::Fixed64(value) => *value == 0,
             Self::Fixed32(value) => *value == 0,
@@ -104,10 +104,10 @@ impl Payload<'_> {
 
 /// The bytes are no protobuf message.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Malformed;
+pub(crate) struct Malformed;
 
 /// Reads the fields of a message in the order in which they were written.
-pub(super) struct Reader<'a>(pub(super) &'a [u8]);
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Iterator for Reader<'a> {
     type Item = Result<(u32, Payload<'a>), Malformed>;
@@ -145,7 +145,7 @@ impl<'a> Reader<'a> {
     }
 
     /// One varint, as packed lists hold them without keys.
-    pub(super) fn varint(&mut self) -> Result<u64, Malformed> {
+    pub(crate) fn varint(&mut self) -> Result<u64, Malformed> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
             let [byte] = *self.array::<1>()?;
@@ -158,17 +158,17 @@ impl<'a> Reader<'a> {
     }
 
     /// Eight bytes, as packed lists hold them without keys.
-    pub(super) fn fixed64(&mut self) -> Result<u64, Malformed> {
+    pub(crate) fn fixed64(&mut self) -> Result<u64, Malformed> {
         Ok(u64::from_le_bytes(*self.array()?))
     }
 
     /// Four bytes, as packed lists hold them without keys.
-    pub(super) fn fixed32(&mut self) -> Result<u32, Malformed> {
+    pub(crate) fn fixed32(&mut self) -> Result<u32, Malformed> {
         Ok(u32::from_le_bytes(*self.array()?))
     }
 
     /// True if all was read.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 

@@ -11,7 +11,7 @@ use super::wire;
 
 /// A single value.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Scalar<'de> {
+pub(crate) enum Scalar<'de> {
     Bool(bool),
     Integer(i128),
     Float(f64),
@@ -21,7 +21,7 @@ pub(super) enum Scalar<'de> {
 impl<'de> Scalar<'de> {
     /// Reads a value of the type `signature`; `None`, with nothing read, if that is no single value
     /// that a message can hold.
-    pub(super) fn read<D: Deserializer<'de>>(
+    pub(crate) fn read<D: Deserializer<'de>>(
         signature: &Signature,
         deserializer: D,
     ) -> Result<Option<Self>, D::Error> {
@@ -49,7 +49,7 @@ impl<'de> Scalar<'de> {
     ///
     /// # Errors
     /// The problem, if the value is none of the kind.
-    pub(super) fn push(self, out: &mut Vec<u8>, kind: &Kind, number: u32) -> Result<(), String> {
+    pub(crate) fn push(self, out: &mut Vec<u8>, kind: &Kind, number: u32) -> Result<(), String> {
         match (kind, self) {
             (Kind::Bool, Self::Bool(value)) => {
                 wire::push_varint_field(out, number, u64::from(value));
@@ -147,7 +147,7 @@ fn in_range<T: TryFrom<i128>>(value: i128, kind: &str) -> Result<T, String> {
 ///
 /// # Errors
 /// The problem, if there is none.
-pub(super) fn exact_double(value: i128) -> Result<f64, String> {
+pub(crate) fn exact_double(value: i128) -> Result<f64, String> {
     #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "checked")]
     let (double, back) = (value as f64, value as f64 as i128);
     if back == value {

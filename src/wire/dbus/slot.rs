@@ -6,7 +6,7 @@ use super::wire::{Malformed, Payload, Reader};
 
 /// What was found of one field.
 #[derive(Clone, Debug)]
-pub(super) enum Slot<'a> {
+pub(crate) enum Slot<'a> {
     Absent,
     One(Payload<'a>),
     /// A message in several parts, which add up to one.
@@ -18,7 +18,7 @@ pub(super) enum Slot<'a> {
 ///
 /// # Errors
 /// If the bytes are no message.
-pub(super) fn read<'a>(message: &Message, bytes: &'a [u8]) -> Result<Vec<Slot<'a>>, Malformed> {
+pub(crate) fn read<'a>(message: &Message, bytes: &'a [u8]) -> Result<Vec<Slot<'a>>, Malformed> {
     let mut slots = vec![Slot::Absent; message.fields.len()];
     for entry in Reader(bytes) {
         let (number, payload) = entry?;
@@ -55,7 +55,7 @@ impl<'a> Slot<'a> {
     }
 
     /// The payload of a field that holds one value.
-    pub(super) fn payload(&self) -> Option<Payload<'_>> {
+    pub(crate) fn payload(&self) -> Option<Payload<'_>> {
         match self {
             Self::One(payload) => Some(*payload),
             Self::Merged(parts) => Some(Payload::Bytes(parts)),
@@ -64,7 +64,7 @@ impl<'a> Slot<'a> {
     }
 
     /// The payloads of a list or map.
-    pub(super) fn payloads(&self) -> &[Payload<'a>] {
+    pub(crate) fn payloads(&self) -> &[Payload<'a>] {
         match self {
             Self::Many(payloads) => payloads,
             Self::Absent | Self::One(_) | Self::Merged(_) => &[],
@@ -72,7 +72,7 @@ impl<'a> Slot<'a> {
     }
 
     /// True if the field is there: set, where that can be told from its default, else not its default.
-    pub(super) fn is_present(&self, field: &Field) -> bool {
+    pub(crate) fn is_present(&self, field: &Field) -> bool {
         match self {
             Self::Absent => false,
             Self::Merged(_) => true,
@@ -89,7 +89,7 @@ impl<'a> Slot<'a> {
 }
 
 /// True if an encoded field holds its default.
-pub(super) fn is_default(encoded: &[u8]) -> bool {
+pub(crate) fn is_default(encoded: &[u8]) -> bool {
     matches!(Reader(encoded).next(), Some(Ok((_, payload))) if payload.is_default())
 }
 
@@ -111,7 +111,7 @@ fn is_packable(shape: &Shape) -> bool {
 }
 
 /// What a value of the kind holds when it was not written.
-pub(super) fn default_payload(kind: &Kind) -> Payload<'static> {
+pub(crate) fn default_payload(kind: &Kind) -> Payload<'static> {
     match kind {
         Kind::Bool
         | Kind::Int32
@@ -138,7 +138,7 @@ pub(super) fn default_payload(kind: &Kind) -> Payload<'static> {
 ///
 /// # Errors
 /// The outer one if the payload is malformed, the inner one as `each` gives it.
-pub(super) fn unpack<'a, E>(
+pub(crate) fn unpack<'a, E>(
     kind: &Kind,
     payload: Payload<'a>,
     mut each: impl FnMut(Payload<'a>) -> Result<(), E>,
@@ -164,7 +164,7 @@ pub(super) fn unpack<'a, E>(
 }
 
 /// The low half, which is what 32-bit fields take of a varint.
-pub(super) fn low_half(value: u64) -> u32 {
+pub(crate) fn low_half(value: u64) -> u32 {
     let [a, b, c, d, ..] = value.to_le_bytes();
     u32::from_le_bytes([a, b, c, d])
 }

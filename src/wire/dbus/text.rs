@@ -1,10 +1,11 @@
 //! The one way for a text to leave on the bus. A D-Bus string cannot hold U+0000, and the bus
 //! disconnects a service that sends one.
 
+#[cfg(feature = "daemon")]
 use std::borrow::Cow;
 
 /// The text, if it can travel.
-pub(super) fn checked(bytes: &[u8]) -> Result<&str, &'static str> {
+pub(crate) fn checked(bytes: &[u8]) -> Result<&str, &'static str> {
     if bytes.contains(&0) {
         return Err("holds U+0000, which D-Bus cannot carry; gRPC can");
     }
@@ -12,6 +13,7 @@ pub(super) fn checked(bytes: &[u8]) -> Result<&str, &'static str> {
 }
 
 /// A text for people, with U+FFFD in place of what cannot travel.
-pub(super) fn shown(text: &str) -> Cow<'_, str> {
+#[cfg(feature = "daemon")]
+pub(crate) fn shown(text: &str) -> Cow<'_, str> {
     if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text.into() }
 }
