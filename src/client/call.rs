@@ -109,6 +109,15 @@ pub struct CallOptions {
 }
 
 impl CallOptions {
+    /// The same, with a choice for a stream that is not attached to its task again: it ends with its client.
+    pub(super) fn cancelling(&self) -> Self {
+        let mut options = self.clone();
+        if options.on_disconnect == OnDisconnect::Unspecified {
+            options.on_disconnect = OnDisconnect::Cancel;
+        }
+        options
+    }
+
     /// The same options, with those of `defaults` where nothing is said.
     #[must_use]
     pub fn or(mut self, defaults: &Self) -> Self {

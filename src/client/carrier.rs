@@ -2,11 +2,14 @@
 //! them too, around others.
 
 use std::fmt;
+use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 use super::call::{Call, Payload, StreamCall};
 use super::error::{Attempt, Error};
+use super::metrics::AgentMetrics;
 use super::stream::Messages;
 use super::way::Way;
 
@@ -39,6 +42,19 @@ pub trait Carrier: fmt::Debug + Send + Sync {
     /// # Errors
     /// As [`Carrier::call`].
     fn stream(&self, call: StreamCall) -> Pending<'_, Messages>;
+
+    /// What is counted of the calls, by who counts them.
+    fn metrics(&self) -> Option<Arc<AgentMetrics>> {
+        None
+    }
+
+    /// Tells the service what is still to be told, for the end of a client.
+    ///
+    /// # Errors
+    /// None that a client could do anything about.
+    fn close(&self) -> Pending<'_, ()> {
+        async { Ok(()) }.boxed()
+    }
 
     /// What was tried in vain before the way that calls now take.
     fn earlier(&self) -> Vec<Attempt> {

@@ -12,11 +12,41 @@ use super::error::Error;
 use super::first::First;
 use super::grpc::Grpc;
 use super::legacy::Legacy;
-use super::settings::Settings;
+use super::routed::{Care, Routed};
+use super::settings::{Settings, Via};
 use super::stream::Messages;
 use super::way::Way;
+use super::ways::Ways;
 
-/// What carries the calls of a client with these settings to `targets`.
+/// What carries the calls of a client with these settings: each over the way that is its own.
+pub(super) fn routed(settings: &Settings) -> Arc<dyn Carrier> {
+    let (mut over_grpc, mut ways) = (Vec::new(), Ways::default());
+    for target in settings.targets() {
+        match target {
+            Target::Grpc(_) => over_grpc.push(target),
+            Target::Dbus { .. } => ways = ways.with(Way::Dbus, way(settings, &target)),
+            Target::Legacy { .. } => ways = ways.with(Way::Legacy, way(settings, &target)),
+        }
+    }
+    if !over_grpc.is_empty() {
+        ways = ways.with(Way::Grpc, carrier(settings, &over_grpc));
+    }
+    let care = Care {
+        name: settings.client_name.clone().unwrap_or_default(),
+        pinned: match settings.via {
+            Via::Auto => None,
+            Via::Grpc => Some(Way::Grpc),
+            Via::Dbus => Some(Way::Dbus),
+            Via::Legacy => Some(Way::Legacy),
+        },
+        max_retries: settings.max_retries,
+        mint_request_ids: settings.mint_request_ids,
+        routes_file: settings.routes_file.clone(),
+    };
+    Arc::new(Routed::new(ways, care))
+}
+
+/// What carries calls to the first of `targets` that can be reached.
 pub(super) fn carrier(settings: &Settings, targets: &[Target]) -> Arc<dyn Carrier> {
     let mut ways: Vec<Arc<dyn Carrier>> =
         targets.iter().map(|target| way(settings, target)).collect();

@@ -23,6 +23,7 @@
 
 mod address;
 mod answer;
+mod attached;
 mod call;
 mod carrier;
 mod connect;
@@ -34,13 +35,20 @@ mod grpc;
 mod json;
 mod known;
 mod legacy;
+mod metrics;
+mod retry;
 mod rights;
+mod rollout;
+mod routed;
+mod same_service;
 mod settings;
+mod shadow;
 mod stream;
 mod tasks;
 mod typed;
 mod watch;
 mod way;
+mod ways;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -50,7 +58,7 @@ use prost::Message as _;
 
 use crate::proto::opdbus::v1::{
     BatchCallResponse, DescribeAgentResponse, GetMetricsResponse, GetStatusResponse,
-    ListAgentsResponse, OnDisconnect, PingRequest, PingResponse,
+    ListAgentsResponse, PingRequest, PingResponse,
 };
 
 pub use address::{Bus, GrpcAddress, Target};
@@ -59,6 +67,10 @@ pub use call::{Call, CallOptions, Payload, Request, Requests, Rpc, StreamCall};
 pub use carrier::{Carrier, Pending};
 pub use credentials::Credentials;
 pub use error::{Attempt, Error, Failure};
+pub use metrics::{
+    AgentMetrics, MAX_OPERATIONS, MetricsSnapshot, OperationMetrics, RequestMetrics,
+};
+pub use retry::{BREAKER_FAILURES, BREAKER_FIRST_REST, BREAKER_LONGEST_REST, BreakerState};
 pub use settings::{Settings, SettingsError, VARIABLES, Via};
 pub use stream::{Messages, Responses};
 pub use tasks::{NewTask, Page, TaskFilter, outcome};
@@ -91,7 +103,7 @@ impl AgentClient {
     /// A client with these settings. It connects when it is first needed.
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
-        Self::to(settings, &settings.targets())
+        Self::carried(connect::routed(settings), settings)
     }
 
     /// A client with the settings that the environment and the configuration file give.
@@ -111,13 +123,13 @@ impl AgentClient {
     /// A connection that is being made is closed.
     pub async fn connect(targets: &[Target], credentials: &Credentials) -> Result<Self, Error> {
         let credentials = credentials.clone();
-        let client = Self::to(&Settings { credentials, ..Settings::default() }, targets);
+        let settings = Settings { credentials, ..Settings::default() };
+        let client = Self::carried(connect::carrier(&settings, targets), &settings);
         client.ready().await?;
         Ok(client)
     }
 
-    fn to(settings: &Settings, targets: &[Target]) -> Self {
-        let carrier = connect::carrier(settings, targets);
+    fn carried(carrier: Arc<dyn Carrier>, settings: &Settings) -> Self {
         let session = settings.session.clone();
         Self {
             carrier,
@@ -178,6 +190,23 @@ impl AgentClient {
         self.carrier.target()
     }
 
+    /// What this client counts of its calls, and what [`Clone`]s of it do; `None` for one made by
+    /// [`AgentClient::connect`] or [`AgentClient::over`], unless its carrier counts.
+    #[must_use]
+    pub fn agent_metrics(&self) -> Option<Arc<AgentMetrics>> {
+        self.carrier.metrics()
+    }
+
+    /// Tells the service what is still to be told of the calls made: those that got no answer, and where
+    /// both ways differed. That happens by itself every few seconds; this is for the end of a program.
+    ///
+    /// # Cancel safety
+    /// What is being told may be lost.
+    pub async fn close(&self) {
+        // Nothing follows from a report that did not arrive.
+        drop(self.carrier.close().await);
+    }
+
     /// What was tried in vain before the way that calls now take.
     #[must_use]
     pub fn earlier(&self) -> Vec<Attempt> {
@@ -209,9 +238,6 @@ impl AgentClient {
     /// The call is given up; what becomes of the work, [`CallOptions::on_disconnect`] says.
     pub async fn stream(&self, mut call: StreamCall) -> Result<Messages, Error> {
         call.options = call.options.or(&self.defaults);
-        if call.options.on_disconnect == OnDisconnect::Unspecified {
-            call.options.on_disconnect = OnDisconnect::Cancel;
-        }
         self.carrier.stream(call).await
     }
 

@@ -15,7 +15,7 @@ use super::call::{Call, CallOptions, Payload, Requests, Rpc, StreamCall};
 use super::carrier::{Carrier, Pending};
 use super::error::{Error, Failure};
 use super::metrics::AgentMetrics;
-use super::retry::{Breakers, Effect, Retries, Terms, Try, Verdict};
+use super::retry::{Breakers, Retries, Terms, Try, Verdict};
 use super::rollout::{Asked, Identity, Plan, Rollout};
 use super::same_service::{self, Known, Process};
 use super::shadow::{Samples, Shadow};

@@ -1,5 +1,7 @@
 //! The ways that a call can take to the service, by their names. Which one it takes is said elsewhere.
 
+use crate::proto::opdbus::v1;
+
 /// A way to the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Way {
@@ -29,5 +31,14 @@ impl Way {
     #[must_use]
     pub const fn index(self) -> usize {
         self as usize
+    }
+
+    /// The same as the service is told it.
+    pub(super) const fn told(self) -> v1::Way {
+        match self {
+            Self::Dbus => v1::Way::Dbus,
+            Self::Legacy => v1::Way::Legacy,
+            Self::Grpc => v1::Way::Grpc,
+        }
     }
 }

@@ -42,8 +42,9 @@ impl Dbus {
             let problem = format!("{} has no stream", call.rpc);
             return Err(Failure::new(ErrorKind::InvalidArgument, problem).into());
         }
-        let mut options = options::write(&call.options, self.client_name.as_deref())?;
-        let choice = match call.options.on_disconnect {
+        let call_options = call.options.cancelling();
+        let mut options = options::write(&call_options, self.client_name.as_deref())?;
+        let choice = match call_options.on_disconnect {
             OnDisconnect::Unspecified => None,
             OnDisconnect::Continue => Some("continue"),
             OnDisconnect::Cancel => Some("cancel"),

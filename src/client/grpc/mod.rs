@@ -148,7 +148,7 @@ impl Grpc {
 
     async fn open(&self, call: StreamCall) -> Result<Messages, Error> {
         let path = path(&call.rpc)?;
-        let metadata = metadata::write(self.metadata.clone(), &call.options)?;
+        let metadata = metadata::write(self.metadata.clone(), &call.options.cancelling())?;
         let mut grpc =
             Codecs::new(self.channel().await?).max_decoding_message_size(MAX_ANSWER_BYTES);
         grpc.ready().await.map_err(|error| self.unreachable(&error))?;

@@ -29,8 +29,7 @@ impl Budget {
             let full = saved.saturating_add(CALL).min(MAX_SAVED * RETRY);
             (full != saved).then_some(full)
         };
-        // Full: nothing to change.
-        drop(self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add));
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).ok();
     }
 
     /// Takes a retry, if there is one.

@@ -24,7 +24,7 @@ const TEST_PREFIX: &str = "OP_DBUS_TEST_";
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
 /// The variables that there are, as the table in the documentation of [`Settings`] explains them.
-pub const VARIABLES: [&str; 15] = [
+pub const VARIABLES: [&str; 17] = [
     "OP_DBUS_ADDRESS",
     "OP_DBUS_BUS",
     "OP_DBUS_CA",
@@ -34,8 +34,10 @@ pub const VARIABLES: [&str; 15] = [
     "OP_DBUS_CONNECT_TIMEOUT_MS",
     "OP_DBUS_KEY",
     "OP_DBUS_MAX_RETRIES",
+    "OP_DBUS_MINT_REQUEST_IDS",
     "OP_DBUS_NAME",
     "OP_DBUS_POOL_CONNECTIONS",
+    "OP_DBUS_ROUTES_FILE",
     "OP_DBUS_SESSION",
     "OP_DBUS_TIMEOUT_MS",
     "OP_DBUS_TOKEN_FILE",
@@ -87,6 +89,7 @@ impl Settings {
                 }
                 "OP_DBUS_CERT" => certificate = Some(read(&path).map_err(wrong)?),
                 "OP_DBUS_KEY" => key = Some(read(&path).map_err(wrong)?),
+                "OP_DBUS_ROUTES_FILE" => self.routes_file = Some(path),
                 "OP_DBUS_TOKEN_FILE" => {
                     let credentials = std::mem::take(&mut self.credentials);
                     self.credentials = with_token_of(credentials, &path).map_err(wrong)?;
@@ -125,10 +128,8 @@ impl Settings {
                 let retries = number(value, &MAX_RETRIES)?;
                 self.max_retries = u32::try_from(retries).unwrap_or(u32::MAX);
             }
-            "OP_DBUS_POOL_CONNECTIONS" => {
-                let wrong = |_| format!("{value:?} must be true or false");
-                self.pool_connections = bool::from_str(value).map_err(wrong)?;
-            }
+            "OP_DBUS_MINT_REQUEST_IDS" => self.mint_request_ids = truth(value)?,
+            "OP_DBUS_POOL_CONNECTIONS" => self.pool_connections = truth(value)?,
             "OP_DBUS_CLIENT_NAME" => {
                 check_client_name(value)?;
                 self.client_name = Some(value.to_owned());
@@ -138,6 +139,10 @@ impl Settings {
         }
         Ok(())
     }
+}
+
+fn truth(value: &str) -> Result<bool, String> {
+    bool::from_str(value).map_err(|_| format!("{value:?} must be true or false"))
 }
 
 fn number(value: &str, range: &RangeInclusive<u64>) -> Result<u64, String> {

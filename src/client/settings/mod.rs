@@ -11,7 +11,7 @@
 //! | variable | key in the files | default | what |
 //! |---|---|---|---|
 //! | `OP_DBUS_CONFIG` | | `/etc/op-dbus/grpc.toml` | the file, which must then be there |
-//! | `OP_DBUS_VIA` | | `auto` | `grpc`, `dbus`, `legacy`, or `auto`: gRPC, and D-Bus where that cannot be reached |
+//! | `OP_DBUS_VIA` | | `auto` | `grpc`, `dbus`, `legacy`, or `auto`: the way of each call's stage in the rollout |
 //! | `OP_DBUS_ADDRESS` | `[client] address`, then `[grpc] unix` | `unix:/run/op-dbus/grpc.sock` | the gRPC address |
 //! | `OP_DBUS_BUS` | `[dbus] bus` | `system` | `system`, `session` or a D-Bus address |
 //! | `OP_DBUS_NAME` | `[dbus] name` | `org.opdbus.Agents1` | the service's name on the bus |
@@ -20,6 +20,8 @@
 //! | `OP_DBUS_MAX_RETRIES` | `[client] max_retries` | 3 | how often a call that is safe to repeat is tried again |
 //! | `OP_DBUS_POOL_CONNECTIONS` | `[client] pool_connections` | true | whether calls share a connection that is kept |
 //! | `OP_DBUS_CLIENT_NAME` | | none | what the client calls itself |
+//! | `OP_DBUS_MINT_REQUEST_IDS` | | false | whether calls that are not idempotent get a request id, so that they too can be made again |
+//! | `OP_DBUS_ROUTES_FILE` | | none | a file for the last known stages, for a start without the service |
 //! | `OP_DBUS_SESSION` | | none | the session that calls belong to, unless they say |
 //! | `OP_DBUS_TOKEN_FILE` | | none | a file with a token, for gRPC |
 //! | `OP_DBUS_CA` | | none | the roots that the server's certificate must come from, as PEM, for https |
@@ -63,7 +65,8 @@ pub(crate) const MAX_RETRIES: RangeInclusive<u64> = 0..=100;
 /// Which ways calls may take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Via {
-    /// gRPC, and D-Bus where that cannot be reached.
+    /// The way of each call's stage in the rollout, which the service tells. While no stage is known: D-Bus,
+    /// and gRPC where that cannot be reached.
     #[default]
     Auto,
     /// gRPC.
@@ -105,6 +108,11 @@ pub struct Settings {
     pub request_timeout: Duration,
     /// How often a call that is safe to repeat is tried again.
     pub max_retries: u32,
+    /// Whether each call that is not idempotent gets a request id, unless it has one, so that it too can be
+    /// made again when its answer is lost.
+    pub mint_request_ids: bool,
+    /// Where the last known stages are kept, for a start without the service; `None`: nowhere.
+    pub routes_file: Option<PathBuf>,
     /// Whether calls share a connection, which is then kept; else each makes its own and closes it.
     pub pool_connections: bool,
     /// What the client calls itself, as `op-chat`: 1 to 64 of `A-Z a-z 0-9 . _ -`. Nothing is permitted by
@@ -126,6 +134,8 @@ impl Default for Settings {
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
             max_retries: 3,
+            mint_request_ids: false,
+            routes_file: None,
             pool_connections: true,
             client_name: None,
             session: None,

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use op_dbus::client::{
-    AgentClient, Bus, Error, GrpcAddress, MetricsSnapshot, Request, Settings, Via, Way,
+    AgentClient, Bus, CallOptions, Error, GrpcAddress, MemoryClient, MetricsSnapshot, ProbeClient,
+    Request, Settings, Via, Way,
 };
 use op_dbus::contract::Contract;
 use op_dbus::host::Local;
@@ -62,8 +63,8 @@ impl World {
         }
     }
 
-    async fn client(&self, via: Via) -> AgentClient {
-        AgentClient::connect(self.settings(via)).await.unwrap()
+    fn client(&self, via: Via) -> AgentClient {
+        AgentClient::new(&self.settings(via))
     }
 
     /// How many calls of an operation of the probe came over a transport.
@@ -85,14 +86,14 @@ impl World {
 async fn count(client: &AgentClient, request_id: Option<&str>) -> Result<u64, Error> {
     let mut request = Request::new(CountRequest {});
     request.options.request_id = request_id.map(str::to_owned);
-    let response: CountResponse = client.probe().count(request).await?;
+    let response: CountResponse = ProbeClient::new(client.clone()).count(request).await?;
     Ok(response.count)
 }
 
 /// An operation without side effects.
 async fn echo(client: &AgentClient, text: &str) -> Result<String, Error> {
     let request = EchoRequest { text: text.to_owned(), ..EchoRequest::default() };
-    let response: EchoResponse = client.probe().echo(request).await?;
+    let response: EchoResponse = ProbeClient::new(client.clone()).echo(request).await?;
     Ok(response.text)
 }
 

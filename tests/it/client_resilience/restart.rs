@@ -22,7 +22,7 @@ struct Load {
 
 async fn read(client: AgentClient, load: Arc<Load>) {
     while !load.over.load(Ordering::Relaxed) {
-        let list: Result<ListResponse, Error> = client.memory().list(ListRequest::default()).await;
+        let list: Result<ListResponse, Error> = MemoryClient::new(client.clone()).list(ListRequest::default()).await;
         list.expect("a call that could be made again is lost");
         load.read.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(Duration::from_millis(2)).await;
@@ -35,7 +35,7 @@ async fn write(client: AgentClient, load: Arc<Load>) {
         number += 1;
         let request = IncrementRequest { key: "sum".into(), ..IncrementRequest::default() };
         let request = Request::new(request).request_id(format!("increment-{number}"));
-        let sum: Result<IncrementResponse, Error> = client.memory().increment(request).await;
+        let sum: Result<IncrementResponse, Error> = MemoryClient::new(client.clone()).increment(request).await;
         match sum {
             Ok(_) => load.counted.fetch_add(1, Ordering::Relaxed),
             // Nobody can know whether it was carried out before the kill, so that it was not made again.
@@ -48,7 +48,7 @@ async fn write(client: AgentClient, load: Arc<Load>) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn no_call_that_can_be_made_again_is_lost_and_none_counts_twice() {
     let folder = tempfile::tempdir().unwrap();
     let bus = fixture::Bus::start();
@@ -70,10 +70,10 @@ async fn no_call_that_can_be_made_again_is_lost_and_none_counts_twice() {
     let load = Arc::new(Load::default());
     let mut clients = tokio::task::JoinSet::new();
     for _ in 0..READERS {
-        let client = AgentClient::connect(settings.clone()).await.unwrap();
+        let client = AgentClient::new(&settings);
         clients.spawn(read(client, Arc::clone(&load)));
     }
-    let writer = AgentClient::connect(settings.clone()).await.unwrap();
+    let writer = AgentClient::new(&settings);
     clients.spawn(write(writer, Arc::clone(&load)));
     let progress = async |from: u64| {
         eventually("the load goes on", async || load.read.load(Ordering::Relaxed) > from + 200).await;
@@ -87,9 +87,9 @@ async fn no_call_that_can_be_made_again_is_lost_and_none_counts_twice() {
     load.over.store(true, Ordering::Relaxed);
     clients.join_all().await;
 
-    let client = AgentClient::connect(settings).await.unwrap();
+    let client = AgentClient::new(&settings);
     let request = IncrementRequest { key: "sum".into(), ..IncrementRequest::default() };
-    let sum: IncrementResponse = client.memory().increment(request).await.unwrap();
+    let sum: IncrementResponse = MemoryClient::new(client.clone()).increment(request).await.unwrap();
     let (counted, unknown) =
         (load.counted.load(Ordering::Relaxed), load.unknown.load(Ordering::Relaxed));
     let carried_out = u64::try_from(sum.value).unwrap() - 1;

@@ -10,21 +10,21 @@ use super::*;
 #[tokio::test]
 async fn a_call_with_a_request_id_whose_answer_is_lost_is_carried_out_once() {
     let world = World::new(Stage::Grpc).await;
-    let client = world.client(Via::Grpc).await;
+    let client = world.client(Via::Grpc);
     assert_eq!(count(&client, None).await.unwrap(), 1);
     // What the service is has been asked before, so that the next answer is that of the call.
     assert_eq!(count(&client, Some("first")).await.unwrap(), 2);
     world.proxy.answer(Answers::LoseNext);
     assert_eq!(count(&client, Some("second")).await.unwrap(), 3);
     assert_eq!(count(&client, None).await.unwrap(), 4);
-    let snapshot = client.metrics().snapshot();
+    let snapshot = client.agent_metrics().unwrap().snapshot();
     assert_eq!(figure(&snapshot, "Count", Way::Grpc, |way| way.retries), 1);
 }
 
 #[tokio::test]
 async fn a_call_without_one_is_not_made_again_and_says_so() {
     let world = World::new(Stage::Grpc).await;
-    let client = world.client(Via::Grpc).await;
+    let client = world.client(Via::Grpc);
     assert_eq!(count(&client, None).await.unwrap(), 1);
     world.proxy.answer(Answers::LoseNext);
     let Err(Error::Failed(failure)) = count(&client, None).await else { panic!() };
@@ -33,7 +33,7 @@ async fn a_call_without_one_is_not_made_again_and_says_so() {
     assert!(message.contains("not tried again"), "{message}");
     // It was carried out, once.
     assert_eq!(count(&client, None).await.unwrap(), 3);
-    let snapshot = client.metrics().snapshot();
+    let snapshot = client.agent_metrics().unwrap().snapshot();
     assert_eq!(figure(&snapshot, "Count", Way::Grpc, |way| way.retries), 0);
 }
 
@@ -41,7 +41,7 @@ async fn a_call_without_one_is_not_made_again_and_says_so() {
 async fn the_library_gives_calls_request_ids_where_that_is_wished() {
     let world = World::new(Stage::Grpc).await;
     let settings = Settings { mint_request_ids: true, ..world.settings(Via::Grpc) };
-    let client = AgentClient::connect(settings).await.unwrap();
+    let client = AgentClient::new(&settings);
     assert_eq!(count(&client, None).await.unwrap(), 1);
     world.proxy.answer(Answers::LoseNext);
     assert_eq!(count(&client, None).await.unwrap(), 2);
@@ -51,7 +51,7 @@ async fn the_library_gives_calls_request_ids_where_that_is_wished() {
 #[tokio::test]
 async fn a_call_without_side_effects_is_made_again() {
     let world = World::new(Stage::Grpc).await;
-    let client = world.client(Via::Grpc).await;
+    let client = world.client(Via::Grpc);
     echo(&client, "warm").await.unwrap();
     world.proxy.answer(Answers::LoseNext);
     assert_eq!(echo(&client, "again").await.unwrap(), "again");
@@ -61,7 +61,7 @@ async fn a_call_without_side_effects_is_made_again() {
 #[tokio::test]
 async fn a_lost_bus_is_found_again() {
     let mut world = World::new(Stage::Dbus).await;
-    let client = world.client(Via::Dbus).await;
+    let client = world.client(Via::Dbus);
     assert_eq!(echo(&client, "before").await.unwrap(), "before");
     world.bus.restart();
     // The service comes back to the bus by itself, in its own time.
@@ -72,13 +72,13 @@ async fn a_lost_bus_is_found_again() {
 async fn all_tries_together_take_no_longer_than_the_call_may() {
     let mut world = World::new(Stage::Grpc).await;
     let settings = Settings { max_retries: 100, ..world.settings(Via::Grpc) };
-    let client = AgentClient::connect(settings).await.unwrap();
+    let client = AgentClient::new(&settings);
     echo(&client, "warm").await.unwrap();
     let call = async |time: Duration| {
         let message = EchoRequest { text: "late".to_owned(), ..EchoRequest::default() };
         let started = Instant::now();
         let outcome: Result<EchoResponse, Error> =
-            client.probe().echo(Request::new(message).timeout(time)).await;
+            ProbeClient::new(client.clone()).echo(Request::new(message).timeout(time)).await;
         (outcome, started.elapsed())
     };
     world.proxy.answer(Answers::Late(Duration::from_secs(20)));

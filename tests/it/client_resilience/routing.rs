@@ -29,7 +29,7 @@ async fn takes(world: &World, client: &AgentClient, transport: &str) {
 #[tokio::test]
 async fn each_stage_takes_its_way_as_soon_as_it_is_told() {
     let world = World::new(Stage::Dbus).await;
-    let client = world.client(Via::Auto).await;
+    let client = world.client(Via::Auto);
     takes(&world, &client, "dbus").await;
     let canary = |share| Route { share_per_10000: share, ..route(Stage::Canary) };
     for (route, transport) in [
@@ -52,7 +52,7 @@ async fn one_operation_may_be_at_another_stage_than_the_rest() {
     let world = World::new(Stage::Dbus).await;
     let only = Route { operations: vec!["probe.Echo".to_owned()], ..route(Stage::Grpc) };
     world.stages.set(vec![only, route(Stage::Dbus)]);
-    let client = world.client(Via::Auto).await;
+    let client = world.client(Via::Auto);
     echo(&client, "moved").await.unwrap();
     count(&client, None).await.unwrap();
     assert_eq!((world.served("Echo", "grpc"), world.served("Echo", "dbus")), (1, 0));
@@ -63,7 +63,7 @@ async fn one_operation_may_be_at_another_stage_than_the_rest() {
 async fn a_change_is_told_over_dbus_where_grpc_cannot_be_had() {
     let mut world = World::new(Stage::Dbus).await;
     world.proxy.vanish();
-    let client = world.client(Via::Auto).await;
+    let client = world.client(Via::Auto);
     count(&client, None).await.unwrap();
     world.stages.set(vec![route(Stage::Final)]);
     // Only gRPC is left, which is not there.
@@ -77,7 +77,7 @@ async fn the_last_known_stages_are_kept() {
     let mut world = World::new(Stage::Grpc).await;
     let kept = world.service.folder.path().join("routes");
     let settings = Settings { routes_file: Some(kept.clone()), ..world.settings(Via::Auto) };
-    let client = AgentClient::connect(settings.clone()).await.unwrap();
+    let client = AgentClient::new(&settings);
     count(&client, None).await.unwrap();
     assert_eq!((world.served("Count", "grpc"), world.served("Count", "dbus")), (1, 0));
     drop(client);
@@ -85,9 +85,9 @@ async fn the_last_known_stages_are_kept() {
     // Started without a service, a client goes by them: at stage `grpc`, that is the way it tries first.
     world.proxy.vanish();
     world.bus.kill();
-    let client = AgentClient::connect(Settings { max_retries: 0, ..settings }).await.unwrap();
+    let client = AgentClient::new(&Settings { max_retries: 0, ..settings });
     count(&client, None).await.unwrap_err();
-    let snapshot = client.metrics().snapshot();
+    let snapshot = client.agent_metrics().unwrap().snapshot();
     let count = snapshot.operations.iter().find(|known| known.operation == "Count").unwrap();
     assert_eq!(count.fallbacks, [(Way::Grpc, 1)]);
 }
@@ -95,8 +95,8 @@ async fn the_last_known_stages_are_kept() {
 #[tokio::test]
 async fn a_pinned_way_is_taken_whatever_the_stage_is() {
     let world = World::new(Stage::Final).await;
-    count(&world.client(Via::Dbus).await, None).await.unwrap();
+    count(&world.client(Via::Dbus), None).await.unwrap();
     assert_eq!((world.served("Count", "grpc"), world.served("Count", "dbus")), (0, 1));
-    count(&world.client(Via::Grpc).await, None).await.unwrap();
+    count(&world.client(Via::Grpc), None).await.unwrap();
     assert_eq!((world.served("Count", "grpc"), world.served("Count", "dbus")), (1, 1));
 }

@@ -23,7 +23,7 @@ fn reported(world: &World, operation: &str) -> Comparison {
 async fn compare(client: &AgentClient, operation: &str, times: u64, call: impl AsyncFn()) {
     eventually("calls are compared", async || {
         call().await;
-        let snapshot = client.metrics().snapshot();
+        let snapshot = client.agent_metrics().unwrap().snapshot();
         let known = snapshot.operations.iter().find(|known| known.operation == operation);
         known.is_some_and(|known| known.compared >= times)
     })
@@ -34,7 +34,7 @@ async fn compare(client: &AgentClient, operation: &str, times: u64, call: impl A
 #[tokio::test]
 async fn answers_that_are_the_same_differ_nowhere() {
     let world = World::new(Stage::Shadow).await;
-    let client = world.client(Via::Auto).await;
+    let client = world.client(Via::Auto);
     compare(&client, "Echo", 3, async || drop(echo(&client, "the same").await.unwrap())).await;
     let found = reported(&world, "probe.Echo");
     assert!(found.compared >= 3 && found.differed == 0, "{found:?}");
@@ -47,7 +47,7 @@ async fn answers_that_are_the_same_differ_nowhere() {
 async fn an_answer_that_differs_over_grpc_is_found_and_its_values_are_not_told() {
     let world = World::new(Stage::Shadow).await;
     world.proxy.answer(Answers::Change(b"needle-one", b"needle-two"));
-    let client = world.client(Via::Auto).await;
+    let client = world.client(Via::Auto);
     compare(&client, "Echo", 2, async || {
         // The answer is that of D-Bus.
         assert_eq!(echo(&client, "needle-one").await.unwrap(), "needle-one");
@@ -65,8 +65,8 @@ async fn an_answer_that_differs_over_grpc_is_found_and_its_values_are_not_told()
 #[tokio::test]
 async fn what_changes_by_itself_is_no_difference() {
     let world = World::new(Stage::Shadow).await;
-    let client = world.client(Via::Auto).await;
-    let status = async || drop(client.status().await.unwrap());
+    let client = world.client(Via::Auto);
+    let status = async || drop(client.status(&CallOptions::default()).await.unwrap());
     compare(&client, "GetStatus", 3, status).await;
     let found = reported(&world, "agents.GetStatus");
     assert!(found.compared >= 3, "{found:?}");
@@ -79,7 +79,7 @@ async fn what_changes_by_itself_is_no_difference() {
 #[tokio::test]
 async fn what_has_side_effects_is_made_once() {
     let world = World::new(Stage::Shadow).await;
-    let client = world.client(Via::Auto).await;
+    let client = world.client(Via::Auto);
     for number in 1..=20 {
         assert_eq!(count(&client, None).await.unwrap(), number);
     }
@@ -89,7 +89,7 @@ async fn what_has_side_effects_is_made_once() {
 #[tokio::test]
 async fn calls_that_got_no_answer_are_reported() {
     let mut world = World::new(Stage::Grpc).await;
-    let client = world.client(Via::Auto).await;
+    let client = world.client(Via::Auto);
     count(&client, None).await.unwrap();
     world.proxy.answer(Answers::LoseNext);
     count(&client, None).await.unwrap_err();

@@ -18,8 +18,8 @@ fn paced(count: u32, milliseconds: i32) -> PaceRequest {
 #[tokio::test]
 async fn no_message_is_lost_or_repeated_when_the_connection_is_cut() {
     let world = World::new(Stage::Grpc).await;
-    let client = world.client(Via::Grpc).await;
-    let mut messages = client.probe().pace(paced(COUNT, 10)).await.unwrap();
+    let client = world.client(Via::Grpc);
+    let mut messages = ProbeClient::new(client.clone()).pace(paced(COUNT, 10)).await.unwrap();
     let mut numbers = Vec::new();
     while let Some(message) = messages.next().await {
         numbers.push(message.unwrap().number);
@@ -28,7 +28,7 @@ async fn no_message_is_lost_or_repeated_when_the_connection_is_cut() {
         }
     }
     assert_eq!(numbers, (1..=COUNT).collect::<Vec<_>>());
-    let snapshot = client.metrics().snapshot();
+    let snapshot = client.agent_metrics().unwrap().snapshot();
     let chunks = figure(&snapshot, "Pace", Way::Grpc, |way| way.streaming_chunks);
     assert_eq!(chunks, u64::from(COUNT));
 }
@@ -36,8 +36,8 @@ async fn no_message_is_lost_or_repeated_when_the_connection_is_cut() {
 #[tokio::test]
 async fn it_goes_on_over_dbus_where_grpc_is_gone() {
     let mut world = World::new(Stage::Grpc).await;
-    let client = world.client(Via::Auto).await;
-    let mut messages = client.probe().pace(paced(COUNT, 10)).await.unwrap();
+    let client = world.client(Via::Auto);
+    let mut messages = ProbeClient::new(client.clone()).pace(paced(COUNT, 10)).await.unwrap();
     let mut numbers = Vec::new();
     while let Some(message) = messages.next().await {
         numbers.push(message.unwrap().number);
@@ -51,10 +51,10 @@ async fn it_goes_on_over_dbus_where_grpc_is_gone() {
 #[tokio::test]
 async fn messages_that_are_gone_are_named() {
     let mut world = World::new(Stage::Grpc).await;
-    let client = world.client(Via::Grpc).await;
+    let client = world.client(Via::Grpc);
     // More than the service keeps of a task, faster than a client without a connection can read it.
     let request = PaceRequest { count: 4000, size_bytes: 65_536, ..paced(0, 1) };
-    let mut messages = client.probe().pace(request).await.unwrap();
+    let mut messages = ProbeClient::new(client.clone()).pace(request).await.unwrap();
     let mut read = 0;
     let failure = loop {
         match messages.next().await {
@@ -82,7 +82,7 @@ async fn messages_that_are_gone_are_named() {
 #[tokio::test]
 async fn dropping_a_stream_cancels_its_work_and_a_broken_connection_does_not() {
     let world = World::new(Stage::Grpc).await;
-    let client = world.client(Via::Grpc).await;
+    let client = world.client(Via::Grpc);
     let ended = |outcome: &str| {
         let text = world.service.executor.metrics().render().unwrap();
         let outcome = format!("outcome=\"{outcome}\"");
@@ -92,7 +92,7 @@ async fn dropping_a_stream_cancels_its_work_and_a_broken_connection_does_not() {
                 && line.contains(&outcome)
         })
     };
-    let mut messages = client.probe().pace(paced(1000, 10)).await.unwrap();
+    let mut messages = ProbeClient::new(client.clone()).pace(paced(1000, 10)).await.unwrap();
     messages.next().await.unwrap().unwrap();
     world.proxy.cut();
     messages.next().await.unwrap().unwrap();
@@ -104,9 +104,9 @@ async fn dropping_a_stream_cancels_its_work_and_a_broken_connection_does_not() {
 #[tokio::test]
 async fn a_stream_that_ends_with_its_connection_says_that() {
     let world = World::new(Stage::Grpc).await;
-    let client = world.client(Via::Grpc).await;
+    let client = world.client(Via::Grpc);
     let request = Request::new(paced(1000, 10)).on_disconnect(OnDisconnect::Cancel);
-    let mut messages = client.probe().pace(request).await.unwrap();
+    let mut messages = ProbeClient::new(client.clone()).pace(request).await.unwrap();
     messages.next().await.unwrap().unwrap();
     world.proxy.cut();
     let failure = loop {

@@ -120,7 +120,7 @@ where
     })
 }
 
-async fn start(bus: &Bus, service: &Service) -> Result<Server, op_dbus::error::Error> {
+pub async fn start(bus: &Bus, service: &Service) -> Result<Server, op_dbus::error::Error> {
     serve(bus, &service.executor, &service.status).await
 }
 
