@@ -23,8 +23,10 @@
 
 mod address;
 mod answer;
+pub mod blocking;
 mod call;
 mod carrier;
+mod chat;
 mod connect;
 mod credentials;
 mod dbus;
@@ -57,6 +59,7 @@ pub use address::{Bus, GrpcAddress, Target};
 pub use answer::Answer;
 pub use call::{Call, CallOptions, Payload, Request, Requests, Rpc, StreamCall};
 pub use carrier::{Carrier, Pending};
+pub use chat::{Chunk, GrpcAgentClient};
 pub use credentials::Credentials;
 pub use error::{Attempt, Error, Failure};
 pub use settings::{Settings, SettingsError, VARIABLES, Via};
@@ -64,6 +67,9 @@ pub use stream::{Messages, Responses};
 pub use tasks::{NewTask, Page, TaskFilter, outcome};
 pub use watch::TaskEvents;
 pub use way::Way;
+
+/// The types of protobuf that messages are made of, as `prost_types::Value`.
+pub use prost_types;
 
 include!(concat!(env!("OUT_DIR"), "/clients.rs"));
 

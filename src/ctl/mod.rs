@@ -113,9 +113,9 @@ fn run(args: &Args, others: &[OtherPage], output: &mut Output) -> Result<Outcome
         match &args.command {
             Command::Agents => agents::run(&client().await?, &options, output).await,
             Command::Describe { agent, operation } => {
-                let places = connect::Places::here(global)?;
+                let settings = connect::settings(global)?;
                 let wanted = (agent.as_str(), operation.as_deref());
-                describe::run(&client().await?, wanted, &places, &options, output).await
+                describe::run(&client().await?, wanted, &settings, &options, output).await
             }
             Command::Call(call) => call::run(&client().await?, call, global, output).await,
             Command::Run(program) => run::run(&client().await?, program, global, output).await,

@@ -77,7 +77,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("proto", &[]),
     // The side of the client, which uses neither the daemon nor what stands behind it.
     ("client", &["contract", "error", "files", "proto", "wire"]),
-    ("ctl", &["audit", "call", "client", "config", "contract", "error", "proto", "wire"]),
+    ("ctl", &["audit", "call", "client", "config", "contract", "error", "files", "proto", "wire"]),
 ];
 
 const EVERYTHING_BELOW_DAEMON: &[&str] = &[
