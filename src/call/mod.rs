@@ -187,6 +187,21 @@ pub struct SessionScope {
     pub id: Arc<str>,
 }
 
+/// The longest name that a client gives itself, in bytes.
+pub const MAX_CLIENT_NAME: usize = 64;
+
+/// What a client calls itself, as `op-chat`.
+///
+/// # Errors
+/// The problem with a text that is no such name.
+pub fn client_name(text: &str) -> Result<Arc<str>, &'static str> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    match (1..=MAX_CLIENT_NAME).contains(&text.len()) && text.bytes().all(is_plain) {
+        true => Ok(text.into()),
+        false => Err("must be 1 to 64 letters, digits, dots, dashes and underscores"),
+    }
+}
+
 /// Hears how far a call is.
 pub trait Reporter: fmt::Debug + Send + Sync {
     /// So much of so much is done, counted in `unit`s.
@@ -237,6 +252,8 @@ pub struct Context {
     pub approved: Option<Arc<Approval>>,
     /// True if the client lets somebody at this machine be asked to authenticate for the call, and waits.
     pub interactive: bool,
+    /// What the client calls itself; see [`client_name`]. Nothing is permitted by it.
+    pub client_name: Option<Arc<str>>,
     /// Who hears how far the call is. Set by the executor for tasks.
     pub reporter: Option<Arc<dyn Reporter>>,
 }
@@ -259,6 +276,7 @@ impl Context {
             approval_id: None,
             approved: None,
             interactive: false,
+            client_name: None,
             reporter: None,
         }
     }

@@ -136,6 +136,7 @@ pub(super) fn within(outer: &Context, session_id: &str, timeout: Option<Duration
     };
     inner.traceparent.clone_from(&outer.traceparent);
     inner.interactive = outer.interactive;
+    inner.client_name.clone_from(&outer.client_name);
     inner.session = match session_id {
         "" => outer.session.clone(),
         id => Some(id.into()),

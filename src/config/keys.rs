@@ -323,6 +323,13 @@ sections! {
         max_grace_ms: i64 = 30_000,
         rule: Vec<Rule> = Vec::new(),
     }
+    migration {
+        ledger_flush_ms: i64 = 5000,
+        ledger_keep_ms: i64 = 7_776_000_000,
+        ledger_clients: i64 = 16_384,
+        ledger_clients_per_uid: i64 = 1024,
+        ledger_unwritten: i64 = 65_536,
+    }
     metrics {
         unix: String = "/run/op-dbus/metrics.sock".to_owned(),
         tcp: String = String::new(),

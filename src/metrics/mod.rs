@@ -3,6 +3,7 @@
 
 mod agent;
 mod families;
+mod ledger;
 mod names;
 mod operation;
 mod worker;
@@ -22,6 +23,7 @@ use crate::error::Error;
 use families::{Agents, Approvals, Sessions, Tasks};
 
 pub use agent::AgentMetrics;
+pub use ledger::LedgerMetrics;
 pub use names::{ApprovalEvent, REJECTIONS, Rejection, SessionEnd, Stage};
 pub use operation::{OperationMetrics, StreamMetrics};
 pub use worker::{WorkerEnd, WorkerMetrics};
@@ -52,6 +54,7 @@ pub struct Metrics {
     approvals: Approvals,
     agents: Agents,
     workers: WorkerMetrics,
+    ledger: LedgerMetrics,
 }
 
 impl Metrics {
@@ -112,6 +115,7 @@ impl Metrics {
             approvals: Approvals::new(&add)?,
             agents: Agents::new(&add)?,
             workers: WorkerMetrics::new(&add)?,
+            ledger: LedgerMetrics::new(&add)?,
             registry,
         };
         Ok(metrics)
@@ -211,6 +215,12 @@ impl Metrics {
     #[must_use]
     pub fn workers(&self) -> &WorkerMetrics {
         &self.workers
+    }
+
+    /// The handles of the ledger.
+    #[must_use]
+    pub fn ledger(&self) -> &LedgerMetrics {
+        &self.ledger
     }
 
     /// All metrics in the Prometheus text format, version 0.0.4.

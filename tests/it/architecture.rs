@@ -26,6 +26,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "exec",
             "executor",
             "host",
+            "migration",
             "polkit",
             "session",
             "storage",
@@ -42,6 +43,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &[
             "audit", "call", "contract", "error", "events", "host", "metrics", "proto", "registry",
             "session", "task",
+        ],
+    ),
+    (
+        "migration",
+        &[
+            "audit", "call", "contract", "error", "events", "executor", "metrics", "proto",
+            "status", "storage",
         ],
     ),
     ("polkit", &["contract", "error", "executor", "proto"]),
@@ -91,6 +99,7 @@ const EVERYTHING_BELOW_DAEMON: &[&str] = &[
     "executor",
     "host",
     "metrics",
+    "migration",
     "polkit",
     "process",
     "proto",

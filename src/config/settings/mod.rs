@@ -15,6 +15,7 @@ use super::read::Source;
 use crate::agents;
 use crate::audit;
 use crate::executor;
+use crate::migration as moves;
 use crate::polkit;
 use crate::session;
 use crate::storage::{self, Durability};
@@ -25,6 +26,7 @@ mod access;
 mod agent_bounds;
 mod checker;
 mod commands;
+mod migration;
 mod policy;
 mod worker;
 
@@ -62,6 +64,8 @@ pub struct Settings {
     pub worker_settings: agents::WorkerSettings,
     /// The processes that act as callers.
     pub worker: Worker,
+    /// How the move to gRPC is followed.
+    pub migration: moves::Config,
     /// Where the metrics are served over HTTP.
     pub metrics: MetricsEndpoint,
     /// The log.
@@ -188,6 +192,7 @@ pub(super) fn check(keys: &Keys, sources: &[Source]) -> Result<Settings, Problem
             commands: commands::commands(&mut c, &keys.commands),
         },
         worker: worker::workers(&mut c, &keys.worker),
+        migration: migration::migration(&mut c, &keys.migration),
         metrics: metrics(&mut c, keys),
         log: log(&mut c, &keys.log),
         drain_grace: c.millis(&keys.daemon.drain_grace_ms, 0..=600_000),

@@ -186,6 +186,7 @@ fn fresh(context: &Context) -> Context {
         traceparent: context.traceparent.clone(),
         session: context.session.clone(),
         interactive: context.interactive,
+        client_name: context.client_name.clone(),
         ..Context::new(Arc::clone(&context.caller), context.transport)
     }
 }

@@ -77,7 +77,7 @@ const AGENT_MEMBERS: &str = r#"    <annotation name="org.gtk.GDBus.DocString" va
         <annotation name="org.gtk.GDBus.DocString" value="The request as a JSON object; an empty text is an empty object."/>
       </arg>
       <arg name="options" type="a{sv}" direction="in">
-        <annotation name="org.gtk.GDBus.DocString" value="request-id (s), deadline-ms (u), traceparent (s), session-id (s) and detach (b). With detach the call becomes a task and the reply is its path (o) in place of the text; then there are handle-token (s), on-disconnect (s), output-fd (h) and output-format (s) too."/>
+        <annotation name="org.gtk.GDBus.DocString" value="request-id (s), deadline-ms (u), traceparent (s), session-id (s), client-name (s) and detach (b). With detach the call becomes a task and the reply is its path (o) in place of the text; then there are handle-token (s), on-disconnect (s), output-fd (h) and output-format (s) too."/>
       </arg>
       <arg name="result" type="s" direction="out">
         <annotation name="org.gtk.GDBus.DocString" value="The response as a JSON object."/>
