@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use tokio::time::Instant;
 
 use super::{Executor, Route};
-use crate::call::{Caller, Context, Transport};
+use crate::call::{Caller, Context, Interface, Transport};
 use crate::error::{Error, ErrorKind};
 
 /// One call that is being observed. Dropping it before [`Observation::end`] means that the client
@@ -18,6 +18,7 @@ pub(super) struct Observation {
     id: u64,
     caller: Arc<Caller>,
     transport: Transport,
+    interface: Interface,
     traceparent: Option<Box<str>>,
     received: Instant,
     ended: bool,
@@ -25,13 +26,14 @@ pub(super) struct Observation {
 
 impl Observation {
     pub(super) fn start(executor: &Arc<Executor>, route: &Arc<Route>, context: &Context) -> Self {
-        route.metrics.arrived(context.transport);
+        route.metrics.arrived(context.transport, context.interface);
         Self {
             executor: Arc::clone(executor),
             route: Arc::clone(route),
             id: executor.next_call.fetch_add(1, Ordering::Relaxed),
             caller: Arc::clone(&context.caller),
             transport: context.transport,
+            interface: context.interface,
             traceparent: context.traceparent.clone(),
             received: context.received,
             ended: false,
@@ -45,7 +47,8 @@ impl Observation {
 
     fn record(&self, error: Option<(ErrorKind, &str)>) {
         let time = self.received.elapsed();
-        self.route.metrics.ended(self.transport, error.map(|(kind, _)| kind), time);
+        let way = (self.transport, self.interface);
+        self.route.metrics.ended(way, error.map(|(kind, _)| kind), time);
         if self.executor.draining.load(Ordering::Acquire) {
             self.executor.ended.notify_waiters();
         }
@@ -58,6 +61,7 @@ impl Observation {
                     agent = operation.agent,
                     operation = operation.name,
                     transport = self.transport.name(),
+                    interface = self.interface.name(),
                     caller_uid = self.caller.uid(),
                     caller = %self.caller.address,
                     traceparent = self.traceparent.as_deref(),

@@ -215,11 +215,11 @@ impl World {
         Arc::clone(service.operation(operation).unwrap())
     }
 
-    /// The counters of an operation, by transport and outcome.
+    /// The counters of an operation on op-dbus's own interfaces, by transport and outcome.
     pub fn counts(&self, agent: &str, operation: &str) -> HashMap<(String, String), f64> {
         let text = self.service.executor.metrics().render().unwrap();
         let begin =
-            format!("opdbus_calls_total{{agent=\"{agent}\",operation=\"{operation}\",outcome=\"");
+            format!("opdbus_calls_total{{agent=\"{agent}\",interface=\"own\",operation=\"{operation}\",outcome=\"");
         text.lines()
             .filter_map(|line| {
                 let (outcome, rest) = line.strip_prefix(&begin)?.split_once("\",transport=\"")?;
