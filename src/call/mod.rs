@@ -44,6 +44,38 @@ impl Transport {
     }
 }
 
+/// What a client speaks on its transport; the `interface` label of the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Interface {
+    /// op-dbus's own: the contract's services and what is derived from them.
+    Own,
+    /// The older D-Bus interface, `org.dbusmcp.Agent`.
+    Legacy,
+}
+
+impl Interface {
+    /// Every interface, in the order of [`Interface::index`].
+    pub const ALL: [Self; 2] = [Self::Own, Self::Legacy];
+
+    /// The name in metrics, logs and reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::Legacy => "legacy",
+        }
+    }
+
+    /// The position in [`Interface::ALL`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        match self {
+            Self::Own => 0,
+            Self::Legacy => 1,
+        }
+    }
+}
+
 /// The most groups that are kept of a caller. Whoever is in more is looked up where it matters.
 pub const MAX_GROUPS: usize = 1024;
 
@@ -225,6 +257,8 @@ pub struct Context {
     pub caller: Arc<Caller>,
     /// Over which transport.
     pub transport: Transport,
+    /// By which interface of it. Nothing is authorized by this.
+    pub interface: Interface,
     /// How long the client is ready to wait, counted from `received`. The executor applies its own
     /// maximum to it; agents see the outcome in `deadline`.
     pub timeout: Option<Duration>,
@@ -265,6 +299,7 @@ impl Context {
         Self {
             caller,
             transport,
+            interface: Interface::Own,
             timeout: None,
             deadline: None,
             received: Instant::now(),

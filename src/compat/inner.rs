@@ -129,6 +129,7 @@ pub(super) async fn next(stream: &mut Subscription) -> Result<Option<Bytes>, Err
 /// is named, and within what is left of the outer call's time.
 pub(super) fn within(outer: &Context, session_id: &str, timeout: Option<Duration>) -> Context {
     let mut inner = Context::new(Arc::clone(&outer.caller), outer.transport);
+    inner.interface = outer.interface;
     let left = outer.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     inner.timeout = match (left, timeout) {
         (Some(left), Some(timeout)) => Some(left.min(timeout)),

@@ -9,6 +9,7 @@ use super::problem::Problems;
 use super::read::Source;
 use super::tables;
 use crate::agents::commands::Rule;
+use crate::transport::dbus::LegacyName;
 
 /// One key's value, and where it was set.
 #[derive(Clone, Debug)]
@@ -153,6 +154,8 @@ sections! {
         bus: String = "system".to_owned(),
         name: String = "org.opdbus.Agents1".to_owned(),
         max_body_bytes: i64 = 1_048_576,
+        legacy: bool = true,
+        legacy_names: Vec<String> = LegacyName::all().map(|name| name.to_string()).collect(),
     }
     grpc {
         enabled: bool = true,

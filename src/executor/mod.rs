@@ -206,6 +206,12 @@ impl Executor {
         self.tasks.clients_gone(transport);
     }
 
+    /// The time for a call whose client names none.
+    #[must_use]
+    pub fn default_timeout(&self) -> Duration {
+        self.config.load().default_timeout
+    }
+
     /// The operation at a gRPC path.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Executor, Route};
-use crate::call::{Caller, Context, Transport};
+use crate::call::{Caller, Context, Interface, Transport};
 use crate::contract::Operation;
 use crate::error::{Error, ErrorKind};
 
@@ -31,6 +31,8 @@ pub struct Observed<'a> {
     pub client_name: Option<&'a Arc<str>>,
     /// How it came.
     pub transport: Transport,
+    /// By which interface of that.
+    pub interface: Interface,
     /// What is called.
     pub operation: &'a Arc<Operation>,
 }
@@ -56,6 +58,7 @@ pub(super) struct Observation {
     caller: Arc<Caller>,
     client_name: Option<Arc<str>>,
     transport: Transport,
+    interface: Interface,
     traceparent: Option<Box<str>>,
     received: Instant,
     ended: bool,
@@ -63,7 +66,7 @@ pub(super) struct Observation {
 
 impl Observation {
     pub(super) fn start(executor: &Arc<Executor>, route: &Arc<Route>, context: &Context) -> Self {
-        route.metrics.arrived(context.transport);
+        route.metrics.arrived(context.transport, context.interface);
         let observation = Self {
             executor: Arc::clone(executor),
             route: Arc::clone(route),
@@ -71,6 +74,7 @@ impl Observation {
             caller: Arc::clone(&context.caller),
             client_name: context.client_name.clone(),
             transport: context.transport,
+            interface: context.interface,
             traceparent: context.traceparent.clone(),
             received: context.received,
             ended: false,
@@ -88,6 +92,7 @@ impl Observation {
             caller: &self.caller,
             client_name: self.client_name.as_ref(),
             transport: self.transport,
+            interface: self.interface,
             operation: &self.route.operation,
         }
     }
@@ -99,8 +104,9 @@ impl Observation {
 
     fn record(&self, error: Option<(ErrorKind, &str)>) {
         let time = self.received.elapsed();
+        let way = (self.transport, self.interface);
         let kind = error.map(|(kind, _)| kind);
-        self.route.metrics.ended(self.transport, kind, time);
+        self.route.metrics.ended(way, kind, time);
         for observer in &**self.executor.observers.load() {
             observer.ended(&self.observed(), kind, time);
         }
@@ -116,6 +122,7 @@ impl Observation {
                     agent = operation.agent,
                     operation = operation.name,
                     transport = self.transport.name(),
+                    interface = self.interface.name(),
                     caller_uid = self.caller.uid(),
                     caller = %self.caller.address,
                     traceparent = self.traceparent.as_deref(),

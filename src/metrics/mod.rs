@@ -35,6 +35,9 @@ const DURATION_BUCKETS: [f64; 16] = [
     0.25, 1.0, 5.0, 30.0, 300.0,
 ];
 
+/// The labels of what is known of calls, whatever became of them.
+const CALL_LABELS: &[&str] = &["agent", "operation", "transport", "interface"];
+
 /// All metrics of the process.
 pub struct Metrics {
     registry: Registry,
@@ -84,18 +87,18 @@ impl Metrics {
             calls: add.counters(
                 "opdbus_calls_total",
                 "Calls that ended, by outcome: ok or the reason of the error in lower case.",
-                &["agent", "operation", "transport", "outcome"],
+                &["agent", "operation", "transport", "interface", "outcome"],
             )?,
             call_duration: add.histograms(
                 "opdbus_call_duration_seconds",
                 "Time from the whole request to the whole response.",
-                &["agent", "operation", "transport"],
+                CALL_LABELS,
             )?,
             stage_durations: Stage::ALL.map(|stage| stages.with_label_values(&[stage.name()])),
             in_flight: add.gauges(
                 "opdbus_calls_in_flight",
                 "Calls that have arrived and not ended.",
-                &["agent", "operation", "transport"],
+                CALL_LABELS,
             )?,
             running: Arc::default(),
             queued: add.gauge("opdbus_calls_queued", "Calls that wait for a place.")?,

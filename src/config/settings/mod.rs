@@ -34,6 +34,9 @@ use checker::Checker;
 
 pub use worker::{Starter, Worker};
 
+/// How many older names are served at most: the bus has a bound for each connection.
+const MAX_LEGACY_NAMES: usize = 64;
+
 /// The longest time for a call, in milliseconds: a day.
 const MAX_TIMEOUT_MS: i64 = 86_400_000;
 
@@ -210,6 +213,7 @@ fn dbus_transport(c: &mut Checker<'_>, keys: &keys::dbus::Section) -> Option<dbu
         bus: bus(&keys.bus.value),
         name: keys.name.value.clone(),
         max_body_bytes: c.size(&keys.max_body_bytes, 1024..=128 * 1024 * 1024, "bytes"),
+        legacy: legacy_names(c, keys),
     };
     if let dbus::Bus::Address(address) = &config.bus
         && !address.contains(':')
@@ -220,6 +224,24 @@ fn dbus_transport(c: &mut Checker<'_>, keys: &keys::dbus::Section) -> Option<dbu
         c.reject(&keys.name, "it is no well-known bus name, as \"org.opdbus.Agents1\"");
     }
     keys.enabled.value.then_some(config)
+}
+
+/// The older names that are to be served.
+fn legacy_names(c: &mut Checker<'_>, keys: &keys::dbus::Section) -> Vec<dbus::LegacyName> {
+    let mut names = Vec::new();
+    for text in &keys.legacy_names.value {
+        match dbus::LegacyName::parse(text) {
+            Ok(name) if names.contains(&name) => {
+                c.reject(&keys.legacy_names, format!("{text:?} is in it twice"));
+            }
+            Ok(name) => names.push(name),
+            Err(problem) => c.reject(&keys.legacy_names, problem),
+        }
+    }
+    if names.len() > MAX_LEGACY_NAMES {
+        c.reject(&keys.legacy_names, format!("it has more than {MAX_LEGACY_NAMES} names"));
+    }
+    if keys.legacy.value { names } else { Vec::new() }
 }
 
 /// The bus that `[dbus] bus` or `--bus` names.

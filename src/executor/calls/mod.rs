@@ -183,6 +183,7 @@ impl CallsService for Calls {
 /// The context of a call that is made now for the client of another.
 fn fresh(context: &Context) -> Context {
     Context {
+        interface: context.interface,
         traceparent: context.traceparent.clone(),
         session: context.session.clone(),
         interactive: context.interactive,

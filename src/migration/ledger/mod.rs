@@ -24,7 +24,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
-use crate::call::Transport;
+use crate::call::{Interface, Transport};
 use crate::error::{Error, ErrorKind};
 use crate::executor::{Observed, Observer};
 use crate::metrics::{LedgerMetrics, Metrics};
@@ -167,9 +167,10 @@ impl Ledger {
 
 /// The way that a call took.
 const fn way(call: &Observed<'_>) -> Way {
-    match call.transport {
-        Transport::Dbus => Way::Dbus,
-        Transport::Grpc => Way::Grpc,
+    match (call.transport, call.interface) {
+        (Transport::Grpc, Interface::Own | Interface::Legacy) => Way::Grpc,
+        (Transport::Dbus, Interface::Own) => Way::Dbus,
+        (Transport::Dbus, Interface::Legacy) => Way::Legacy,
     }
 }
 

@@ -5,7 +5,7 @@ use super::objects::{AGENT_INTERFACE, Object};
 use super::properties::{self, Property};
 use super::session::SESSION_INTERFACE;
 use super::task::TASK_INTERFACE;
-use super::text;
+use super::{legacy, text};
 use crate::contract::{Service, interface_xml};
 
 const DOCTYPE: &str = r#"<!DOCTYPE node PUBLIC "-//freedesktop//DTD D-BUS Object Introspection 1.0//EN"
@@ -98,6 +98,13 @@ pub fn agent_interface_document() -> String {
     format!("{DOCTYPE}<node>\n{}</node>\n", agent_interface())
 }
 
+/// The introspection document with `org.dbusmcp.Agent`, which every older agent has.
+#[must_use]
+pub fn legacy_interface_document() -> String {
+    let [(name, members), _] = legacy::interfaces("");
+    format!("{DOCTYPE}<node>\n{}</node>\n", own_interface(name, members, &[]))
+}
+
 /// The introspection document with `org.opdbus.Task1`, which every task has.
 #[must_use]
 pub fn task_interface_document() -> String {
@@ -144,6 +151,11 @@ pub(super) fn object(object: &Object) -> String {
     }
     if object.agent().is_some() {
         xml.push_str(&agent_interface());
+    }
+    if let Some(older) = &object.older {
+        for (name, members) in legacy::interfaces(older.first_interface()) {
+            xml.push_str(&own_interface(name, members, &[]));
+        }
     }
     xml.push_str(STANDARD);
     if object.is_manager() {
