@@ -12,6 +12,7 @@ mod activation;
 mod architecture;
 mod audit;
 mod calls;
+mod client;
 mod commands;
 mod commands_functions;
 mod commands_shells;

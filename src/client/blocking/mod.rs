@@ -59,11 +59,15 @@ impl AgentClient {
     /// not block.
     ///
     /// # Errors
-    /// As of `work`; `Internal` if it panicked.
+    /// As of `work`; `Internal` if it panicked, or if this is called on that thread.
     pub fn wait<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
+        if runtime::is_here() {
+            let problem = "a blocking call was made within another one, which would wait for ever";
+            return Err(Failure::internal(problem).into());
+        }
         let (answer, answered) = std::sync::mpsc::sync_channel(1);
         spawn(async move {
             // Somebody waits for it: this function.

@@ -7,6 +7,14 @@ use tokio::runtime::Handle;
 
 use crate::client::{Error, Failure};
 
+/// What the thread is called.
+const NAME: &str = "op-dbus-client";
+
+/// True on the thread itself.
+pub(super) fn is_here() -> bool {
+    std::thread::current().name() == Some(NAME)
+}
+
 /// Starts the thread, unless it runs.
 ///
 /// # Errors
@@ -36,6 +44,6 @@ fn thread() -> std::io::Result<Handle> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let handle = runtime.handle().clone();
     let run = move || runtime.block_on(std::future::pending::<()>());
-    std::thread::Builder::new().name("op-dbus-client".to_owned()).spawn(run)?;
+    std::thread::Builder::new().name(NAME.to_owned()).spawn(run)?;
     Ok(handle)
 }
