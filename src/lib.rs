@@ -84,6 +84,7 @@ pub mod host;
 #[cfg(feature = "daemon")]
 pub mod metrics;
 #[cfg(feature = "daemon")]
+pub mod migration;
 pub mod polkit;
 #[cfg(feature = "daemon")]
 pub mod process;

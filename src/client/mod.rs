@@ -24,8 +24,10 @@
 mod address;
 mod answer;
 mod attached;
+pub mod blocking;
 mod call;
 mod carrier;
+mod chat;
 mod connect;
 mod credentials;
 mod dbus;
@@ -34,6 +36,7 @@ mod first;
 mod grpc;
 mod json;
 mod known;
+mod ledger;
 mod legacy;
 mod metrics;
 mod retry;
@@ -65,8 +68,10 @@ pub use address::{Bus, GrpcAddress, Target};
 pub use answer::Answer;
 pub use call::{Call, CallOptions, Payload, Request, Requests, Rpc, StreamCall};
 pub use carrier::{Carrier, Pending};
+pub use chat::{Chunk, GrpcAgentClient};
 pub use credentials::Credentials;
 pub use error::{Attempt, Error, Failure};
+pub use ledger::UseFilter;
 pub use metrics::{
     AgentMetrics, MAX_OPERATIONS, MetricsSnapshot, OperationMetrics, RequestMetrics,
 };
@@ -76,6 +81,9 @@ pub use stream::{Messages, Responses};
 pub use tasks::{NewTask, Page, TaskFilter, outcome};
 pub use watch::TaskEvents;
 pub use way::Way;
+
+/// The types of protobuf that messages are made of, as `prost_types::Value`.
+pub use prost_types;
 
 include!(concat!(env!("OUT_DIR"), "/clients.rs"));
 

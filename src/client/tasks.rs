@@ -132,8 +132,8 @@ impl AgentClient {
         options: &CallOptions,
     ) -> Result<Answer<WaitTaskResponse>, Error> {
         let request = json!({ "id": id, "timeout": duration(patience) }).to_string();
-        let timeout = options.timeout.map(|timeout| timeout.saturating_add(patience));
-        let options = CallOptions { timeout, ..options.clone() };
+        let timeout = options.timeout.unwrap_or(self.request_timeout).saturating_add(patience);
+        let options = CallOptions { timeout: Some(timeout), ..options.clone() };
         let json = self.call_json(TASKS, "WaitTask", &request, &options).await?;
         Answer::new("WaitTaskResponse", json)
     }

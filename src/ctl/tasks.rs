@@ -183,7 +183,7 @@ async fn wait(
     output: &mut Output,
 ) -> Result<Outcome, Problem> {
     // The user's time is that of the wait, not of the questions that it is made of.
-    let options = Global::default_options();
+    let options = CallOptions::default();
     let answer = follow::until_ended(client, id, global.timeout, &options).await?;
     let task = answer.message.task.unwrap_or_default();
     let outcome = follow::ended(&task);

@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::executor::{self, ApprovalDesk, Authority, Calls, Executor, PolicyInForce};
 use crate::host::worker::{InWorkers, Workers};
 use crate::host::{Activated, Host, Life, Local, Parted, Plan};
+use crate::migration::{self, Ledger};
 use crate::proto::opdbus::v1::{
     Activation, AgentsServiceAgent, ApprovalsServiceAgent, CallsServiceAgent, PolicyServiceAgent,
     SessionsServiceAgent, TasksServiceAgent,
@@ -110,6 +111,45 @@ pub fn executor(
     let executor = Executor::new(config, registry, metrics, tasks, sessions, audit, authority);
     serve_callers(&executor, &contract)?;
     Ok(executor)
+}
+
+/// The parts that follow the move to gRPC.
+pub struct Migration {
+    /// Who called what over which way.
+    pub ledger: Arc<Ledger>,
+}
+
+impl Migration {
+    /// Puts another configuration in force.
+    pub fn configure(&self, config: migration::Config) {
+        self.ledger.configure(config.ledger);
+    }
+
+    /// Keeps what is known, before the service ends.
+    ///
+    /// # Errors
+    /// Why it cannot be kept.
+    ///
+    /// # Cancel safety
+    /// It may have been kept.
+    pub async fn close(&self) -> Result<(), Error> {
+        self.ledger.flush().await
+    }
+}
+
+/// Has the move to gRPC followed for the calls of `executor`. Must be called in a runtime, which writes
+/// down what is seen.
+///
+/// # Errors
+/// That of the ledger if its database cannot be opened.
+pub fn migration(
+    executor: &Arc<Executor>,
+    config: migration::Config,
+    setup: &agents::Setup,
+) -> Result<Migration, Error> {
+    let ledger = Ledger::open(config.ledger, &setup.storage, &setup.metrics, &setup.status)?;
+    executor.observe(Arc::clone(&ledger) as _);
+    Ok(Migration { ledger })
 }
 
 /// Adds the services that make calls themselves or tell of them, and so need the executor.

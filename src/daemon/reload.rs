@@ -21,7 +21,7 @@ const IDLE_RULE: &str = "[[policy]] ";
 const NEEDS_RESTART: &str = "a restart is needed for ";
 
 /// What a reload takes up: whole sections (`executor.`) and single keys.
-const TAKEN_UP: [&str; 18] = [
+const TAKEN_UP: [&str; 19] = [
     "approvals.",
     "batch.",
     "client.",
@@ -31,6 +31,7 @@ const TAKEN_UP: [&str; 18] = [
     "grpc.token",
     "limits.",
     "log.level",
+    "migration.",
     "policy",
     "sessions.",
     "tasks.",
@@ -90,6 +91,7 @@ fn take_up(service: &mut Service, config: Loaded) {
     let settings = config.settings;
     service.executor.reconfigure(settings.executor);
     service.workers.configure(settings.worker_settings);
+    service.migration.configure(settings.migration);
     service.logging.set_level(settings.log.level);
     service.drain_grace = settings.drain_grace;
     service.status.config_reloaded(config.files);

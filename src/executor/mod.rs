@@ -42,6 +42,7 @@ pub use access::{
 pub use approvals::{ApprovalDesk, Config as ApprovalConfig};
 pub use authority::{Answer, Authority, Question, Subject};
 pub use calls::{Calls, Config as BatchConfig};
+pub use observe::{Observed, Observer};
 pub use routes::{Route, Routes, Served};
 pub use share::{Coming, Config as ShareConfig, Exchange};
 
@@ -124,6 +125,7 @@ pub struct Executor {
     sessions: Arc<Sessions>,
     /// None if nothing is recorded.
     audit: Option<Arc<Audit>>,
+    observers: ArcSwap<Vec<Arc<dyn Observer>>>,
     draining: AtomicBool,
     next_call: AtomicU64,
     ended: Notify,
@@ -153,6 +155,7 @@ impl Executor {
             sessions,
             shares: ArcSwap::from_pointee(Shares::new(config.share.clone())),
             audit,
+            observers: ArcSwap::default(),
             config: ArcSwap::from_pointee(config),
             access: ArcSwap::from_pointee(access),
             approvals: Approvals::new(Arc::clone(&metrics)),
@@ -201,6 +204,12 @@ impl Executor {
     pub fn clients_gone(&self, transport: Transport) {
         self.sessions.clients_gone(transport);
         self.tasks.clients_gone(transport);
+    }
+
+    /// The time for a call whose client names none.
+    #[must_use]
+    pub fn default_timeout(&self) -> Duration {
+        self.config.load().default_timeout
     }
 
     /// The operation at a gRPC path.

@@ -12,6 +12,7 @@ mod activation;
 mod architecture;
 mod audit;
 mod calls;
+mod client;
 mod client_resilience;
 mod commands;
 mod commands_functions;

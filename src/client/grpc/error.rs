@@ -1,6 +1,7 @@
 //! gRPC's statuses as the client's errors: what the service says, what the connection says, and whether
 //! anything was called at all.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use tonic::{Code, ConnectError, Status};
@@ -18,7 +19,7 @@ pub(super) fn failed(
 ) -> Error {
     if let Some(source) = std::error::Error::source(status) {
         if is_no_connection(source) {
-            return Error::unreachable(target.to_owned(), innermost(source));
+            return Error::unreachable(target.to_owned(), no_connection(source));
         }
         if status.code() != Code::Cancelled {
             let problem = format!("{}; {}", innermost(source), closed(https));
@@ -48,6 +49,33 @@ fn is_no_connection(error: &(dyn std::error::Error + 'static)) -> bool {
         cause = error.source();
     }
     false
+}
+
+/// Why no connection came about, and what to do about it.
+pub(super) fn no_connection(error: &(dyn std::error::Error + 'static)) -> String {
+    let problem = innermost(error);
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            let advice = match error.kind() {
+                io::ErrorKind::NotFound => {
+                    "the service is not started (systemctl start op-dbus.socket) or listens elsewhere \
+                     (OP_DBUS_ADDRESS)"
+                }
+                io::ErrorKind::ConnectionRefused => {
+                    "nobody listens there (systemctl status op-dbus) or the service listens elsewhere \
+                     (OP_DBUS_ADDRESS)"
+                }
+                io::ErrorKind::PermissionDenied => {
+                    "only members of the group op-dbus may open the socket (usermod -aG op-dbus USER)"
+                }
+                _ => return problem,
+            };
+            return format!("{problem}; {advice}");
+        }
+        cause = error.source();
+    }
+    problem
 }
 
 /// Why the service may have closed the connection. In TLS 1.3 a client learns only after the handshake

@@ -170,7 +170,7 @@ impl Grpc {
     }
 
     fn unreachable(&self, error: &tonic::transport::Error) -> Error {
-        Error::unreachable(self.target(), innermost(error))
+        Error::unreachable(self.target(), error::no_connection(error))
     }
 
     const fn is_https(&self) -> bool {

@@ -5,7 +5,7 @@ use super::objects::{AGENT_INTERFACE, Object};
 use super::properties::{self, Property};
 use super::session::SESSION_INTERFACE;
 use super::task::TASK_INTERFACE;
-use super::text;
+use super::{legacy, text};
 use crate::contract::{Service, interface_xml};
 
 const DOCTYPE: &str = r#"<!DOCTYPE node PUBLIC "-//freedesktop//DTD D-BUS Object Introspection 1.0//EN"
@@ -77,7 +77,7 @@ const AGENT_MEMBERS: &str = r#"    <annotation name="org.gtk.GDBus.DocString" va
         <annotation name="org.gtk.GDBus.DocString" value="The request as a JSON object; an empty text is an empty object."/>
       </arg>
       <arg name="options" type="a{sv}" direction="in">
-        <annotation name="org.gtk.GDBus.DocString" value="request-id (s), deadline-ms (u), traceparent (s), session-id (s) and detach (b). With detach the call becomes a task and the reply is its path (o) in place of the text; then there are handle-token (s), on-disconnect (s), output-fd (h) and output-format (s) too."/>
+        <annotation name="org.gtk.GDBus.DocString" value="request-id (s), deadline-ms (u), traceparent (s), session-id (s), client-name (s) and detach (b). With detach the call becomes a task and the reply is its path (o) in place of the text; then there are handle-token (s), on-disconnect (s), output-fd (h) and output-format (s) too."/>
       </arg>
       <arg name="result" type="s" direction="out">
         <annotation name="org.gtk.GDBus.DocString" value="The response as a JSON object."/>
@@ -96,6 +96,13 @@ pub fn interface_document(service: &Service) -> String {
 #[must_use]
 pub fn agent_interface_document() -> String {
     format!("{DOCTYPE}<node>\n{}</node>\n", agent_interface())
+}
+
+/// The introspection document with `org.dbusmcp.Agent`, which every older agent has.
+#[must_use]
+pub fn legacy_interface_document() -> String {
+    let [(name, members), _] = legacy::interfaces("");
+    format!("{DOCTYPE}<node>\n{}</node>\n", own_interface(name, members, &[]))
 }
 
 /// The introspection document with `org.opdbus.Task1`, which every task has.
@@ -144,6 +151,11 @@ pub(super) fn object(object: &Object) -> String {
     }
     if object.agent().is_some() {
         xml.push_str(&agent_interface());
+    }
+    if let Some(older) = &object.older {
+        for (name, members) in legacy::interfaces(older.first_interface()) {
+            xml.push_str(&own_interface(name, members, &[]));
+        }
     }
     xml.push_str(STANDARD);
     if object.is_manager() {

@@ -32,6 +32,7 @@ pub(crate) trait Beside {
 }
 
 /// The value of something beside the fields.
+#[cfg_attr(not(feature = "daemon"), expect(dead_code, reason = "replies hold no such thing"))]
 #[derive(Debug)]
 pub(crate) enum Given<'a> {
     Bool(bool),

@@ -97,6 +97,7 @@ pub(crate) struct Method {
     /// The fields of the request that are arguments, by position.
     pub(crate) inputs: Vec<usize>,
     /// True if the requests are a stream.
+    #[cfg(feature = "daemon")]
     pub(crate) takes_messages: bool,
     pub(crate) in_signature: Signature,
     /// The type of the response, or of each one.
@@ -291,6 +292,7 @@ fn method(
     Ok(Method {
         name: operation.name.clone(),
         inputs: if shape.takes_messages { vec![0] } else { positions(input, &shape.inputs) },
+        #[cfg(feature = "daemon")]
         takes_messages: shape.takes_messages,
         outputs: positions(output, &shape.outputs),
         arena: Arc::clone(arena),
