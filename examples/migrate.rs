@@ -1,5 +1,5 @@
-//! Migrate: the program takes gRPC where it can and D-Bus where it must, has a session in which its agents
-//! are warm, and streams what it used to wait for. The administrator moves it on, and back.
+//! Migrate: each call of the program takes the way of its stage, which the administrator moves on, and back.
+//! It has a session in which its agents are warm, and streams what it used to wait for.
 //!
 //! `cargo run --example migrate`
 
@@ -38,8 +38,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let client = AgentClient::new(&Settings { via: Via::Auto, ..Settings::load()? });
     let session = format!("example-{}", std::process::id());
     println!("{} pieces over {}", work(&client, &session).await?, client.way().name());
-    for attempt in client.earlier() {
-        println!("not over {}: {}", attempt.target, attempt.problem);
+    if let Some(metrics) = client.agent_metrics() {
+        print!("{}", metrics.render());
     }
+    client.close().await;
     Ok(())
 }

@@ -114,7 +114,12 @@ impl GrpcAgentClient {
         };
         let started = self.executions.start_session(request).await?;
         match started.success {
-            true => Ok(started.started_agents),
+            true => {
+                if let Some(metrics) = self.client().agent_metrics() {
+                    metrics.session_began();
+                }
+                Ok(started.started_agents)
+            }
             false => Err(failure(&started.message).into()),
         }
     }
@@ -129,7 +134,12 @@ impl GrpcAgentClient {
     pub async fn end_session(&self, session_id: &str) -> Result<(), Error> {
         let request = EndSessionRequest { session_id: session_id.to_owned() };
         match self.executions.end_session(request).await?.success {
-            true => Ok(()),
+            true => {
+                if let Some(metrics) = self.client().agent_metrics() {
+                    metrics.session_ended();
+                }
+                Ok(())
+            }
             false => Err(Failure::internal("the session was not ended").into()),
         }
     }

@@ -114,6 +114,14 @@ impl AgentClient {
         Self::carried(connect::routed(settings), settings)
     }
 
+    /// A client with these settings whose calls take the first way that reaches the service, gRPC before
+    /// D-Bus, whatever the stages of the rollout are, and are made once. It is for whoever looks after the
+    /// service itself.
+    #[must_use]
+    pub fn direct(settings: &Settings) -> Self {
+        Self::carried(connect::carrier(settings, &settings.targets()), settings)
+    }
+
     /// A client with the settings that the environment and the configuration file give.
     ///
     /// # Errors

@@ -1,11 +1,13 @@
-//! A task message by message: over gRPC by the stream `WatchTask`, over D-Bus, where that does not
-//! exist, by asking again in growing pauses. What is done with the messages is the user's matter.
+//! A task message by message: over gRPC by the stream `WatchTask`; over D-Bus, where that does not exist,
+//! and once the stream's connection has broken, by asking again in growing pauses. What is done with the
+//! messages is the user's matter.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use serde_json::json;
 
+use super::retry::Verdict;
 use super::tasks::{TASKS, outcome};
 use super::{AgentClient, Answer, CallOptions, Error, Request, Responses, TasksClient, Way};
 use crate::proto::opdbus::v1::watch_task_response::Event;
@@ -19,12 +21,10 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// What happens to a task: its messages as JSON, what is missing of them, and the task whenever it
 /// has changed, last as it ended.
 #[derive(Debug)]
-pub struct TaskEvents<'a>(Source<'a>);
-
-#[derive(Debug)]
-enum Source<'a> {
-    Told(Box<Responses<WatchTaskResponse>>),
-    Asked(Asked<'a>),
+pub struct TaskEvents<'a> {
+    /// What comes by itself; `None`: nothing any more.
+    told: Option<Responses<WatchTaskResponse>>,
+    asked: Asked<'a>,
 }
 
 /// Reading by questions.
@@ -54,22 +54,24 @@ impl AgentClient {
         from: u64,
         options: &CallOptions,
     ) -> Result<TaskEvents<'_>, Error> {
-        Ok(TaskEvents(match self.way() {
+        let told = match self.way() {
             Way::Grpc => {
                 let request = WatchTaskRequest { id: id.to_owned(), from_seq: from, json: true };
                 let tasks = TasksClient::new(self.clone());
-                Source::Told(Box::new(tasks.watch_task(Request::new(request)).await?))
+                Some(tasks.watch_task(Request::new(request)).await?)
             }
-            Way::Dbus | Way::Legacy => Source::Asked(Asked {
-                client: self,
-                options: options.clone(),
-                id: id.to_owned(),
-                next: from,
-                pause: None,
-                events: VecDeque::new(),
-                ended: false,
-            }),
-        }))
+            Way::Dbus | Way::Legacy => None,
+        };
+        let asked = Asked {
+            client: self,
+            options: options.clone(),
+            id: id.to_owned(),
+            next: from,
+            pause: None,
+            events: VecDeque::new(),
+            ended: false,
+        };
+        Ok(TaskEvents { told, asked })
     }
 }
 
@@ -82,20 +84,33 @@ impl TaskEvents<'_> {
     /// # Cancel safety
     /// Nothing is lost.
     pub async fn next(&mut self) -> Result<Option<Event>, Error> {
-        match &mut self.0 {
-            Source::Told(messages) => loop {
-                let Some(event) = messages.message().await? else { return Ok(None) };
-                // An event that this build does not know comes from a newer service.
-                if event.event.is_some() {
-                    return Ok(event.event);
+        while let Some(messages) = &mut self.told {
+            match messages.message().await {
+                Ok(None) => return Ok(None),
+                Ok(Some(event)) => {
+                    // An event that this build does not know comes from a newer service.
+                    let Some(event) = event.event else { continue };
+                    self.asked.passed(&event);
+                    return Ok(Some(event));
                 }
-            },
-            Source::Asked(asked) => asked.next().await,
+                Err(error) if Verdict::on(&error).is_ways => self.told = None,
+                Err(error) => return Err(error),
+            }
         }
+        self.asked.next().await
     }
 }
 
 impl Asked<'_> {
+    /// An event came: what is asked for comes after it.
+    fn passed(&mut self, event: &Event) {
+        match event {
+            Event::Gap(gap) => self.next = gap.to.saturating_add(1),
+            Event::Message(message) => self.next = message.seq.saturating_add(1),
+            Event::Task(_) => {}
+        }
+    }
+
     async fn next(&mut self) -> Result<Option<Event>, Error> {
         while self.events.is_empty() && !self.ended {
             if let Some(pause) = self.pause {
@@ -115,13 +130,10 @@ impl Asked<'_> {
         let is_empty = answer.messages.is_empty();
         let longer = |pause: Duration| pause.saturating_mul(2).min(LONGEST_PAUSE);
         self.pause = is_empty.then(|| self.pause.map_or(FIRST_PAUSE, longer));
-        if let Some(gap) = answer.gap {
-            self.next = gap.to.saturating_add(1);
-            self.events.push_back(Event::Gap(gap));
-        }
-        for message in answer.messages {
-            self.next = message.seq.saturating_add(1);
-            self.events.push_back(Event::Message(message));
+        let gap = answer.gap.map(Event::Gap);
+        for event in gap.into_iter().chain(answer.messages.into_iter().map(Event::Message)) {
+            self.passed(&event);
+            self.events.push_back(event);
         }
         if let Some(task) = answer.task {
             self.ended = outcome(&task).is_some() && (is_empty || task.last_seq < self.next);

@@ -177,7 +177,7 @@ fn ask(
         let settings = Settings { credentials, ..connect::settings(&global).ok()? };
         let options = CallOptions { timeout: Some(PATIENCE), ..CallOptions::default() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-        let asked = async { question(&AgentClient::new(&settings), &options, words).await };
+        let asked = async { question(&AgentClient::direct(&settings), &options, words).await };
         runtime.block_on(async { tokio::time::timeout(PATIENCE, asked).await.ok().flatten() })
     };
     answer().unwrap_or_default()

@@ -26,7 +26,7 @@ const OPTIONS: [&str; 5] =
 /// A usage problem for a wrong variable; else that the service cannot be reached.
 pub(super) async fn connect(global: &Global) -> Result<AgentClient, Problem> {
     let credentials = credentials(&global.credentials)?;
-    let client = AgentClient::new(&Settings { credentials, ..settings(global)? });
+    let client = AgentClient::direct(&Settings { credentials, ..settings(global)? });
     client.ready().await?;
     if global.verbose {
         let mut stderr = io::stderr().lock();

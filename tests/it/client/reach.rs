@@ -35,14 +35,14 @@ async fn dbus_is_taken_where_grpc_cannot_be_reached_and_grpc_when_it_can_again()
     let world = World::new();
     let missing = GrpcAddress::Unix(world.daemon.folder.path().join("missing.sock"));
     let settings = Settings { addresses: vec![missing], ..world.settings(Via::Auto) };
-    let client = AgentClient::new(&settings);
+    let client = AgentClient::direct(&settings);
     assert_eq!(client.way(), Way::Grpc, "nothing was tried yet");
     list(&client).await.unwrap();
     assert_eq!(client.way(), Way::Dbus);
     assert!(client.earlier()[0].target.contains("missing.sock"), "{:?}", client.earlier());
     assert_eq!(world.counted("List", "dbus").await, 1);
 
-    let client = world.client(Via::Auto);
+    let client = AgentClient::direct(&world.settings(Via::Auto));
     list(&client).await.unwrap();
     assert_eq!(client.way(), Way::Grpc);
     assert!(client.earlier().is_empty());

@@ -76,7 +76,7 @@ async fn no_call_that_can_be_made_again_is_lost_and_none_counts_twice() {
     let writer = AgentClient::new(&settings);
     clients.spawn(write(writer, Arc::clone(&load)));
     let progress = async |from: u64| {
-        eventually("the load goes on", async || load.read.load(Ordering::Relaxed) > from + 200).await;
+        eventually("the load goes on", async || load.read.load(Ordering::Relaxed) > from + 100).await;
     };
     progress(0).await;
     daemon.signal(Signal::SIGKILL);

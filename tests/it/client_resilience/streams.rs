@@ -53,7 +53,7 @@ async fn messages_that_are_gone_are_named() {
     let mut world = World::new(Stage::Grpc).await;
     let client = world.client(Via::Grpc);
     // More than the service keeps of a task, faster than a client without a connection can read it.
-    let request = PaceRequest { count: 4000, size_bytes: 65_536, ..paced(0, 1) };
+    let request = PaceRequest { count: 300, size_bytes: 65_536, ..paced(0, 2) };
     let mut messages = ProbeClient::new(client.clone()).pace(request).await.unwrap();
     let mut read = 0;
     let failure = loop {
