@@ -1,7 +1,7 @@
 //! The benchmark suite: each figure of op-dbus beside a peer's from the same run, as a table.
 //!
 //! `cargo bench` runs all of it; `cargo bench -- NAME` one part (`grpc`, `stream`, `connections`,
-//! `sessions`, `watchers`, `dbus`, `descriptor`, `store`, `workers`, `programs`, `commands`, `start`,
+//! `sessions`, `watchers`, `dbus`, `descriptor`, `store`, `workers`, `programs`, `commands`, `shadow`, `start`,
 //! `record`, `audit`); `--runs N` and `--millis N` change how often and how long each cell is measured. The
 //! parties of a cell take turns, and the table gives medians. Nothing is asserted.
 
@@ -25,6 +25,7 @@ mod parties;
 mod programs;
 mod record;
 mod sessions;
+mod shadow;
 mod start;
 mod store;
 mod stream;
@@ -49,7 +50,7 @@ fn main() {
         runs: number("--runs").map_or(5, |runs| runs as usize),
         millis: number("--millis").map_or(400, u64::from),
     };
-    let parts: [Part; 14] = [
+    let parts: [Part; 15] = [
         ("grpc", grpc::run),
         ("stream", stream::run),
         ("connections", connections::run),
@@ -61,6 +62,7 @@ fn main() {
         ("workers", workers::run),
         ("programs", programs::run),
         ("commands", commands::run),
+        ("shadow", shadow::run),
         ("start", start::run),
         ("record", record::run),
         ("audit", audit::run),

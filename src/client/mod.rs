@@ -20,6 +20,27 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # What a client does by itself
+//!
+//! * Each call takes the way of its stage in the rollout, which the service tells and the client follows.
+//!   A change holds within a second. While no stage is known, calls take D-Bus, and gRPC where that cannot
+//!   be reached. [`Settings::via`] may pin one way, and [`Settings::routes_file`] keep the last stages for a
+//!   start without the service.
+//! * A call is made again, up to [`Settings::max_retries`] times and within its own time, if it cannot have
+//!   begun, or if making it twice does nothing that making it once does not: the contract says so
+//!   (`idempotency_level`), or the call has a request id and the service is still the one that knows it.
+//!   Pauses grow and are random, and the service may name a longer one; retries are at most a tenth of the
+//!   calls. What may have been carried out and is not made again fails with [`Failure::lost`].
+//! * At stages `canary` and `grpc` a call falls back on D-Bus where the same reasoning permits that: if gRPC
+//!   cannot be reached, or does not know the operation; never after a refusal or when its time is over. A
+//!   way that gives no answer [`BREAKER_FAILURES`] times in a row is left alone for a while.
+//! * At stage `shadow`, some calls without side effects are made over gRPC as well, and over D-Bus a second
+//!   time, after D-Bus has answered. Where the ways differ and D-Bus does not differ from itself is counted
+//!   and told to the service, as places and digests.
+//! * A stream goes on where it was when its connection breaks, unless the service is told to cancel it
+//!   then; messages that the service does not keep any more are named.
+//! * What happens is counted: [`AgentClient::agent_metrics`].
 
 mod address;
 mod answer;

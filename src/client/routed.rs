@@ -137,6 +137,7 @@ impl Inner {
             has_request_id,
             deadline: options.timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
             plan,
+            may_move: self.care.pinned.is_none() && self.ways.has(Way::Grpc),
         };
         let first = match has_request_id && rpc.idempotency == Idempotency::Unknown {
             true => self.service.process(&self.ways, plan.way).await,
@@ -207,7 +208,12 @@ impl Inner {
             Requests::One(request) => request,
             Requests::Many(requests) => {
                 let call = StreamCall { rpc, requests: Requests::Many(requests), options };
-                return self.ways.over(plan.way)?.stream(call).await;
+                let ready = self.ways.over(plan.way)?.ready().await;
+                let way = match (ready, plan.fallback) {
+                    (Err(Error::Unreachable(_)), Some(other)) => other,
+                    (Ok(()) | Err(_), _) => plan.way,
+                };
+                return self.ways.over(way)?.stream(call).await;
             }
         };
         let make = |attempt: Try| {

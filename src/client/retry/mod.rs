@@ -41,6 +41,8 @@ pub(super) struct Terms<'a> {
     /// When the call is to have ended, all tries together.
     pub(super) deadline: Option<Instant>,
     pub(super) plan: Plan,
+    /// True if the call may take gRPC when D-Bus says that it has moved there.
+    pub(super) may_move: bool,
 }
 
 /// One try of a call.
@@ -208,7 +210,9 @@ impl Retries {
             Error::Unreachable(_) => None,
         };
         let again = match (verdict.again, other) {
-            (Again::OverGrpc, _) if progress.way != Way::Grpc => return Next::Way(Way::Grpc),
+            (Again::OverGrpc, _) if terms.may_move && progress.way != Way::Grpc => {
+                return Next::Way(Way::Grpc);
+            }
             (Again::OtherWay, Some(way)) => return Next::Way(way),
             (Again::AnyWay, Some(way)) if verdict.is_ways => return Next::Way(way),
             (Again::AnyWay, _) => true,

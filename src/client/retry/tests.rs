@@ -14,6 +14,7 @@ const WRITE: Terms<'_> = Terms {
     has_request_id: false,
     deadline: None,
     plan: PLAN,
+    may_move: true,
 };
 const NAMED: Terms<'_> = Terms { has_request_id: true, ..WRITE };
 const READ: Terms<'_> = Terms { idempotency: Idempotency::NoSideEffects, ..WRITE };
@@ -120,6 +121,10 @@ async fn what_dbus_has_given_up_goes_over_grpc() {
     let (outcome, tries) = made(&retries(3), &terms, &[Some(migrated), None]).await;
     assert!(outcome.is_ok());
     assert_eq!(ways(&tries), [Way::Dbus, Way::Grpc]);
+    let pinned = Terms { may_move: false, ..terms };
+    let (outcome, tries) = made(&retries(3), &pinned, &[Some(migrated)]).await;
+    assert!(outcome.is_err());
+    assert_eq!(ways(&tries), [Way::Dbus]);
 }
 
 #[tokio::test(start_paused = true)]

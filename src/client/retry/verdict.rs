@@ -47,13 +47,14 @@ impl Verdict {
     pub(crate) fn on(error: &Error) -> Self {
         match error {
             Error::Unreachable(_) => Self::new(Effect::None, Again::AnyWay, true),
-            Error::Failed(failure) if failure.lost => match failure.kind {
-                ErrorKind::Unavailable => Self::new(Effect::Unknown, Again::AnyWay, true),
-                // The time is over for every way.
-                ErrorKind::DeadlineExceeded => Self::new(Effect::Unknown, Again::Same, true),
-                // Given up for another reason.
-                _ => Self::new(Effect::Unknown, Again::Same, false),
-            },
+            Error::Failed(failure) if failure.lost && failure.kind == ErrorKind::Unavailable => {
+                Self::new(Effect::Unknown, Again::AnyWay, true)
+            }
+            // The time is over for every way, or the call was given up for another reason.
+            Error::Failed(failure) if failure.lost => {
+                let is_ways = failure.kind == ErrorKind::DeadlineExceeded;
+                Self::new(Effect::Unknown, Again::Same, is_ways)
+            }
             Error::Failed(failure) => Self::said(failure),
         }
     }

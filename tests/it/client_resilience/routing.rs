@@ -94,7 +94,7 @@ async fn the_last_known_stages_are_kept() {
 
 #[tokio::test]
 async fn a_pinned_way_is_taken_whatever_the_stage_is() {
-    let world = World::new(Stage::Final).await;
+    let world = World::new(Stage::Grpc).await;
     count(&world.client(Via::Dbus), None).await.unwrap();
     assert_eq!((world.served("Count", "grpc"), world.served("Count", "dbus")), (0, 1));
     count(&world.client(Via::Grpc), None).await.unwrap();
