@@ -167,14 +167,13 @@ fn position(
     percent: Option<&Key<f64>>,
     steps: &[u32],
 ) -> Position {
-    let own = percent.map_or(0, |percent| {
-        if percent.is_set() { share(c, percent, percent.value) } else { 0 }
-    });
+    let percent = percent.filter(|percent| percent.value != 0.0);
+    let own = percent.map_or(0, |percent| share(c, percent, percent.value));
     let first = steps.first().copied().unwrap_or(WHOLE);
     let canary = Position::Canary(if own == 0 { first } else { own });
     let all = [Position::Dbus, Position::Shadow, canary, Position::Grpc, Position::Final];
     let position = c.one_of(stage, all.map(|position| (position.name(), position)));
-    if let Some(percent) = percent.filter(|_| own != 0)
+    if let Some(percent) = percent
         && position != canary
     {
         let text = "it is for stage \"canary\" alone; remove it, or set the stage";

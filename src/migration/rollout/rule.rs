@@ -104,10 +104,10 @@ impl Rule {
         operation && (self.agents.is_empty() || self.agents.iter().any(|id| id == agent))
     }
 
-    /// Whom it is about, for people.
-    #[must_use]
-    pub fn who(&self) -> String {
-        self.who.to_string()
+    /// True if the calls that it is about are those that `other` is about.
+    pub(super) fn is_about_the_same_as(&self, other: &Self) -> bool {
+        (&self.who, &self.agents, &self.operations)
+            == (&other.who, &other.agents, &other.operations)
     }
 
     /// What it is about, for people.

@@ -56,7 +56,9 @@ impl Ruled {
         let comparison = match (state.position, before.map(|before| before.state.position)) {
             (Position::Dbus | Position::Shadow | Position::Final, _) => None,
             (to @ (Position::Canary(_) | Position::Grpc), from) => {
-                let seen = before.and_then(|before| before.comparison.as_ref());
+                // What other clients or operations have shown says nothing about these.
+                let same = before.filter(|before| before.rule.is_about_the_same_as(&rule));
+                let seen = same.and_then(|before| before.comparison.as_ref());
                 Some(match seen {
                     Some(seen) if from == Some(to) => {
                         lock(seen).set_margins(rule.margins);
