@@ -205,8 +205,10 @@ pub(super) async fn run(ledger: Weak<Ledger>, full: Arc<Notify>) {
         // Nothing is held meanwhile, so that the ledger can end.
         timeout_at(last + flush, full.notified()).await.ok();
         let Some(ledger) = ledger.upgrade() else { return };
-        // A failure has been told.
-        ledger.flush().await.ok();
+        if !ledger.shared.pending.is_empty() || !ledger.shared.books().lines.is_empty() {
+            // A failure has been told.
+            ledger.flush().await.ok();
+        }
         if rounds.is_multiple_of(TIDY_ROUNDS)
             && let Err(error) = ledger.tidy().await
         {
