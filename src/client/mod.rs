@@ -9,6 +9,7 @@ mod error;
 mod grpc;
 mod ledger;
 mod rights;
+mod stages;
 mod stream;
 mod tasks;
 mod watch;
