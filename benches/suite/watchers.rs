@@ -11,9 +11,7 @@ use op_dbus::proto::opdbus::agent::memory::v1::watch_request::Keys;
 use op_dbus::proto::opdbus::agent::memory::v1::{
     RememberRequest, WatchEvent, WatchRequest, WatchResponse,
 };
-use op_dbus::proto::opdbus::v1::{
-    SetStageRequest, Stage, WatchRoutesRequest, WatchRoutesResponse,
-};
+use op_dbus::proto::opdbus::v1::{SetStageRequest, Stage, WatchRoutesRequest, WatchRoutesResponse};
 use prost::Message;
 use prost_types::Value;
 use prost_types::value::Kind;
@@ -48,9 +46,7 @@ pub fn run(_plan: &Plan) {
         what: "watchers of one key",
         path: WATCH,
         request: watch.encode_to_vec().into(),
-        is_change: |message| {
-            WatchResponse::decode(message).unwrap().event() == WatchEvent::Put
-        },
+        is_change: |message| WatchResponse::decode(message).unwrap().event() == WatchEvent::Put,
         change: REMEMBER,
         to: remember,
     };

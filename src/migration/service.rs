@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
+use super::Client;
 use super::ledger::{Found, Ledger};
 use super::rollout::{self, By, InForce, Rollout, Simulation, Step, unknown};
-use super::Client;
 use crate::call::{Context, Transport, client_name};
 use crate::contract::Replies;
 use crate::error::{Error, ErrorKind};
@@ -13,8 +13,8 @@ use crate::proto::opdbus::v1::{
     GetReportRequest, GetReportResponse, GetRoutesRequest, GetRoutesResponse,
     ListDifferencesRequest, ListDifferencesResponse, ListStagesRequest, ListStagesResponse,
     ListUsesRequest, ListUsesResponse, MigrationService, ReportCallsRequest, ReportCallsResponse,
-    SetStageRequest, SetStageResponse, SimulateRequest, SimulateResponse, Way, WatchRoutesRequest,
-    WatchRoutesResponse,
+    SetStageRequest, SetStageResponse, SimulateRequest, SimulateResponse, WatchRoutesRequest,
+    WatchRoutesResponse, Way,
 };
 use crate::storage::time;
 

@@ -122,8 +122,8 @@ impl Service {
 
     /// Ends this one and begins another on what it has left behind.
     pub fn again(self, config: Config) -> Self {
-        let Self { executor, folder, .. } = self;
-        drop(executor);
+        let Self { executor, migration, folder, .. } = self;
+        drop((executor, migration));
         Self::starting(config, &compose::Starts::default(), folder)
     }
 

@@ -61,7 +61,11 @@ pub(super) fn rules(c: &mut Checker<'_>, all: &Keys) -> Config {
         rules.push(rule(c, place, table, &last));
         let name = place.key("migration.rule.name", &table.name);
         if !names.insert(table.name.as_ref()) {
-            let what = if name.value == DEFAULT { "is the name of [migration] itself" } else { "is there twice" };
+            let what = if name.value == DEFAULT {
+                "is the name of [migration] itself"
+            } else {
+                "is there twice"
+            };
             c.reject(&name, format!("{:?} {what}; every rule has a name of its own", name.value));
         }
     }
@@ -109,7 +113,8 @@ fn rule(c: &mut Checker<'_>, place: Place, table: &MigrationRule, default: &Rule
     let name = place.key("migration.rule.name", &table.name);
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
     if !(1..=MAX_NAME).contains(&name.value.len()) || !name.value.bytes().all(is_plain) {
-        let text = "it must be 1 to 64 letters, digits, dots, dashes and underscores, as \"op-chat\"";
+        let text =
+            "it must be 1 to 64 letters, digits, dots, dashes and underscores, as \"op-chat\"";
         c.reject(&name, text);
     }
     let steps = match &table.steps {
@@ -186,7 +191,8 @@ fn position(
 fn share<T>(c: &mut Checker<'_>, key: &Key<T>, percent: f64) -> u32 {
     let share = percent * f64::from(WHOLE) / 100.0;
     if !(1.0..=f64::from(WHOLE)).contains(&share) || (share - share.round()).abs() > 1e-6 {
-        let text = "is no share; from 0.01 to 100 per cent, with at most two digits behind the point";
+        let text =
+            "is no share; from 0.01 to 100 per cent, with at most two digits behind the point";
         c.reject(key, format!("{percent} {text}"));
         return WHOLE;
     }
@@ -196,7 +202,10 @@ fn share<T>(c: &mut Checker<'_>, key: &Key<T>, percent: f64) -> u32 {
 
 fn steps(c: &mut Checker<'_>, key: &Key<Vec<f64>>) -> Vec<u32> {
     if key.value.is_empty() || key.value.len() > MAX_STEPS {
-        c.reject(key, format!("it must have from 1 to {MAX_STEPS} shares in per cent, as [5, 25, 50]"));
+        c.reject(
+            key,
+            format!("it must have from 1 to {MAX_STEPS} shares in per cent, as [5, 25, 50]"),
+        );
         return vec![WHOLE];
     }
     let steps: Vec<u32> = key.value.iter().map(|percent| share(c, key, *percent)).collect();
@@ -260,8 +269,9 @@ fn operation(text: &str) -> Option<&'static str> {
 }
 
 fn executable(text: &str) -> Option<&'static str> {
-    (text.contains('/') && !text.starts_with('/'))
-        .then_some("is neither an absolute path, as \"/usr/bin/op-chat\", nor the name of a command")
+    (text.contains('/') && !text.starts_with('/')).then_some(
+        "is neither an absolute path, as \"/usr/bin/op-chat\", nor the name of a command",
+    )
 }
 
 fn unit(text: &str) -> Option<&'static str> {

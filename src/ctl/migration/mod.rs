@@ -23,9 +23,8 @@ pub(super) async fn run(
     options: &CallOptions,
     output: &mut Output,
 ) -> Result<Outcome, Problem> {
-    let moving = async |wanted, change, output| {
-        step::change(client, wanted, change, options, output).await
-    };
+    let moving =
+        async |wanted, change, output| step::change(client, wanted, change, options, output).await;
     match &migration.command {
         MigrationCommand::Status { period } => {
             status::run(client, period.since, options, output).await

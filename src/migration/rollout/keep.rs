@@ -67,9 +67,7 @@ impl Rollout {
         let worse = |in_force: &InForce| -> Vec<(String, Position, String)> {
             let may = in_force.rules.iter().filter(|ruled| ruled.may_step_back());
             may.filter_map(|ruled| match ruled.verdict()? {
-                Verdict::Worse(why) => {
-                    Some((ruled.rule.name.clone(), ruled.state.position, why))
-                }
+                Verdict::Worse(why) => Some((ruled.rule.name.clone(), ruled.state.position, why)),
                 Verdict::TooFew(_) | Verdict::NoSign(_) | Verdict::NoWorse(_) => None,
             })
             .collect()
@@ -109,7 +107,10 @@ impl Rollout {
         }));
         let held = in_force.rules.iter().filter(|ruled| ruled.state.held_by == CANARY);
         let warnings = held.map(|ruled| {
-            format!("{TAKEN_BACK}rule {} to {}: {}", ruled.rule.name, ruled.state.position, ruled.state.reason)
+            format!(
+                "{TAKEN_BACK}rule {} to {}: {}",
+                ruled.rule.name, ruled.state.position, ruled.state.reason
+            )
         });
         self.status.replace_warnings(TAKEN_BACK, warnings.collect());
         let idle = in_force.rules.iter().filter_map(|ruled| {

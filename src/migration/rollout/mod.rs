@@ -16,8 +16,8 @@ mod simulate;
 mod state;
 mod step;
 
-use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::{Mutex, watch};

@@ -1,9 +1,9 @@
 //! Which step is next for each rule, and what speaks against it. It takes none.
 
 use super::{InForce, Position, Rollout, Ruled};
+use crate::migration::Client;
 use crate::migration::ledger::{Found, Rules};
 use crate::proto::opdbus::v1::{ClientIdentity, Stage, Step};
-use crate::migration::Client;
 
 impl Rollout {
     /// Why `ruled` should not be taken on to `to` now. `found`: what the ledger knows of its calls.

@@ -67,9 +67,8 @@ impl Records {
 
 fn write(database: &Connection, records: &[Record]) -> Result<(), Failure> {
     database.execute("DELETE FROM rule", [])?;
-    let mut insert = database.prepare_cached(
-        "INSERT INTO rule VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-    )?;
+    let mut insert =
+        database.prepare_cached("INSERT INTO rule VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?;
     for Record { name, own, state } in records {
         insert.execute(params![
             name,

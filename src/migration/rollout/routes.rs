@@ -4,8 +4,8 @@
 use prost::Message as _;
 use ring::digest::{Context, SHA256, digest};
 
-use super::state::{InForce, Ruled};
 use super::position::WHOLE;
+use super::state::{InForce, Ruled};
 use crate::migration::Client;
 use crate::proto::opdbus::v1::{GetRoutesResponse, Route};
 use crate::storage::time;

@@ -39,7 +39,9 @@ impl Simulation {
     pub(in crate::migration) fn add(&mut self, seen: Seen) {
         let client = Client::described(&seen.client);
         let position = |rules: &InForce| {
-            rules.rule(&client, &seen.agent, &seen.operation).map(|ruled: &Ruled| ruled.state.position)
+            rules
+                .rule(&client, &seen.agent, &seen.operation)
+                .map(|ruled: &Ruled| ruled.state.position)
         };
         let (Some(before), Some(after)) = (position(&self.before), position(&self.after)) else {
             return;

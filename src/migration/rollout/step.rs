@@ -78,7 +78,9 @@ impl Step {
     /// it wants to go beyond.
     pub fn plan(ruled: &Ruled, request: &SetStageRequest) -> Result<Self, Error> {
         let (change, stage) = (request.change(), request.stage());
-        if change != StageChange::Unspecified && (request.stage != 0 || request.share_per_10000 != 0) {
+        if change != StageChange::Unspecified
+            && (request.stage != 0 || request.share_per_10000 != 0)
+        {
             return Err(Error::invalid("stage", "is for no change that has a name; leave it out"));
         }
         let (from, steps) = (ruled.state.position, &ruled.rule.steps);

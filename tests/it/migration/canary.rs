@@ -51,7 +51,10 @@ async fn failing_calls_over_grpc_take_a_rule_back_and_hold_it() {
     assert_eq!(ends.daemon.metric(name), Some(1.0));
     let status = ends.over_dbus("agents", "GetStatus", json!({})).await.unwrap();
     let warnings = status["warnings"].to_string();
-    assert!(warnings.contains("[migration] taken back: rule default to dbus: worse: of "), "{warnings}");
+    assert!(
+        warnings.contains("[migration] taken back: rule default to dbus: worse: of "),
+        "{warnings}"
+    );
     assert!(warnings.contains("calls of probe.Pace over gRPC"), "{warnings}");
 
     // It does not go on by itself, nor unless it is released.
@@ -74,7 +77,10 @@ async fn failing_calls_over_grpc_take_a_rule_back_and_hold_it() {
     let found: Value = serde_json::from_str(&stdout(&search.output().unwrap())).unwrap();
     let records = found["records"].as_array().unwrap();
     let own = records.iter().find(|record| record["address"] == "the canary").unwrap();
-    assert_eq!((&own["kind"], &own["uid"], &own["transport"]), (&json!("step"), &Value::Null, &Value::Null));
+    assert_eq!(
+        (&own["kind"], &own["uid"], &own["transport"]),
+        (&json!("step"), &Value::Null, &Value::Null)
+    );
     assert!(own["rule"].as_str().unwrap().contains("from canary 25 % to dbus: worse"), "{own}");
 }
 
@@ -92,7 +98,10 @@ async fn slow_calls_over_grpc_take_a_rule_back() {
     eventually("the rule is taken back", async || ends.position("default").await.0 == "dbus").await;
     let status = ends.over_grpc("agents", "GetStatus", json!({})).await.unwrap();
     let warnings = status["warnings"].to_string();
-    assert!(warnings.contains("probe.Sleep over gRPC") && warnings.contains("took more than"), "{warnings}");
+    assert!(
+        warnings.contains("probe.Sleep over gRPC") && warnings.contains("took more than"),
+        "{warnings}"
+    );
     ends.daemon.stop();
 }
 

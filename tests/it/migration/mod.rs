@@ -1,6 +1,9 @@
 //! Moving clients from D-Bus to gRPC, with the real daemon and a client on either way.
 
 mod canary;
+mod ledger;
+mod ledger_bounds;
+mod ledger_reports;
 mod rollout;
 mod rollout_steps;
 

@@ -34,9 +34,7 @@ fn chat(stage: &str) -> String {
 async fn a_step_outlives_the_service_until_the_configuration_says_something_else() {
     let state = tempdir().unwrap();
     let ends = Ends::start(&chat("\"dbus\""), state.path()).await;
-    let set = |stage: &str, share: u32| {
-        json!({"rule": "chat", "stage": stage, "share_per_10000": share, "reason": "a try"})
-    };
+    let set = |stage: &str, share: u32| json!({"rule": "chat", "stage": stage, "share_per_10000": share, "reason": "a try"});
     let answer = ends.set(set("STAGE_CANARY", 1234)).await.unwrap();
     assert_eq!(position(&answer["rule"]["route"]), ("canary".into(), 1234));
     let held = json!({"rule": "chat", "change": "STAGE_CHANGE_HOLD"});
@@ -54,7 +52,10 @@ async fn a_step_outlives_the_service_until_the_configuration_says_something_else
     ends.reload(&chat("\"shadow\""), state.path());
     assert_eq!(ends.position("chat").await, ("shadow".into(), 0));
     let rule = ends.rule("chat").await;
-    assert_eq!((&rule["held"], &rule["route"]["changed_by"]), (&json!(false), &json!("the configuration")));
+    assert_eq!(
+        (&rule["held"], &rule["route"]["changed_by"]),
+        (&json!(false), &json!("the configuration"))
+    );
     ends.daemon.stop();
     // What was overruled does not come back.
     let ends = Ends::start(&chat("\"dbus\""), state.path()).await;
@@ -73,14 +74,20 @@ async fn unsafe_steps_are_refused_unless_forced_and_all_steps_are_recorded() {
     let refused = ctl(&ends, &["migration", "advance", "chat"]);
     assert_eq!(refused.status.code(), Some(1));
     let text = stderr(&refused);
-    assert!(text.contains("CONFLICT") && text.contains("too few calls over gRPC: 0 of 5"), "{text}");
+    assert!(
+        text.contains("CONFLICT") && text.contains("too few calls over gRPC: 0 of 5"),
+        "{text}"
+    );
     well(&ends, &["migration", "hold", "chat", "--reason", "wait for Monday"]);
     let refused = stderr(&ctl(&ends, &["migration", "advance", "chat"]));
     assert!(refused.contains("it is held by uid ") && refused.contains("Monday"), "{refused}");
     well(&ends, &["migration", "release", "chat"]);
     let forced = well(&ends, &["migration", "advance", "chat", "--force"]);
     assert_eq!(forced, "rule chat is at canary 25 %\n");
-    assert_eq!(well(&ends, &["migration", "set", "chat", "canary", "60%", "--force"]), "rule chat is at canary 60 %\n");
+    assert_eq!(
+        well(&ends, &["migration", "set", "chat", "canary", "60%", "--force"]),
+        "rule chat is at canary 60 %\n"
+    );
     assert_eq!(well(&ends, &["migration", "rollback", "chat"]), "rule chat is at dbus\n");
     let lost = stderr(&ctl(&ends, &["migration", "rollback", "chat"]));
     assert!(lost.contains("rule chat is at dbus, which is the first stage"), "{lost}");
@@ -155,7 +162,10 @@ async fn calls_over_dbus_keep_a_rule_from_the_last_stage_and_show_what_other_rul
     let file = state.path().join("rules.toml");
     std::fs::write(&file, rules).unwrap();
     let table = well(&ends, &["migration", "simulate", file.to_str().unwrap()]);
-    assert!(table.contains("memory.ListKeys") && table.contains("calls would take gRPC"), "{table}");
+    assert!(
+        table.contains("memory.ListKeys") && table.contains("calls would take gRPC"),
+        "{table}"
+    );
     let mut piped = command();
     piped.args(["--address", &format!("unix:{}", ends.daemon.grpc_socket().display())]);
     piped.args(["migration", "simulate", "-"]).stdin(Stdio::null());

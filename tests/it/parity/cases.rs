@@ -3,7 +3,7 @@
 use op_dbus::error::ErrorKind;
 use serde_json::{Value, json};
 
-use super::kept;
+use super::{kept, ledger};
 
 /// One call. `KEY` in a text of the arguments becomes a key that only this way uses; `GIVEN` the id or
 /// token that a call before gave.
@@ -76,6 +76,7 @@ pub fn cases() -> Vec<Case> {
         tasks_and_batches(),
         in_workers(),
         kept::cases(),
+        ledger::cases(),
         rights(),
     ];
     cases.extend(more.into_iter().flatten());

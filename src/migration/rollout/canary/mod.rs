@@ -157,12 +157,7 @@ impl Comparison {
     /// A comparison in which nothing was seen.
     #[must_use]
     pub(super) fn new(margins: Margins) -> Self {
-        Self {
-            margins,
-            operations: Vec::new(),
-            places: HashMap::new(),
-            all: Default::default(),
-        }
+        Self { margins, operations: Vec::new(), places: HashMap::new(), all: Default::default() }
     }
 
     /// The same with what D-Bus has shown and nothing of gRPC, for when hardly any call takes D-Bus.
@@ -183,7 +178,13 @@ impl Comparison {
     }
 
     /// Adds what a call over `way` has shown of the operation at `path`, which is called `agent.name`.
-    pub(super) fn add(&mut self, path: &str, (agent, name): (&str, &str), way: Transport, shown: Shown) {
+    pub(super) fn add(
+        &mut self,
+        path: &str,
+        (agent, name): (&str, &str),
+        way: Transport,
+        shown: Shown,
+    ) {
         let learn_after = self.margins.min_calls;
         let margin = self.margins.latency;
         let way = way.index();

@@ -69,9 +69,7 @@ impl Tally {
         let mixture = ln_beta(bad + 0.5, good + 0.5) - ln_beta(0.5, 0.5);
         let power = |count: f64, share: f64| if count == 0.0 { 0.0 } else { count * share.ln() };
         let limit = -alpha.ln();
-        let is_within = |share: f64| {
-            mixture - power(bad, share) - power(good, 1.0 - share) < limit
-        };
+        let is_within = |share: f64| mixture - power(bad, share) - power(good, 1.0 - share) < limit;
         let (mut within, mut beyond) = (self.share(), end);
         for _ in 0..HALVINGS {
             let middle = f64::midpoint(within, beyond);
@@ -158,8 +156,7 @@ mod tests {
                 let mut seen = Tally::default();
                 (0..2000).any(|call| {
                     seen.add(1, chance.below(share));
-                    call % 5 == 0
-                        && (seen.at_least(alpha) > share || seen.at_most(alpha) < share)
+                    call % 5 == 0 && (seen.at_least(alpha) > share || seen.at_most(alpha) < share)
                 })
             });
             let wrong = wrong.count() as f64 / RUNS as f64;
