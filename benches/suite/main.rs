@@ -1,9 +1,9 @@
 //! The benchmark suite: each figure of op-dbus beside a peer's from the same run, as a table.
 //!
 //! `cargo bench` runs all of it; `cargo bench -- NAME` one part (`grpc`, `stream`, `connections`,
-//! `sessions`, `watchers`, `dbus`, `descriptor`, `store`, `workers`, `programs`, `commands`, `shadow`, `start`,
-//! `record`, `audit`); `--runs N` and `--millis N` change how often and how long each cell is measured. The
-//! parties of a cell take turns, and the table gives medians. Nothing is asserted.
+//! `sessions`, `watchers`, `dbus`, `descriptor`, `store`, `workers`, `programs`, `commands`, `shadow`,
+//! `start`, `record`, `audit`, `ledger`); `--runs N` and `--millis N` change how often and how long each
+//! cell is measured. The parties of a cell take turns, and the table gives medians. Nothing is asserted.
 
 #![expect(
     clippy::disallowed_methods,
@@ -20,6 +20,7 @@ mod connections;
 mod dbus;
 mod descriptor;
 mod grpc;
+mod ledger;
 mod measure;
 mod parties;
 mod programs;
@@ -50,7 +51,7 @@ fn main() {
         runs: number("--runs").map_or(5, |runs| runs as usize),
         millis: number("--millis").map_or(400, u64::from),
     };
-    let parts: [Part; 15] = [
+    let parts: [Part; 16] = [
         ("grpc", grpc::run),
         ("stream", stream::run),
         ("connections", connections::run),
@@ -66,6 +67,7 @@ fn main() {
         ("start", start::run),
         ("record", record::run),
         ("audit", audit::run),
+        ("ledger", ledger::run),
     ];
     let chosen: Vec<&String> = arguments
         .iter()

@@ -101,8 +101,9 @@ pub struct CallOptions {
     pub approval_id: Option<String>,
     /// The W3C trace context that the call belongs to.
     pub traceparent: Option<String>,
-    /// What becomes of a stream's work when this client goes away or drops the stream; unless it is said,
-    /// it is cancelled.
+    /// What becomes of a stream's work when this client goes away or drops the stream. Unless it is said, it
+    /// is cancelled when the stream is dropped, and goes on when only the connection breaks, for the stream
+    /// to be attached to it again.
     pub on_disconnect: OnDisconnect,
     /// Whether the user may be asked to authenticate for the call, which then waits for him.
     pub interactive: bool,

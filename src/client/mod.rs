@@ -67,6 +67,7 @@ mod routed;
 mod same_service;
 mod settings;
 mod shadow;
+mod stages;
 mod stream;
 mod tasks;
 mod typed;

@@ -32,6 +32,7 @@ mod grpc;
 mod hostile;
 mod lifecycle;
 mod memory;
+mod migration;
 mod parity;
 mod policy;
 mod polkit;

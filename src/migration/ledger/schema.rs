@@ -286,3 +286,80 @@ pub(super) fn client(
         name: row.get(at + 5)?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// When the test is: noon of a day.
+    const NOW: i64 = 20_000 * DAY + 12 * HOUR;
+
+    fn line(client: i64, at: i64) -> Line {
+        let mut counts = Counts { first: at, last: at, calls: 2, errors: 1, ..Counts::default() };
+        counts.times.add(Duration::from_millis(1));
+        Line { client, operation: 1, way: Way::Dbus, counts, lost: 3 }
+    }
+
+    fn database(lines: &[Line]) -> Connection {
+        let database = Connection::open_in_memory().unwrap();
+        database.execute_batch(FIRST).unwrap();
+        let client = ClientIdentity { uid: 7, ..ClientIdentity::default() };
+        let clients = vec![(1, &client), (2, &client)];
+        write_names(&database, &Names { clients, operations: vec![(1, "memory", "Recall")] })
+            .unwrap();
+        write_lines(&database, lines).unwrap();
+        database
+    }
+
+    /// Of all slices: when it begins, and its calls, errors and lost calls.
+    fn slices(database: &Connection) -> Vec<(i64, i64, i64, i64)> {
+        let mut statement = database
+            .prepare("SELECT start, calls, errors, lost FROM slice ORDER BY client, start")
+            .unwrap();
+        let rows =
+            statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)));
+        rows.unwrap().collect::<Result<_, _>>().unwrap()
+    }
+
+    #[test]
+    fn what_is_added_adds_up() {
+        let database = database(&[line(1, NOW), line(1, NOW + 5)]);
+        write_lines(&database, &[line(1, NOW - 2 * HOUR)]).unwrap();
+        let row = database.query_row(
+            "SELECT first_seen, last_seen, calls, errors, lost, times FROM tally",
+            [],
+            |row| {
+                let times: Vec<u8> = row.get(5)?;
+                let seen: (i64, i64) = (row.get(0)?, row.get(1)?);
+                let counts: [i64; 3] = [row.get(2)?, row.get(3)?, row.get(4)?];
+                Ok((seen, counts, Histogram::decode(&times).count()))
+            },
+        );
+        assert_eq!(row.unwrap(), ((NOW - 2 * HOUR, NOW + 5), [6, 3, 9], 3));
+        assert_eq!(slices(&database), [(NOW - 2 * HOUR, 2, 1, 3), (NOW, 4, 2, 6)]);
+    }
+
+    #[test]
+    fn the_hours_of_old_days_are_put_together_and_still_found() {
+        let old = NOW - 5 * DAY;
+        let lines = [line(1, old), line(1, old + HOUR), line(2, old), line(1, NOW)];
+        let database = database(&lines);
+        while fold(&database, NOW).unwrap() {}
+        let day = old - 12 * HOUR;
+        assert_eq!(slices(&database), [(day, 4, 2, 6), (NOW, 2, 1, 3), (day, 2, 1, 3)]);
+        assert!(slices_since(old + 2 * HOUR, NOW) <= day, "the whole day counts");
+        assert_eq!(slices_since(NOW + 5, NOW), NOW, "lately the whole hour does");
+        assert!(!fold(&database, NOW).unwrap(), "nothing is left to do");
+    }
+
+    #[test]
+    fn whoever_was_not_seen_for_long_is_forgotten() {
+        let database = database(&[line(1, NOW - 9 * DAY), line(2, NOW)]);
+        assert_eq!(forget(&database, NOW - DAY).unwrap(), (vec![1], false));
+        let left: i64 =
+            database.query_row("SELECT client FROM tally", [], |row| row.get(0)).unwrap();
+        assert_eq!((left, slices(&database).len()), (2, 1));
+    }
+}

@@ -2,6 +2,7 @@
 //! is old. It runs beside the calls and answers nobody.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 
 use rusqlite::Connection;
@@ -152,6 +153,7 @@ impl Ledger {
             outcome
         };
         let outcome = self.store.write(write, move |()| after.books().written()).await;
+        self.shared.is_behind.store(outcome.is_err(), Ordering::Relaxed);
         let warnings = match &outcome {
             Ok(()) => Vec::new(),
             Err(error) => {
@@ -205,8 +207,11 @@ pub(super) async fn run(ledger: Weak<Ledger>, full: Arc<Notify>) {
         // Nothing is held meanwhile, so that the ledger can end.
         timeout_at(last + flush, full.notified()).await.ok();
         let Some(ledger) = ledger.upgrade() else { return };
-        // A failure has been told.
-        ledger.flush().await.ok();
+        let is_behind = ledger.shared.is_behind.load(Ordering::Relaxed);
+        if is_behind || !ledger.shared.pending.is_empty() {
+            // A failure has been told.
+            ledger.flush().await.ok();
+        }
         if rounds.is_multiple_of(TIDY_ROUNDS)
             && let Err(error) = ledger.tidy().await
         {

@@ -11,7 +11,7 @@ fn standing(client: &AgentClient, way: Way) -> BreakerState {
 
 #[tokio::test]
 async fn a_breaker_opens_and_closes() {
-    let mut world = World::new(Stage::Grpc).await;
+    let mut world = World::new(Position::Grpc).await;
     let settings = Settings { max_retries: 0, ..world.settings(Via::Grpc) };
     let client = AgentClient::new(&settings);
     echo(&client, "warm").await.unwrap();
@@ -32,7 +32,7 @@ async fn a_breaker_opens_and_closes() {
 
 #[tokio::test]
 async fn while_it_is_open_calls_take_dbus_without_trying() {
-    let mut world = World::new(Stage::Grpc).await;
+    let mut world = World::new(Position::Grpc).await;
     let client = world.client(Via::Auto);
     assert_eq!(count(&client, None).await.unwrap(), 1);
     assert_eq!((world.served("Count", "grpc"), world.served("Count", "dbus")), (1, 0));

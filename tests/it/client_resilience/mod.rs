@@ -7,30 +7,25 @@ mod restart;
 mod retries;
 mod routing;
 mod shadow;
-mod stages;
 mod streams;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use op_dbus::client::{
     AgentClient, Bus, CallOptions, Error, GrpcAddress, MemoryClient, MetricsSnapshot, ProbeClient,
     Request, Settings, Via, Way,
 };
-use op_dbus::contract::Contract;
-use op_dbus::host::Local;
+use op_dbus::migration::rollout::{Config, Position, Rule};
+use op_dbus::migration;
 use op_dbus::proto::opdbus::agent::probe::v1::{CountRequest, CountResponse, EchoRequest, EchoResponse};
-use op_dbus::proto::opdbus::v1::{MigrationServiceAgent, Stage};
 use op_dbus::transport::{dbus, grpc};
 use proxy::Proxy;
-use stages::Stages;
 
 use crate::fixture::{self, Service};
 use crate::grpc::eventually;
 
-/// A service on a bus and on gRPC behind a proxy, with stages that the test sets.
+/// A service on a bus and on gRPC behind a proxy, at stages that the test sets.
 struct World {
-    stages: Arc<Stages>,
     proxy: Proxy,
     service: Service,
     bus: fixture::Bus,
@@ -38,19 +33,31 @@ struct World {
 }
 
 impl World {
-    async fn new(stage: Stage) -> Self {
+    /// With every operation at one stage.
+    async fn new(position: Position) -> Self {
         let bus = fixture::Bus::start();
         let service = Service::new(fixture::open());
-        let stages = Stages::new(stage);
-        let host = Arc::new(Local::new(Arc::new(MigrationServiceAgent(Arc::clone(&stages)))));
-        let contract = Contract::built_in().unwrap();
-        let name = "opdbus.v1.MigrationService";
-        service.executor.registry().register(&contract, name, host).unwrap();
         let behind = service.folder.path().join("grpc.sock");
         let over_grpc = crate::grpc::serve(crate::grpc::config(&behind), &service).await.unwrap();
         let over_dbus = crate::dbus::start(&bus, &service).await.unwrap();
         let proxy = Proxy::new(service.folder.path().join("proxy.sock"), &behind);
-        Self { stages, proxy, service, bus, _servers: (over_grpc, over_dbus) }
+        let world = Self { proxy, service, bus, _servers: (over_grpc, over_dbus) };
+        world.set(&[], position).await;
+        world
+    }
+
+    /// Puts some operations, as `probe.Echo`, at one stage; none: all of them. The others are at `dbus`.
+    async fn set(&self, operations: &[&str], position: Position) {
+        let mut rules = Config::default().rules;
+        if operations.is_empty() {
+            rules[0].position = position;
+        } else {
+            let operations = operations.iter().map(|&name| name.to_owned()).collect();
+            let rule = Rule { name: "some".to_owned(), operations, position, ..rules[0].clone() };
+            rules.insert(0, rule);
+        }
+        let rollout = Config { rules };
+        self.service.migration.configure(migration::Config { rollout, ..Default::default() }).await;
     }
 
     fn settings(&self, via: Via) -> Settings {

@@ -9,7 +9,7 @@ use super::*;
 
 #[tokio::test]
 async fn a_call_with_a_request_id_whose_answer_is_lost_is_carried_out_once() {
-    let world = World::new(Stage::Grpc).await;
+    let world = World::new(Position::Grpc).await;
     let client = world.client(Via::Grpc);
     assert_eq!(count(&client, None).await.unwrap(), 1);
     // What the service is has been asked before, so that the next answer is that of the call.
@@ -23,7 +23,7 @@ async fn a_call_with_a_request_id_whose_answer_is_lost_is_carried_out_once() {
 
 #[tokio::test]
 async fn a_call_without_one_is_not_made_again_and_says_so() {
-    let world = World::new(Stage::Grpc).await;
+    let world = World::new(Position::Grpc).await;
     let client = world.client(Via::Grpc);
     assert_eq!(count(&client, None).await.unwrap(), 1);
     world.proxy.answer(Answers::LoseNext);
@@ -39,7 +39,7 @@ async fn a_call_without_one_is_not_made_again_and_says_so() {
 
 #[tokio::test]
 async fn the_library_gives_calls_request_ids_where_that_is_wished() {
-    let world = World::new(Stage::Grpc).await;
+    let world = World::new(Position::Grpc).await;
     let settings = Settings { mint_request_ids: true, ..world.settings(Via::Grpc) };
     let client = AgentClient::new(&settings);
     assert_eq!(count(&client, None).await.unwrap(), 1);
@@ -50,7 +50,7 @@ async fn the_library_gives_calls_request_ids_where_that_is_wished() {
 
 #[tokio::test]
 async fn a_call_without_side_effects_is_made_again() {
-    let world = World::new(Stage::Grpc).await;
+    let world = World::new(Position::Grpc).await;
     let client = world.client(Via::Grpc);
     echo(&client, "warm").await.unwrap();
     world.proxy.answer(Answers::LoseNext);
@@ -60,7 +60,7 @@ async fn a_call_without_side_effects_is_made_again() {
 
 #[tokio::test]
 async fn a_lost_bus_is_found_again() {
-    let mut world = World::new(Stage::Dbus).await;
+    let mut world = World::new(Position::Dbus).await;
     let client = world.client(Via::Dbus);
     assert_eq!(echo(&client, "before").await.unwrap(), "before");
     world.bus.restart();
@@ -70,7 +70,7 @@ async fn a_lost_bus_is_found_again() {
 
 #[tokio::test]
 async fn all_tries_together_take_no_longer_than_the_call_may() {
-    let mut world = World::new(Stage::Grpc).await;
+    let mut world = World::new(Position::Grpc).await;
     let settings = Settings { max_retries: 100, ..world.settings(Via::Grpc) };
     let client = AgentClient::new(&settings);
     echo(&client, "warm").await.unwrap();

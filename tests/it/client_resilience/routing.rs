@@ -2,9 +2,6 @@
 
 use std::time::Instant;
 
-use op_dbus::proto::opdbus::v1::Route;
-
-use super::stages::route;
 use super::*;
 
 /// Waits until calls have come over `transport` since now.
@@ -28,19 +25,18 @@ async fn takes(world: &World, client: &AgentClient, transport: &str) {
 
 #[tokio::test]
 async fn each_stage_takes_its_way_as_soon_as_it_is_told() {
-    let world = World::new(Stage::Dbus).await;
+    let world = World::new(Position::Dbus).await;
     let client = world.client(Via::Auto);
     takes(&world, &client, "dbus").await;
-    let canary = |share| Route { share_per_10000: share, ..route(Stage::Canary) };
-    for (route, transport) in [
-        (route(Stage::Grpc), "grpc"),
-        (route(Stage::Shadow), "dbus"),
-        (canary(10_000), "grpc"),
-        (canary(0), "dbus"),
-        (route(Stage::Final), "grpc"),
-        (route(Stage::Dbus), "dbus"),
+    for (position, transport) in [
+        (Position::Grpc, "grpc"),
+        (Position::Shadow, "dbus"),
+        (Position::Canary(10_000), "grpc"),
+        (Position::Canary(0), "dbus"),
+        (Position::Final, "grpc"),
+        (Position::Dbus, "dbus"),
     ] {
-        world.stages.set(vec![route]);
+        world.set(&[], position).await;
         let started = Instant::now();
         takes(&world, &client, transport).await;
         assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
@@ -49,9 +45,8 @@ async fn each_stage_takes_its_way_as_soon_as_it_is_told() {
 
 #[tokio::test]
 async fn one_operation_may_be_at_another_stage_than_the_rest() {
-    let world = World::new(Stage::Dbus).await;
-    let only = Route { operations: vec!["probe.Echo".to_owned()], ..route(Stage::Grpc) };
-    world.stages.set(vec![only, route(Stage::Dbus)]);
+    let world = World::new(Position::Dbus).await;
+    world.set(&["probe.Echo"], Position::Grpc).await;
     let client = world.client(Via::Auto);
     echo(&client, "moved").await.unwrap();
     count(&client, None).await.unwrap();
@@ -61,20 +56,20 @@ async fn one_operation_may_be_at_another_stage_than_the_rest() {
 
 #[tokio::test]
 async fn a_change_is_told_over_dbus_where_grpc_cannot_be_had() {
-    let mut world = World::new(Stage::Dbus).await;
+    let mut world = World::new(Position::Dbus).await;
     world.proxy.vanish();
     let client = world.client(Via::Auto);
     count(&client, None).await.unwrap();
-    world.stages.set(vec![route(Stage::Final)]);
+    world.set(&[], Position::Final).await;
     // Only gRPC is left, which is not there.
     eventually("the change has come", async || count(&client, None).await.is_err()).await;
-    world.stages.set(vec![route(Stage::Grpc)]);
+    world.set(&[], Position::Grpc).await;
     eventually("the next change has come", async || count(&client, None).await.is_ok()).await;
 }
 
 #[tokio::test]
 async fn the_last_known_stages_are_kept() {
-    let mut world = World::new(Stage::Grpc).await;
+    let mut world = World::new(Position::Grpc).await;
     let kept = world.service.folder.path().join("routes");
     let settings = Settings { routes_file: Some(kept.clone()), ..world.settings(Via::Auto) };
     let client = AgentClient::new(&settings);
@@ -94,7 +89,7 @@ async fn the_last_known_stages_are_kept() {
 
 #[tokio::test]
 async fn a_pinned_way_is_taken_whatever_the_stage_is() {
-    let world = World::new(Stage::Grpc).await;
+    let world = World::new(Position::Grpc).await;
     count(&world.client(Via::Dbus), None).await.unwrap();
     assert_eq!((world.served("Count", "grpc"), world.served("Count", "dbus")), (0, 1));
     count(&world.client(Via::Grpc), None).await.unwrap();

@@ -17,7 +17,7 @@ fn paced(count: u32, milliseconds: i32) -> PaceRequest {
 
 #[tokio::test]
 async fn no_message_is_lost_or_repeated_when_the_connection_is_cut() {
-    let world = World::new(Stage::Grpc).await;
+    let world = World::new(Position::Grpc).await;
     let client = world.client(Via::Grpc);
     let mut messages = ProbeClient::new(client.clone()).pace(paced(COUNT, 10)).await.unwrap();
     let mut numbers = Vec::new();
@@ -35,7 +35,7 @@ async fn no_message_is_lost_or_repeated_when_the_connection_is_cut() {
 
 #[tokio::test]
 async fn it_goes_on_over_dbus_where_grpc_is_gone() {
-    let mut world = World::new(Stage::Grpc).await;
+    let mut world = World::new(Position::Grpc).await;
     let client = world.client(Via::Auto);
     let mut messages = ProbeClient::new(client.clone()).pace(paced(COUNT, 10)).await.unwrap();
     let mut numbers = Vec::new();
@@ -50,7 +50,7 @@ async fn it_goes_on_over_dbus_where_grpc_is_gone() {
 
 #[tokio::test]
 async fn messages_that_are_gone_are_named() {
-    let mut world = World::new(Stage::Grpc).await;
+    let mut world = World::new(Position::Grpc).await;
     let client = world.client(Via::Grpc);
     // More than the service keeps of a task, faster than a client without a connection can read it.
     let request = PaceRequest { count: 300, size_bytes: 65_536, ..paced(0, 2) };
@@ -81,7 +81,7 @@ async fn messages_that_are_gone_are_named() {
 
 #[tokio::test]
 async fn dropping_a_stream_cancels_its_work_and_a_broken_connection_does_not() {
-    let world = World::new(Stage::Grpc).await;
+    let world = World::new(Position::Grpc).await;
     let client = world.client(Via::Grpc);
     let ended = |outcome: &str| {
         let text = world.service.executor.metrics().render().unwrap();
@@ -103,7 +103,7 @@ async fn dropping_a_stream_cancels_its_work_and_a_broken_connection_does_not() {
 
 #[tokio::test]
 async fn a_stream_that_ends_with_its_connection_says_that() {
-    let world = World::new(Stage::Grpc).await;
+    let world = World::new(Position::Grpc).await;
     let client = world.client(Via::Grpc);
     let request = Request::new(paced(1000, 10)).on_disconnect(OnDisconnect::Cancel);
     let mut messages = ProbeClient::new(client.clone()).pace(request).await.unwrap();
