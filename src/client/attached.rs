@@ -196,11 +196,8 @@ impl Reading {
     async fn read(&mut self, waited: Duration, heard: Instant) {
         let Some(task) = &self.task else { return };
         let from_seq = self.last + 1;
-        let request = ReadTaskRequest {
-            id: task.id.clone(),
-            from_seq,
-            ..ReadTaskRequest::default()
-        };
+        let request =
+            ReadTaskRequest { id: task.id.clone(), from_seq, ..ReadTaskRequest::default() };
         let longer = (waited * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
         match task.client().read_task(Request::new(request).timeout(OWN_CALL)).await {
             Ok(answer) => {
@@ -240,7 +237,9 @@ impl Reading {
         }
         let ended = answer.task.as_ref().and_then(outcome);
         let last = answer.task.map_or(0, |task| task.last_seq);
-        if let Some(ended) = ended && (all_there || last < next) {
+        if let Some(ended) = ended
+            && (all_there || last < next)
+        {
             self.end = Some(ended.map_err(Error::from));
         }
     }

@@ -179,7 +179,9 @@ impl Inner {
                 _ => {}
             }
         }
-        if plan.shadow && let Some(place) = self.shadow.place(&call) {
+        if plan.shadow
+            && let Some(place) = self.shadow.place(&call)
+        {
             self.shadow.compare(place, &self.ways, plan.way, call, outcome.clone());
         }
         outcome

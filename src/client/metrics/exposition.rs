@@ -115,7 +115,8 @@ impl Page {
             let labels = labels(operation, Some(way));
             let mut count = 0;
             for (bound, below) in &way.duration_classes {
-                let bound = bound.map_or("+Inf".to_owned(), |bound| bound.as_secs_f64().to_string());
+                let bound =
+                    bound.map_or("+Inf".to_owned(), |bound| bound.as_secs_f64().to_string());
                 self.sample(NAME, "_bucket", &format!("{labels},le=\"{bound}\""), below);
                 count = *below;
             }

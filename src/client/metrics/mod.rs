@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use super::retry::{Breakers, BreakerState};
+use super::retry::{BreakerState, Breakers};
 use super::{Error, Way};
 use crate::error::ErrorKind;
 

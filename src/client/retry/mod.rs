@@ -155,8 +155,8 @@ impl Retries {
                 }
                 Next::End(reason) => return Err(explained(error, reason)),
             }
-            progress.only_same_service |= verdict.effect == Effect::Unknown
-                && terms.idempotency == Idempotency::Unknown;
+            progress.only_same_service |=
+                verdict.effect == Effect::Unknown && terms.idempotency == Idempotency::Unknown;
         }
     }
 

@@ -60,7 +60,8 @@ fn ways(tries: &[Try]) -> Vec<Way> {
 
 #[tokio::test(start_paused = true)]
 async fn what_cannot_have_begun_is_tried_again_up_to_the_most() {
-    let (outcome, tries) = made(&retries(3), &WRITE, &[Some(unreachable), Some(unreachable), None]).await;
+    let (outcome, tries) =
+        made(&retries(3), &WRITE, &[Some(unreachable), Some(unreachable), None]).await;
     assert!(outcome.is_ok());
     assert_eq!(tries.len(), 3);
     assert!(tries.iter().all(|attempt| !attempt.only_same_service));

@@ -44,7 +44,11 @@ pub(super) async fn follow(ways: Ways, identity: Identity, known: watch::Sender<
 }
 
 /// Takes in each change until the stream ends.
-async fn watch_over_grpc(ways: &Ways, identity: &Identity, known: &watch::Sender<Known>) -> Result<(), Error> {
+async fn watch_over_grpc(
+    ways: &Ways,
+    identity: &Identity,
+    known: &watch::Sender<Known>,
+) -> Result<(), Error> {
     let version = known.borrow().routes.as_ref().map(|known| known.0.version.clone());
     let request =
         WatchRoutesRequest { name: identity.name.clone(), version: version.unwrap_or_default() };

@@ -78,12 +78,7 @@ impl Rollout {
         let reports = tokio::sync::Mutex::new(Reports::new(metrics, samples));
         let told = Arc::new(Told { ways: ways.clone(), identity, reports });
         let reporting = tokio::spawn(Arc::clone(&told).keep_reporting());
-        Self {
-            known,
-            old,
-            told,
-            running: [following.abort_handle(), reporting.abort_handle()],
-        }
+        Self { known, old, told, running: [following.abort_handle(), reporting.abort_handle()] }
     }
 
     /// Waits until the stages are known or cannot be had, at most for `patience`.
@@ -98,11 +93,7 @@ impl Rollout {
     pub(super) fn plan(&self, asked: Asked<'_>) -> Plan {
         let known = self.known.borrow();
         let plan = known.routes.as_ref().and_then(|routes| routes.plan(asked, self.old));
-        plan.unwrap_or(Plan {
-            way: self.old,
-            fallback: Some(Way::Grpc),
-            shadow: false,
-        })
+        plan.unwrap_or(Plan { way: self.old, fallback: Some(Way::Grpc), shadow: false })
     }
 
     /// Tells the service what is still to be told.

@@ -5,9 +5,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::super::Way;
 use super::super::metrics::{AgentMetrics, LOST, OperationMetrics, UNREACHABLE};
 use super::super::shadow::Samples;
-use super::super::Way;
 use crate::proto::opdbus::v1::{Comparison, LostCalls, ReportCallsRequest};
 
 /// The most operations in one report, and the most lost calls by operation and way.
@@ -32,13 +32,11 @@ struct Told {
 
 impl Told {
     fn of(operation: &OperationMetrics) -> Self {
-        let mut told = Self {
-            compared: operation.compared,
-            differed: operation.differed,
-            ..Self::default()
-        };
+        let mut told =
+            Self { compared: operation.compared, differed: operation.differed, ..Self::default() };
         for way in &operation.ways {
-            let lost = way.errors.iter().filter(|(reason, _)| matches!(*reason, LOST | UNREACHABLE));
+            let lost =
+                way.errors.iter().filter(|(reason, _)| matches!(*reason, LOST | UNREACHABLE));
             told.lost[way.way.index()] = lost.map(|(_, count)| count).sum();
         }
         told

@@ -72,9 +72,7 @@ impl Routes {
 
 /// True if the route is about the operation.
 fn names(route: &Route, asked: Asked<'_>) -> bool {
-    let is_it = |name: &String| {
-        name.split_once('.') == Some((asked.agent, asked.operation))
-    };
+    let is_it = |name: &String| name.split_once('.') == Some((asked.agent, asked.operation));
     (route.agents.is_empty() || route.agents.iter().any(|agent| agent == asked.agent))
         && (route.operations.is_empty() || route.operations.iter().any(is_it))
 }

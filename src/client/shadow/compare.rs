@@ -49,9 +49,9 @@ impl Volatile {
         let field = pattern(&place.field);
         let within = || {
             let lists = field.match_indices(ANY).map(|(at, any)| at + any.len());
-            lists.map(|end| format!("{}{LENGTH}", &field[..end - ANY.len()])).any(|length| {
-                self.0.contains(&length)
-            })
+            lists
+                .map(|end| format!("{}{LENGTH}", &field[..end - ANY.len()]))
+                .any(|length| self.0.contains(&length))
         };
         self.0.len() >= MAX_VOLATILE || self.0.contains(&field) || within()
     }
@@ -157,7 +157,11 @@ impl Leaf<'_> {
                 | Value::F64(_) => "number".to_owned(),
                 Value::EnumNumber(_) => "choice".to_owned(),
                 Value::String(text) => {
-                    format!("text of {} bytes, sha256 {}", text.len(), short_digest(text.as_bytes()))
+                    format!(
+                        "text of {} bytes, sha256 {}",
+                        text.len(),
+                        short_digest(text.as_bytes())
+                    )
                 }
                 Value::Bytes(bytes) => {
                     format!("{} bytes, sha256 {}", bytes.len(), short_digest(bytes))
@@ -323,7 +327,10 @@ mod tests {
         let missing = failed(ErrorKind::NotFound, "no such key");
         assert!(differences(&missing, &failed(ErrorKind::NotFound, "other words")).is_empty());
         let found = differences(&missing, &task("{}"));
-        assert_eq!((&*found[0].field, &*found[0].one, &*found[0].other), ("error", "NOT_FOUND", "nothing"));
+        assert_eq!(
+            (&*found[0].field, &*found[0].one, &*found[0].other),
+            ("error", "NOT_FOUND", "nothing")
+        );
         assert_eq!(found.len(), 1);
     }
 
@@ -333,7 +340,8 @@ mod tests {
         let list = |json: &str| message(name, json);
         let mut volatile = Volatile::default();
         let first = list(r#"{"tasks":[{"id":"a","bytes":"1"},{"id":"b"}]}"#);
-        volatile.learn(&differences(&first, &list(r#"{"tasks":[{"id":"a","bytes":"2"},{"id":"b"}]}"#)));
+        volatile
+            .learn(&differences(&first, &list(r#"{"tasks":[{"id":"a","bytes":"2"},{"id":"b"}]}"#)));
         let over_grpc = list(r#"{"tasks":[{"id":"a","bytes":"3"},{"id":"x","bytes":"9"}]}"#);
         let left: Vec<Place> = differences(&first, &over_grpc)
             .into_iter()

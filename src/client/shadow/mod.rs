@@ -14,11 +14,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::metrics::{AgentMetrics, Operation as Figures};
 use super::call::{Call, Payload, Rpc};
 use super::error::{Error, Failure};
 use super::json::from_json;
 use super::known;
+use super::metrics::{AgentMetrics, Operation as Figures};
 use super::retry::{Again, Verdict};
 use super::routed::name;
 use super::way::Way;

@@ -27,7 +27,13 @@ async fn a_breaker_opens_and_closes() {
     let snapshot = client.agent_metrics().unwrap().snapshot();
     let reached = figure(&snapshot, "Echo", Way::Grpc, |way| way.requests);
     assert!(reached >= u64::from(BREAKER_FAILURES) + 2, "{reached}");
-    assert!(client.agent_metrics().unwrap().render().contains("opdbus_client_breaker_state{way=\"grpc\"} 0"));
+    assert!(
+        client
+            .agent_metrics()
+            .unwrap()
+            .render()
+            .contains("opdbus_client_breaker_state{way=\"grpc\"} 0")
+    );
 }
 
 #[tokio::test]

@@ -15,9 +15,11 @@ use op_dbus::client::{
     AgentClient, Bus, CallOptions, Error, GrpcAddress, MemoryClient, MetricsSnapshot, ProbeClient,
     Request, Settings, Via, Way,
 };
-use op_dbus::migration::rollout::{Config, Position, Rule};
 use op_dbus::migration;
-use op_dbus::proto::opdbus::agent::probe::v1::{CountRequest, CountResponse, EchoRequest, EchoResponse};
+use op_dbus::migration::rollout::{Config, Position, Rule};
+use op_dbus::proto::opdbus::agent::probe::v1::{
+    CountRequest, CountResponse, EchoRequest, EchoResponse,
+};
 use op_dbus::transport::{dbus, grpc};
 use proxy::Proxy;
 
@@ -83,7 +85,8 @@ impl World {
             format!("transport=\"{transport}\""),
         ];
         let lines = text.lines().filter(|line| {
-            line.starts_with("opdbus_calls_total{") && labels.iter().all(|label| line.contains(label))
+            line.starts_with("opdbus_calls_total{")
+                && labels.iter().all(|label| line.contains(label))
         });
         lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
     }

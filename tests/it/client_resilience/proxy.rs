@@ -69,7 +69,8 @@ impl Proxy {
     /// Listens, again.
     pub fn listen(&mut self) {
         let listener = UnixListener::bind(&self.path).unwrap();
-        let (behind, answers, cut) = (self.behind.clone(), Arc::clone(&self.answers), self.cut.clone());
+        let (behind, answers, cut) =
+            (self.behind.clone(), Arc::clone(&self.answers), self.cut.clone());
         self.accepting = Some(tokio::spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
@@ -109,9 +110,8 @@ async fn pass(client: UnixStream, service: UnixStream, answers: Arc<Mutex<Answer
                 Answers::Change(from, to) => replace(piece, from, to),
                 Answers::LoseNext => {
                     let mut rest = vec![0; 65_536];
-                    let swallow = async {
-                        while let Ok(1..) = from_service.read(&mut rest).await {}
-                    };
+                    let swallow =
+                        async { while let Ok(1..) = from_service.read(&mut rest).await {} };
                     tokio::time::timeout(SWALLOWED_FOR, swallow).await.ok();
                     *answers.lock().unwrap() = Answers::Pass;
                     return;

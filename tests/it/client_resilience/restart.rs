@@ -1,5 +1,6 @@
 //! The daemon is killed and started again under a steady load.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use nix::sys::signal::Signal;
@@ -22,7 +23,8 @@ struct Load {
 
 async fn read(client: AgentClient, load: Arc<Load>) {
     while !load.over.load(Ordering::Relaxed) {
-        let list: Result<ListResponse, Error> = MemoryClient::new(client.clone()).list(ListRequest::default()).await;
+        let list: Result<ListResponse, Error> =
+            MemoryClient::new(client.clone()).list(ListRequest::default()).await;
         list.expect("a call that could be made again is lost");
         load.read.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(Duration::from_millis(2)).await;
@@ -35,7 +37,8 @@ async fn write(client: AgentClient, load: Arc<Load>) {
         number += 1;
         let request = IncrementRequest { key: "sum".into(), ..IncrementRequest::default() };
         let request = Request::new(request).request_id(format!("increment-{number}"));
-        let sum: Result<IncrementResponse, Error> = MemoryClient::new(client.clone()).increment(request).await;
+        let sum: Result<IncrementResponse, Error> =
+            MemoryClient::new(client.clone()).increment(request).await;
         match sum {
             Ok(_) => load.counted.fetch_add(1, Ordering::Relaxed),
             // Nobody can know whether it was carried out before the kill, so that it was not made again.
@@ -76,7 +79,8 @@ async fn no_call_that_can_be_made_again_is_lost_and_none_counts_twice() {
     let writer = AgentClient::new(&settings);
     clients.spawn(write(writer, Arc::clone(&load)));
     let progress = async |from: u64| {
-        eventually("the load goes on", async || load.read.load(Ordering::Relaxed) > from + 100).await;
+        eventually("the load goes on", async || load.read.load(Ordering::Relaxed) > from + 100)
+            .await;
     };
     progress(0).await;
     daemon.signal(Signal::SIGKILL);
@@ -89,7 +93,8 @@ async fn no_call_that_can_be_made_again_is_lost_and_none_counts_twice() {
 
     let client = AgentClient::new(&settings);
     let request = IncrementRequest { key: "sum".into(), ..IncrementRequest::default() };
-    let sum: IncrementResponse = MemoryClient::new(client.clone()).increment(request).await.unwrap();
+    let sum: IncrementResponse =
+        MemoryClient::new(client.clone()).increment(request).await.unwrap();
     let (counted, unknown) =
         (load.counted.load(Ordering::Relaxed), load.unknown.load(Ordering::Relaxed));
     let carried_out = u64::try_from(sum.value).unwrap() - 1;
