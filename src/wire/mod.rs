@@ -1,16 +1,14 @@
 //! How gRPC writes down messages, contexts and outcomes, for all who speak it: the transport, the client,
-//! and both sides of a worker's socket; and the local socket it is spoken on. It knows no agents.
+//! and both sides of a worker's socket. It knows neither agents nor connections.
 
 pub(crate) mod bearer;
 mod context;
-mod local;
 mod messages;
 mod status;
 mod timeout;
 
 pub use bearer::NewToken;
 pub(crate) use context::{read_context, wants_notes, write_context};
-pub(crate) use local::LocalSocket;
 pub(crate) use messages::{
     COPIED_BYTES, Deframer, Hear, Lost, Malformed, Messages, Parts, TooLarge, put_message, put_note,
 };

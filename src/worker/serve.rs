@@ -18,6 +18,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::UnixStream;
 
 use super::outbox::{Outbox, Replies};
 use crate::agents::{FOR_WORKERS, InWorker, WorkerSettings};
@@ -29,7 +30,7 @@ use crate::error::{Error, ErrorKind};
 use crate::proto::opdbus::worker::v1::{
     ConfigureRequest, ConfigureResponse, EndSessionRequest, GetGoingOnResponse,
 };
-use crate::wire::{self, LocalSocket, Lost, Messages, Parts};
+use crate::wire::{self, Lost, Messages, Parts};
 
 /// The agents of this worker.
 pub(super) struct Agents {
@@ -89,7 +90,7 @@ impl Agents {
     ///
     /// # Errors
     /// What broke it.
-    pub(super) async fn serve(self, socket: LocalSocket) -> hyper::Result<()> {
+    pub(super) async fn serve(self, socket: UnixStream) -> hyper::Result<()> {
         let agents = Arc::new(self);
         let answer = service_fn(move |request| {
             let agents = Arc::clone(&agents);

@@ -26,7 +26,7 @@ use crate::host::gate::{Entry, Gate};
 use crate::proto::opdbus::worker::v1::{
     ConfigureRequest, ConfigureResponse, GetGoingOnRequest, GetGoingOnResponse,
 };
-use crate::wire::{self, LocalSocket};
+use crate::wire;
 
 /// The largest head of an answer, in bytes.
 const MAX_HEADER_BYTES: u32 = 32 * 1024;
@@ -37,7 +37,7 @@ const READY: u8 = 1;
 const ENDED: u8 = 2;
 
 /// The connection, which must be polled for anything to happen on it.
-pub(super) type Wire = Connection<LocalSocket, Bytes>;
+pub(super) type Wire = Connection<UnixStream, Bytes>;
 
 /// Asks a worker whether it is alive.
 pub(super) struct Pings {
@@ -128,12 +128,6 @@ impl Link {
         pid: u32,
         config: &Config,
     ) -> Result<(Arc<Self>, Wire, Pings), Error> {
-        let unusable = |error: &dyn std::fmt::Display| {
-            let text = format!("the worker of uid {uid} cannot be spoken to: {error}");
-            Error::new(ErrorKind::BackendUnavailable, text)
-        };
-        let socket = socket.into_std().and_then(LocalSocket::new);
-        let socket = socket.map_err(|error| unusable(&error))?;
         // Not hyper, which has each request pass through two more tasks.
         let begun = client::Builder::new()
             .enable_push(false)
@@ -143,7 +137,10 @@ impl Link {
             .initial_max_send_streams(wire::WORKER_STREAMS as usize)
             .max_header_list_size(MAX_HEADER_BYTES)
             .handshake(socket);
-        let (sender, mut connection) = begun.await.map_err(|error| unusable(&error))?;
+        let (sender, mut connection) = begun.await.map_err(|error| {
+            let text = format!("the worker of uid {uid} cannot be spoken to: {error}");
+            Error::new(ErrorKind::BackendUnavailable, text)
+        })?;
         let pings = connection.ping_pong();
         let pings = pings.ok_or_else(|| Error::internal("the pings were taken before"))?;
         let pings = Pings { pings, every: config.check, timeout: config.check_timeout };
