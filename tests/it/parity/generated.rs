@@ -2,8 +2,6 @@
 //! has a service of its own and makes all of them in the same order, so that what one call leaves behind
 //! the next one finds on every way.
 
-#![expect(clippy::wildcard_enum_match_arm, reason = "what is none of these fails the test")]
-
 use std::collections::BTreeMap;
 
 use op_dbus::contract::{Operation, Service};
