@@ -145,10 +145,17 @@ fn hint_for(failure: &Failure) -> Option<String> {
             "op-dbusctl describe AGENT OPERATION shows what the operation takes"
         }
         ErrorKind::DeadlineExceeded => "--timeout gives the call more time",
+        // Over D-Bus the facts are part of the text, here and below.
+        ErrorKind::AccessDenied if failure.message.contains("[worker] min_uid") => {
+            "call as an ordinary user, or let the administrator change [worker] min_uid in \
+             /etc/op-dbus/grpc.toml"
+        }
+        ErrorKind::AccessDenied if failure.message.contains("ExecShell takes texts") => {
+            "op-dbusctl call commands ExecShell gives the text to a shell, if the policy lets you"
+        }
         ErrorKind::AccessDenied | ErrorKind::Unauthenticated => {
             "the service's policy decides who may call: op-dbusctl policy explain USER AGENT OPERATION"
         }
-        // Over D-Bus the facts are part of the text.
         ErrorKind::ApprovalRequired if failure.message.contains("authenticate") => {
             "call --interactive lets polkit ask you, where it has an agent to do so"
         }
@@ -157,6 +164,8 @@ fn hint_for(failure: &Failure) -> Option<String> {
         }
         ErrorKind::Migrated => "--via grpc takes the other way",
         ErrorKind::Internal => "the service's log may say more: journalctl -u op-dbus",
+        // A limit that time does not lift comes without a time.
+        ErrorKind::LimitExceeded if failure.retry_after.is_none() => return None,
         ErrorKind::LimitExceeded | ErrorKind::Unavailable | ErrorKind::BackendUnavailable => {
             return Some(match failure.retry_after {
                 Some(delay) => format!("try again in {delay:?}"),

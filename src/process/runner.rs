@@ -98,14 +98,34 @@ impl Runner {
     ///
     /// If the future is dropped, nothing is left running.
     pub async fn start(&self, spec: Spec) -> Result<Running, Error> {
+        self.start_if(spec, |_| Ok(())).await
+    }
+
+    /// As [`Runner::start`], if `judge` has nothing against it. It may take its time: no call waits for
+    /// the thread that it is on.
+    ///
+    /// # Errors
+    ///
+    /// That of `judge`, or as [`Runner::start`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Runner::start`].
+    pub async fn start_if(
+        &self,
+        spec: Spec,
+        judge: impl FnOnce(&Spec) -> Result<(), Error> + Send + 'static,
+    ) -> Result<Running, Error> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (config, stubs) = (Arc::clone(&self.config), Arc::clone(&self.stubs));
         let limits = spec.limits.clone();
         // Files are looked for, and perhaps a process is started, which is too long for the thread of
         // all calls.
-        let begun = tokio::task::spawn_blocking(move || begin(&config, &stubs, number, &spec))
-            .await
-            .map_err(|_| Error::internal("starting a program broke off"))??;
+        let begun = tokio::task::spawn_blocking(move || {
+            judge(&spec)?;
+            begin(&config, &stubs, number, &spec)
+        });
+        let begun = begun.await.map_err(|_| Error::internal("starting a program broke off"))??;
         let (control, beginning, ending) =
             life::follow(begun.stub, Arc::clone(&self.stubs), begun.cgroup);
         let mut running =

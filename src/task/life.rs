@@ -367,6 +367,7 @@ impl ReplySink for Task {
         reply: &mut Option<Bytes>,
     ) -> Poll<Result<(), Error>> {
         let Some(length) = reply.as_ref().map(Bytes::len) else { return Poll::Ready(Ok(())) };
+        self.memory.admit(length)?;
         // While the memory of all or of its user is full, a task that runs keeps as little as it can.
         let room = self.memory.make_room(&self.of_user);
         let bounds = room.map_or(Bounds::NEWEST, |()| self.bounds);

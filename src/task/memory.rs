@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::Task;
+use crate::error::Error;
 
 /// Users beyond this number are forgotten when they have no tasks.
 const REMEMBERED: usize = 1024;
@@ -78,6 +79,20 @@ impl Memory {
             most.and_then(|user| user.unload_oldest()).ok_or(Full::All)?;
         }
         Ok(())
+    }
+
+    /// Checks that a message of `length` bytes can be kept at all: one that took all of its user's memory
+    /// would keep his other tasks from starting for as long as its own runs.
+    ///
+    /// # Errors
+    /// `LimitExceeded` if it cannot.
+    pub(super) fn admit(&self, length: usize) -> Result<(), Error> {
+        let limit = self.limit_of_user.load(Ordering::Relaxed);
+        if length < limit {
+            return Ok(());
+        }
+        let problem = format_args!("a message of the stream has {length} bytes");
+        Err(Error::limit("tasks.memory_bytes_per_caller", limit, problem))
     }
 
     fn users(&self) -> MutexGuard<'_, HashMap<Option<u32>, Arc<User>>> {

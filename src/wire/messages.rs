@@ -97,7 +97,7 @@ pub(crate) fn put_note(buffer: &mut BytesMut, note: &[u8]) {
     }
 }
 
-/// What is left to send of a message: its prefix with or without it, it, the end of the call.
+/// What is left to send of an answer: the message's prefix with or without it, it, the end of the call.
 pub(crate) struct Parts {
     first: Option<Bytes>,
     second: Option<Bytes>,
@@ -105,14 +105,14 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    /// All of `message`, followed by the trailers of a call that went well if it is an answer.
+    /// All of `message`, followed by the trailers of a call that went well.
     ///
     /// # Errors
     /// `TooLarge` if it has more than `limit` bytes.
-    pub(crate) fn of(message: Bytes, limit: usize, is_answer: bool) -> Result<Self, TooLarge> {
+    pub(crate) fn of(message: Bytes, limit: usize) -> Result<Self, TooLarge> {
         let mut first = BytesMut::new();
         let second = put_message(&mut first, message, limit)?;
-        Ok(Self { first: Some(first.freeze()), second, ended: !is_answer })
+        Ok(Self { first: Some(first.freeze()), second, ended: false })
     }
 
     /// The same with another form of what is not copied.

@@ -226,7 +226,7 @@ fn lost(lost: Lost) -> Error {
 }
 
 fn whole(answer: Bytes) -> Result<Reply, Error> {
-    Parts::of(answer, usize::MAX, true).map(Reply::One).map_err(|wire::TooLarge(bytes)| {
+    Parts::of(answer, usize::MAX).map(Reply::One).map_err(|wire::TooLarge(bytes)| {
         Error::internal(format!("the answer has {bytes} bytes, which no message can have"))
     })
 }

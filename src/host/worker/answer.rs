@@ -2,10 +2,14 @@
 //! to its user, so that nothing of it is trusted beyond that.
 
 use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use h2::RecvStream;
 use http::{Response, StatusCode};
-use hyper::body::Incoming;
+use http_body::{Body, Frame};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::link::Link;
 use super::outgoing::Broken;
@@ -15,7 +19,36 @@ use crate::wire::{self, Hear, Lost, Malformed, Messages};
 /// What a worker answers.
 pub(super) struct Answer<'a> {
     link: &'a Link,
-    messages: Messages<Incoming>,
+    messages: Messages<Received>,
+    /// Sends the requests meanwhile, if they are a stream.
+    _sending: Option<AbortOnDropHandle<()>>,
+}
+
+/// The body of an answer. The worker may send on as it is read.
+struct Received(RecvStream);
+
+impl Body for Received {
+    type Data = Bytes;
+    type Error = h2::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        let stream = &mut self.get_mut().0;
+        if let Some(data) = ready!(stream.poll_data(context)) {
+            return Poll::Ready(Some(data.and_then(|data| {
+                stream.flow_control().release_capacity(data.len())?;
+                Ok(Frame::data(data))
+            })));
+        }
+        let trailers = ready!(stream.poll_trailers(context));
+        Poll::Ready(trailers.transpose().map(|trailers| trailers.map(Frame::trailers)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
 }
 
 impl<'a> Answer<'a> {
@@ -28,7 +61,11 @@ impl<'a> Answer<'a> {
     ///
     /// # Errors
     /// The call's, if its outcome is in the head.
-    pub(super) fn of(link: &'a Link, response: Response<Incoming>) -> Result<Self, Error> {
+    pub(super) fn of(
+        link: &'a Link,
+        response: Response<RecvStream>,
+        sending: Option<AbortOnDropHandle<()>>,
+    ) -> Result<Self, Error> {
         if response.status() != StatusCode::OK {
             return Err(link.nonsense(&response.status().to_string()));
         }
@@ -37,8 +74,8 @@ impl<'a> Answer<'a> {
             outcome?;
             return Err(link.nonsense("an end without a message"));
         }
-        let messages = Messages::new(response.into_body(), link.max_response_bytes());
-        Ok(Self { link, messages })
+        let messages = Messages::new(Received(response.into_body()), link.max_response_bytes());
+        Ok(Self { link, messages, _sending: sending })
     }
 
     /// The next message; `None` at the end of a call that went well.

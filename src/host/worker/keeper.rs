@@ -1,14 +1,13 @@
 //! Keeps one worker from its start to its end: tells it the settings, and ends it when it is idle, not
 //! wanted any more, gone, or silent. Which calls are in it is not known here.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{sleep, timeout};
 
-use super::link::{Link, Wire};
+use super::link::{Link, Pings, Wire};
 use super::pool::Workers;
 use super::slot::Slot;
 use super::starter::Leash;
@@ -30,6 +29,7 @@ pub(super) type Settings = watch::Receiver<Arc<WorkerSettings>>;
 pub(super) struct Kept {
     pub(super) link: Arc<Link>,
     pub(super) wire: Wire,
+    pub(super) pings: Pings,
     pub(super) leash: Leash,
     /// What it has been told is seen.
     pub(super) settings: Settings,
@@ -39,12 +39,20 @@ pub(super) struct Kept {
 
 /// Keeps a worker to its end.
 pub(super) async fn keep(workers: Arc<Workers>, slot: Arc<Slot>, kept: Kept) {
-    let Kept { link, wire, leash, settings, place } = kept;
+    let Kept { link, wire, mut pings, leash, settings, place } = kept;
     let mut wire = Box::pin(wire);
-    let reason = until_end(&workers, &slot, &link, wire.as_mut(), settings).await;
+    let reason = tokio::select! {
+        biased;
+        _ = wire.as_mut() => WorkerEnd::Lost,
+        () = pings.until_silent() => WorkerEnd::Lost,
+        () = link.given_up.notified() => WorkerEnd::Lost,
+        () = link.closed.notified() => WorkerEnd::Closed,
+        reason = look_after(&workers, &slot, &link, settings) => reason,
+    };
     let name = link.name();
     match reason {
         WorkerEnd::Lost => {
+            link.set_gone();
             let why = match timeout(EXIT_GRACE, leash.ended()).await {
                 Ok(how) => how,
                 Err(_) => "it does not answer and is killed".to_owned(),
@@ -76,23 +84,6 @@ pub(super) async fn keep(workers: Arc<Workers>, slot: Arc<Slot>, kept: Kept) {
     }
     leash.kill().await;
     drop(place);
-}
-
-/// Speaks to the worker until there is a reason for it to end.
-async fn until_end(
-    workers: &Workers,
-    slot: &Slot,
-    link: &Arc<Link>,
-    mut wire: Pin<&mut Wire>,
-    settings: Settings,
-) -> WorkerEnd {
-    tokio::select! {
-        biased;
-        _ = &mut wire => WorkerEnd::Lost,
-        () = link.given_up.notified() => WorkerEnd::Lost,
-        () = link.closed.notified() => WorkerEnd::Closed,
-        reason = look_after(workers, slot, link, settings) => reason,
-    }
 }
 
 /// Tells the worker every change of the settings, and asks what goes on in it. Gives the reason for which

@@ -2,17 +2,18 @@
 //! belongs to its user, so that nothing which it says is trusted beyond its own calls.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use h2::client::{self, Connection, SendRequest};
+use h2::{Ping, PingPong};
 use http::header::{CONTENT_TYPE, TE};
 use http::{HeaderValue, Method, Request};
-use hyper::client::conn::http2::{self, Connection, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Config;
 use super::answer::Answer;
@@ -36,13 +37,42 @@ const READY: u8 = 1;
 const ENDED: u8 = 2;
 
 /// The connection, which must be polled for anything to happen on it.
-pub(super) type Wire = Connection<TokioIo<UnixStream>, Outgoing, TokioExecutor>;
+pub(super) type Wire = Connection<UnixStream, Bytes>;
+
+/// Asks a worker whether it is alive.
+pub(super) struct Pings {
+    pings: PingPong,
+    every: Duration,
+    timeout: Duration,
+}
+
+impl Pings {
+    /// Asks again and again until there is no answer. What becomes of the connection, whoever polls it
+    /// is told.
+    pub(super) async fn until_silent(&mut self) {
+        loop {
+            sleep(self.every).await;
+            match timeout(self.timeout, self.pings.ping(Ping::opaque())).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) | Err(_) => return,
+            }
+        }
+    }
+}
+
+/// A call on its way to a worker.
+pub(super) struct Call {
+    head: Request<()>,
+    body: Outgoing,
+}
 
 /// One worker, while it runs.
 pub(super) struct Link {
     uid: u32,
     pid: u32,
-    sender: SendRequest<Outgoing>,
+    sender: SendRequest<Bytes>,
+    /// True once the connection has ended.
+    gone: AtomicBool,
     max_response_bytes: usize,
     gate: Gate,
     began: Instant,
@@ -83,7 +113,7 @@ impl std::ops::Deref for Entered {
 /// A request that did not become a call.
 pub(super) enum Failed {
     /// The worker has gone before it had any of it.
-    NotSent(Box<Request<Outgoing>>),
+    NotSent(Box<Call>),
     Error(Error),
 }
 
@@ -97,28 +127,30 @@ impl Link {
         uid: u32,
         pid: u32,
         config: &Config,
-    ) -> Result<(Arc<Self>, Wire), Error> {
-        let begun = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .keep_alive_interval(config.check)
-            .keep_alive_timeout(config.check_timeout)
-            .keep_alive_while_idle(true)
-            .initial_stream_window_size(wire::WORKER_STREAM_WINDOW_BYTES)
+    ) -> Result<(Arc<Self>, Wire, Pings), Error> {
+        // Not hyper, which has each request pass through two more tasks.
+        let begun = client::Builder::new()
+            .enable_push(false)
+            .initial_window_size(wire::WORKER_STREAM_WINDOW_BYTES)
             .initial_connection_window_size(wire::WORKER_WINDOW_BYTES)
             .max_frame_size(wire::WORKER_FRAME_BYTES)
             .initial_max_send_streams(wire::WORKER_STREAMS as usize)
             .max_header_list_size(MAX_HEADER_BYTES)
-            .handshake(TokioIo::new(socket));
-        let (sender, connection) = begun.await.map_err(|error| {
+            .handshake(socket);
+        let (sender, mut connection) = begun.await.map_err(|error| {
             let text = format!("the worker of uid {uid} cannot be spoken to: {error}");
             Error::new(ErrorKind::BackendUnavailable, text)
         })?;
+        let pings = connection.ping_pong();
+        let pings = pings.ok_or_else(|| Error::internal("the pings were taken before"))?;
+        let pings = Pings { pings, every: config.check, timeout: config.check_timeout };
         let gate = Gate::new();
         gate.open();
         let link = Self {
             uid,
             pid,
             sender,
+            gone: AtomicBool::new(false),
             max_response_bytes: config.max_response_bytes,
             gate,
             began: Instant::now(),
@@ -130,7 +162,7 @@ impl Link {
             given_up: Notify::new(),
             closed: Notify::new(),
         };
-        Ok((Arc::new(link), connection))
+        Ok((Arc::new(link), connection, pings))
     }
 
     /// The largest message that the worker may answer with, in bytes.
@@ -153,6 +185,11 @@ impl Link {
     /// Notes that the worker has ended; true if it was ready before.
     pub(super) fn set_ended(&self) -> bool {
         self.phase.swap(ENDED, Ordering::SeqCst) == READY
+    }
+
+    /// Notes that the connection has ended: it takes no calls any more.
+    pub(super) fn set_gone(&self) {
+        self.gone.store(true, Ordering::Release);
     }
 
     /// True if it was started at this time or later.
@@ -178,7 +215,7 @@ impl Link {
 
     /// Begins a call; `None` if the worker takes none any more.
     pub(super) fn enter(self: &Arc<Self>) -> Option<Entered> {
-        if self.sender.is_closed() {
+        if self.gone.load(Ordering::Acquire) {
             return None;
         }
         match self.gate.enter() {
@@ -280,15 +317,24 @@ impl Link {
     ///
     /// # Cancel safety
     /// Dropping the future gives the call up, in the worker too.
-    pub(super) async fn send(&self, request: Request<Outgoing>) -> Result<Answer<'_>, Failed> {
-        let response = self.sender.clone().try_send_request(request).await;
-        match response {
-            Ok(response) => Answer::of(self, response).map_err(Failed::Error),
-            Err(mut error) => Err(match error.take_message() {
-                Some(request) => Failed::NotSent(Box::new(request)),
-                None => Failed::Error(self.lost()),
-            }),
-        }
+    pub(super) async fn send(&self, call: Call) -> Result<Answer<'_>, Failed> {
+        let Ok(mut sender) = self.sender.clone().ready().await else {
+            return Err(Failed::NotSent(Box::new(call)));
+        };
+        let lost = |_| Failed::Error(self.lost());
+        let (response, mut stream) = sender.send_request(call.head, false).map_err(lost)?;
+        let sending = match call.body {
+            Outgoing::Many(many) => Some(AbortOnDropHandle::new(tokio::spawn(many.send(stream)))),
+            Outgoing::One { prefix, large } => {
+                stream.send_data(prefix, large.is_none()).map_err(lost)?;
+                if let Some(large) = large {
+                    stream.send_data(large, true).map_err(lost)?;
+                }
+                None
+            }
+        };
+        let response = response.await.map_err(lost)?;
+        Answer::of(self, response, sending).map_err(Failed::Error)
     }
 
     /// One message there and one back, for op-dbus's own use.
@@ -296,8 +342,8 @@ impl Link {
     /// # Errors
     /// What the worker says, or that it is gone.
     pub(super) async fn ask(&self, path: &'static str, message: Bytes) -> Result<Bytes, Error> {
-        let request = head(path, Outgoing::one(message)?)?;
-        match self.send(request).await {
+        let call = Call { head: head(path)?, body: Outgoing::one(message)? };
+        match self.send(call).await {
             Ok(answer) => answer.only().await,
             Err(Failed::Error(error)) => Err(error),
             Err(Failed::NotSent(_)) => Err(self.lost()),
@@ -305,26 +351,24 @@ impl Link {
     }
 }
 
-/// The request of a call.
-///
-/// # Errors
-/// `Internal` if the context cannot travel.
-pub(super) fn request(
-    path: &str,
-    context: &Context,
-    body: Outgoing,
-) -> Result<Request<Outgoing>, Error> {
-    let mut request = head(path, body)?;
-    wire::write_context(context, request.headers_mut())?;
-    Ok(request)
+impl Call {
+    /// A call of the operation at `path`.
+    ///
+    /// # Errors
+    /// `Internal` if the context cannot travel.
+    pub(super) fn new(path: &str, context: &Context, body: Outgoing) -> Result<Self, Error> {
+        let mut head = head(path)?;
+        wire::write_context(context, head.headers_mut())?;
+        Ok(Self { head, body })
+    }
 }
 
-fn head(path: &str, body: Outgoing) -> Result<Request<Outgoing>, Error> {
+fn head(path: &str) -> Result<Request<()>, Error> {
     Request::builder()
         .method(Method::POST)
         .uri(format!("http://worker{path}"))
         .header(CONTENT_TYPE, HeaderValue::from_static("application/grpc"))
         .header(TE, HeaderValue::from_static("trailers"))
-        .body(body)
+        .body(())
         .map_err(|error| Error::internal(format!("{path} is no path: {error}")))
 }

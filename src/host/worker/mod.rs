@@ -18,7 +18,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, join_all};
-use http::Request;
 use tokio::time::Instant;
 
 use super::{Host, Roster, Started, State};
@@ -30,7 +29,7 @@ use crate::proto::opdbus::worker::v1::EndSessionRequest;
 use crate::wire;
 
 use answer::{Answer, blame};
-use link::{Entered, Failed, request};
+use link::{Call, Entered, Failed};
 use outgoing::{Broken, Outgoing};
 use standing::Standing;
 
@@ -137,10 +136,10 @@ impl InWorkers {
     ) -> Result<T, Error> {
         const TRIES: usize = 3;
         let _calling = self.standing.calling();
-        let mut request: Request<Outgoing> = request(&operation.grpc_path, context, body)?;
+        let mut call = Call::new(&operation.grpc_path, context, body)?;
         for _ in 0..TRIES {
             let worker = self.enter(operation, context).await?;
-            match worker.send(request).await {
+            match worker.send(call).await {
                 Ok(mut answer) => {
                     if let Some(reporter) = &context.reporter {
                         answer.hear(notes::pass_on(Arc::clone(reporter), watch));
@@ -148,7 +147,7 @@ impl InWorkers {
                     return finish(answer).await;
                 }
                 Err(Failed::Error(error)) => return Err(error),
-                Err(Failed::NotSent(unsent)) => request = *unsent,
+                Err(Failed::NotSent(unsent)) => call = *unsent,
             }
         }
         let text = format!("workers for agent {} end as soon as they start", self.agent);

@@ -1,7 +1,7 @@
 //! What goes to a worker as the body of a request: one message, or those of a stream as the worker
 //! takes them. It decodes nothing.
 
-use std::io;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -9,15 +9,19 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{BoxStream, unfold};
 use futures_util::{Stream as _, StreamExt as _};
-use http_body::{Body, Frame};
+use h2::{Reason, SendStream};
 
 use crate::contract::RawRequests;
 use crate::error::Error;
-use crate::wire::{self, Parts};
+use crate::wire;
 
 /// The body of a request.
 pub(super) enum Outgoing {
-    One(Parts),
+    /// One message: its prefix, with it if it is small, and it if it is large.
+    One {
+        prefix: Bytes,
+        large: Option<Bytes>,
+    },
     Many(Many),
 }
 
@@ -27,6 +31,16 @@ pub(super) struct Many {
     /// A large message whose prefix is sent.
     large: Option<Bytes>,
     broken: Broken,
+}
+
+/// What follows on a stream.
+enum Next {
+    Data(Bytes),
+    End,
+    /// The client's stream broke.
+    Broken,
+    /// The worker takes no more.
+    Unwanted,
 }
 
 /// Why the client's stream broke before its end, if it did.
@@ -50,8 +64,9 @@ impl Outgoing {
     /// # Errors
     /// `LimitExceeded` if no message can be so large.
     pub(super) fn one(request: Bytes) -> Result<Self, Error> {
-        let parts = Parts::of(request, usize::MAX, false).map_err(too_large)?;
-        Ok(Self::One(parts))
+        let mut prefix = BytesMut::new();
+        let large = wire::put_message(&mut prefix, request, usize::MAX).map_err(too_large)?;
+        Ok(Self::One { prefix: prefix.freeze(), large })
     }
 
     /// The messages of `requests`. Should they break, `broken` says why.
@@ -70,49 +85,55 @@ fn too_large(wire::TooLarge(bytes): wire::TooLarge) -> Error {
 }
 
 impl Many {
-    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    /// Sends the messages as they come and as the worker takes them, to their end or until the worker
+    /// wants no more.
+    pub(super) async fn send(mut self, mut stream: SendStream<Bytes>) {
+        loop {
+            stream.reserve_capacity(1);
+            // More is sent at once than the worker has room for, but by no more than one message.
+            while stream.capacity() == 0 {
+                match poll_fn(|context| stream.poll_capacity(context)).await {
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => return,
+                }
+            }
+            let next = poll_fn(|context| match stream.poll_reset(context) {
+                Poll::Ready(_) => Poll::Ready(Next::Unwanted),
+                Poll::Pending => self.poll_next(context),
+            });
+            let sent = match next.await {
+                Next::Data(data) => stream.send_data(data, false),
+                Next::End => stream.send_data(Bytes::new(), true),
+                Next::Broken => return stream.send_reset(Reason::CANCEL),
+                Next::Unwanted => return,
+            };
+            if sent.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Next> {
         if let Some(large) = self.large.take() {
-            return Poll::Ready(Some(Ok(Frame::data(large))));
+            return Poll::Ready(Next::Data(large));
         }
         let next = match ready!(Pin::new(&mut self.requests).poll_next(context)) {
-            None => return Poll::Ready(None),
+            None => return Poll::Ready(Next::End),
             Some(next) => next,
         };
         let mut buffer = BytesMut::new();
         let put = next.and_then(|message| {
             wire::put_message(&mut buffer, message, usize::MAX).map_err(too_large)
         });
-        Poll::Ready(Some(match put {
+        Poll::Ready(match put {
             Ok(large) => {
                 self.large = large;
-                Ok(Frame::data(buffer.freeze()))
+                Next::Data(buffer.freeze())
             }
             Err(error) => {
                 self.broken.set(error);
-                Err(io::ErrorKind::BrokenPipe.into())
+                Next::Broken
             }
-        }))
-    }
-}
-
-impl Body for Outgoing {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        match self.get_mut() {
-            Self::One(parts) => Poll::Ready(parts.next().map(Ok)),
-            Self::Many(many) => many.poll_next(context),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::One(parts) => parts.is_ended(),
-            Self::Many(_) => false,
-        }
+        })
     }
 }

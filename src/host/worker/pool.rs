@@ -219,13 +219,20 @@ impl Workers {
             Error::new(ErrorKind::BackendUnavailable, text)
         };
         let process = timeout_at(deadline, starter.start(*uid, profile)).await.map_err(late)??;
-        let (link, wire) = Link::new(process.socket, *uid, process.pid, &self.config).await?;
+        let (link, wire, pings) =
+            Link::new(process.socket, *uid, process.pid, &self.config).await?;
         let entered = link.enter();
         self.metrics.workers().began();
         let mut settings = self.settings.subscribe();
         let first = Arc::clone(&settings.borrow_and_update());
-        let kept =
-            keeper::Kept { link: Arc::clone(&link), wire, leash: process.leash, settings, place };
+        let kept = keeper::Kept {
+            link: Arc::clone(&link),
+            wire,
+            pings,
+            leash: process.leash,
+            settings,
+            place,
+        };
         tokio::spawn(keeper::keep(Arc::clone(self), Arc::clone(slot), kept));
         let entered = entered.ok_or_else(|| Error::internal("a worker ended as it began"))?;
         let told = timeout_at(deadline, link.configure(&first)).await.map_err(late);

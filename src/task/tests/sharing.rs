@@ -164,6 +164,17 @@ fn a_message_larger_than_the_ring_comes_through() {
 }
 
 #[test]
+fn a_message_that_alone_takes_its_users_memory_is_refused() {
+    let place = Place::new(Config { memory_bytes_per_caller: 1024, ..config(1024, 4096) });
+    let task = place.start();
+    let sent = replies(&task).send(Bytes::from_static(&[7; 1024])).now_or_never();
+    let error = sent.expect("it waits for nothing").unwrap_err();
+    assert_eq!(error.fact("limit"), Some("tasks.memory_bytes_per_caller"), "{error}");
+    assert!(give(&task, &[7; 900]));
+    place.try_start().expect("what was refused takes no room");
+}
+
+#[test]
 fn when_memory_is_full_what_has_ended_leaves_first() {
     let place = Place::new(Config { memory_bytes: 4096, ..config(1024, 4096) });
     let message: &'static [u8] = &[7; 1000];
@@ -198,7 +209,7 @@ fn when_memory_is_full_what_has_ended_leaves_first() {
     ] {
         let hoarder = Place::new(config);
         let running = hoarder.start();
-        assert!(give(&running, &[7; 2000]));
+        assert!(give(&running, &[7; 600]) && give(&running, &[7; 600]));
         let error = hoarder.try_start().unwrap_err();
         assert_eq!(error.fact("limit"), Some(limit));
         assert!(error.retry_after().is_some());

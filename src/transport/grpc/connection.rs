@@ -101,6 +101,8 @@ impl Acceptor {
                 Ok(accepted) => {
                     trouble.back_off = BACK_OFF.0;
                     self.take(accepted);
+                    // Else many at once, which somebody may open on purpose, hold up every call.
+                    tokio::task::yield_now().await;
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => trouble.wait(&listener, &error).await,

@@ -66,8 +66,9 @@ fn connections(path: &Path, count: usize) -> Vec<UnixStream> {
 
 /// How many of them were told that the user has too many.
 fn refusals(open: Vec<UnixStream>) -> usize {
-    let was_refused = |mut stream: UnixStream| {
-        stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    let mut patience = Duration::from_secs(60);
+    let was_refused = |mut stream: UnixStream, patience: Duration| {
+        stream.set_read_timeout(Some(patience)).unwrap();
         let mut words = Vec::new();
         let read = stream.read_to_end(&mut words);
         let text = String::from_utf8_lossy(&words).into_owned();
@@ -75,7 +76,13 @@ fn refusals(open: Vec<UnixStream>) -> usize {
         text.contains("grpc.max_connections_per_uid")
             || read.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
     };
-    open.into_iter().map(was_refused).filter(|refused| *refused).count()
+    // They are accepted in the order in which they were opened: after the last one none is waited for.
+    let mut count = 0;
+    for stream in open.into_iter().rev() {
+        count += usize::from(was_refused(stream, patience));
+        patience = Duration::from_millis(1);
+    }
+    count
 }
 
 /// Writes `bytes` until they are all taken or the server has closed the connection; true if it has.

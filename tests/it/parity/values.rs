@@ -38,9 +38,7 @@ pub fn message_of(
 fn field_of(field: &FieldDescriptor, value: &Value) -> Variant<'static> {
     let items = || value.as_array().cloned().unwrap_or_default().into_iter();
     if field.is_map() {
-        let entries = value.as_object().unwrap();
-        let numbers = entries.iter().map(|(name, value)| (name.clone(), value.as_f64().unwrap()));
-        return Variant::from(numbers.collect::<HashMap<_, _>>());
+        return map_of(field, value.as_object().unwrap_or(&Map::new()));
     }
     if !field.is_list() {
         return one_of(&field.kind(), value);
@@ -63,9 +61,32 @@ fn field_of(field: &FieldDescriptor, value: &Value) -> Variant<'static> {
     }
 }
 
+fn map_of(field: &FieldDescriptor, entries: &Map<String, Value>) -> Variant<'static> {
+    let kind = field.kind().as_message().unwrap().map_entry_value_field().kind();
+    let with = |value: fn(&Value) -> Variant<'static>| {
+        entries.iter().map(|(name, it)| (name.clone(), value(it))).collect::<HashMap<_, _>>()
+    };
+    match kind {
+        Kind::Double => {
+            let numbers = entries.iter().map(|(name, it)| (name.clone(), it.as_f64().unwrap()));
+            Variant::from(numbers.collect::<HashMap<_, _>>())
+        }
+        Kind::String => {
+            let texts =
+                entries.iter().map(|(name, it)| (name.clone(), it.as_str().unwrap().to_owned()));
+            Variant::from(texts.collect::<HashMap<_, _>>())
+        }
+        Kind::Message(message) if message.full_name() == "google.protobuf.Value" => {
+            Variant::from(with(variant_of))
+        }
+        other => panic!("no case has a map of {other:?}"),
+    }
+}
+
 fn one_of(kind: &Kind, value: &Value) -> Variant<'static> {
     match kind {
         Kind::Bool => Variant::from(value.as_bool().unwrap_or_default()),
+        Kind::Int32 => Variant::from(i32::try_from(integer(value)).unwrap()),
         Kind::Int64 => Variant::from(integer(value)),
         Kind::Uint32 => Variant::from(u32::try_from(integer(value)).unwrap()),
         Kind::Uint64 => Variant::from(integer(value).unsigned_abs()),
@@ -77,7 +98,7 @@ fn one_of(kind: &Kind, value: &Value) -> Variant<'static> {
             "google.protobuf.Value" | "google.protobuf.Struct" => variant_of(value),
             "google.protobuf.Duration" => Variant::from(micros(value)),
             "google.protobuf.Timestamp" => Variant::from(moment(value)),
-            _ => Variant::from(message_of(message, value.as_object().unwrap())),
+            _ => Variant::from(message_of(message, value.as_object().unwrap_or(&Map::new()))),
         },
         other => panic!("no case has a {other:?}"),
     }
@@ -86,7 +107,9 @@ fn one_of(kind: &Kind, value: &Value) -> Variant<'static> {
 /// The name of an enum's value on the bus: lower case, without the enum's own.
 fn name_of(kind: &EnumDescriptor, value: &Value) -> String {
     let prefix = format!("{}_", upper_snake(kind.name()));
-    value.as_str().unwrap().strip_prefix(&prefix).unwrap().to_ascii_lowercase()
+    let default = kind.default_value();
+    let name = value.as_str().unwrap_or(default.name());
+    name.strip_prefix(&prefix).unwrap().to_ascii_lowercase()
 }
 
 /// A `google.protobuf.Value`.
@@ -160,10 +183,12 @@ pub fn json_of(value: &Variant<'_>) -> Value {
 /// Takes out what differs between ways by nature: the key, times and versions, numbers as texts, and
 /// what is left out when it is empty.
 pub fn plain(value: &Value, key: &str) -> Value {
-    const VOLATILE: [&str; 23] = [
+    const VOLATILE: [&str; 25] = [
         "version",
         "token",
         "took",
+        "newest",
+        "oldest",
         "revision",
         "from_version",
         // It depends on what else is stored.

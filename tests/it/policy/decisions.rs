@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::unistd::User;
-use op_dbus::call::{Attested, Caller, Context, Identity, Process, Transport};
+use op_dbus::call::{Attested, Caller, Context, Identity, Process, Scope, Transport};
 use op_dbus::contract::{Contract, Operation, Running};
 use op_dbus::error::ErrorKind;
 use op_dbus::executor::{
@@ -25,8 +25,10 @@ const LINES_MIN: usize = 80;
 /// A user that every system has, and so one who is in a group.
 const MEMBER: &str = "daemon";
 
-/// The columns.
-const CALLERS: [&str; 6] = ["root", "owner", "group", "other", "unknown", "denied"];
+/// The columns. `token` is the owner's token, limited to reading, and `certificate` one of his that is
+/// not; both come over gRPC only, and from who knows where. An expired one is nobody's, so `unknown`.
+const CALLERS: [&str; 8] =
+    ["root", "owner", "group", "other", "unknown", "denied", "token", "certificate"];
 
 /// The rules: those of the build, one who is denied, and a group that may what the administrators' may.
 fn policy() -> Vec<Rule> {
@@ -42,7 +44,7 @@ fn identity(caller: &str, gid: Option<u32>) -> Identity {
     let of = |uid| Identity::User { uid, gid };
     match caller {
         "root" => of(ROOT),
-        "owner" => of(ALICE),
+        "owner" | "token" | "certificate" => of(ALICE),
         "group" => of(User::from_name(MEMBER).unwrap().unwrap().uid.as_raw()),
         "other" => of(4_200_009),
         "unknown" => Identity::Unknown,
@@ -81,10 +83,23 @@ async fn reviewed(
 async fn decisions(service: &Service, operation: &Operation, caller: &str) -> [String; 2] {
     let mut said = [String::new(), String::new()];
     // The bus does not say which group is the primary one.
-    let callers = [(None, Attested::Bus, ":1.7"), (Some(100), Attested::Kernel, "unix:7")];
+    let local = [(None, Attested::Bus, ":1.7"), (Some(100), Attested::Kernel, "unix:7")];
+    let remote =
+        |attested: Attested| [(None, attested.clone(), "tcp:a"), (None, attested, "tcp:b")];
+    let callers = match caller {
+        "token" => remote(Attested::Token("reader".into())),
+        "certificate" => remote(Attested::Certificate("owner".into())),
+        _ => local,
+    };
+    let scope = match caller {
+        "token" => Scope::new(&[], &["read".to_owned()]).unwrap().map(Arc::new),
+        _ => None,
+    };
     for ((gid, attested, address), said) in callers.into_iter().zip(&mut said) {
+        let process = Process::running(std::process::id(), None).filter(|_| attested.is_local());
         let mut caller = Caller::new(identity(caller, gid), attested, address);
-        caller.process = Process::running(std::process::id(), None).map(Arc::new);
+        caller.process = process.map(Arc::new);
+        caller.scope = scope.clone();
         let context = Context::new(Arc::new(caller), Transport::Grpc);
         let outcome = service.executor.permit(&operation.agent, &operation.name, &context).await;
         *said = match outcome.map_err(|error| error.kind()) {

@@ -38,29 +38,31 @@ pub(super) struct Program {
     pub(super) reads_input: bool,
 }
 
-/// Lets a program run, or says why not.
+/// Judges a program: lets it run, or says why not. It looks at files and may ask for users and groups, so
+/// that it does not belong on the thread of all calls.
 ///
 /// # Errors
 /// `AccessDenied` if a rule forbids it, or if it is a text for an interpreter; `ApprovalRequired` if
 /// somebody must approve it first.
-pub(super) async fn admit(
+pub(super) fn judge(
     settings: Arc<WorkerSettings>,
     context: &Context,
-    spec: &Spec,
     program: Program,
-) -> Result<(), Error> {
-    let question = Question {
-        argv: spec.argv.iter().map(|argument| argument.to_string_lossy().into_owned()).collect(),
-        path: process::search_path(spec).to_string_lossy().into_owned(),
-        directory: match &spec.directory {
-            Directory::Path(path) | Directory::Beneath(_, path) => path.clone(),
-        },
-        program,
-        is_approved: context.approved.is_some(),
-    };
-    // It looks at files, and may ask for users and groups.
-    let answer = tokio::task::spawn_blocking(move || question.answer(&settings.commands.rules));
-    answer.await.map_err(|_| Error::internal("judging a program broke off"))?
+) -> impl FnOnce(&Spec) -> Result<(), Error> + Send + use<> {
+    let is_approved = context.approved.is_some();
+    move |spec| {
+        let argv = spec.argv.iter().map(|argument| argument.to_string_lossy().into_owned());
+        let question = Question {
+            argv: argv.collect(),
+            path: process::search_path(spec).to_string_lossy().into_owned(),
+            directory: match &spec.directory {
+                Directory::Path(path) | Directory::Beneath(_, path) => path.clone(),
+            },
+            program,
+            is_approved,
+        };
+        question.answer(&settings.commands.rules)
+    }
 }
 
 struct Question {

@@ -92,10 +92,10 @@ impl Programs {
         let keep_bytes = run::keep_bytes(&run, config)?;
         let spec = run::spec(argv.clone(), &directory, &run, config)?;
         let program = Program { is_text, reads_input: reads_input(&run) };
-        policy::admit(Arc::clone(&settings), context, &spec, program).await?;
+        let judge = policy::judge(Arc::clone(&settings), context, program);
         let (limits, profile) = (spec.limits.clone(), spec.profile.rules().name);
         let directory = run::directory(&spec);
-        let mut running = self.runner.start(spec).await?;
+        let mut running = self.runner.start_if(spec, judge).await?;
         // From here on nothing waits, so that what runs is in the table.
         let input = running.take_input();
         let given = Some(run.input).filter(|bytes| !bytes.is_empty());

@@ -91,7 +91,7 @@ pub(in crate::transport::grpc) fn answer(
     limit: usize,
     outgoing: &Outgoing,
 ) -> Result<Response<Reply>, Error> {
-    let parts = Parts::of(message, limit, true).map_err(|large| too_large(large, limit))?;
+    let parts = Parts::of(message, limit).map_err(|large| too_large(large, limit))?;
     Ok(response(Reply::Message(parts.map_large(|message| outgoing.counted(message)))))
 }
 
