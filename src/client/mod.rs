@@ -60,6 +60,7 @@ mod known;
 mod ledger;
 mod legacy;
 mod metrics;
+pub mod parity;
 mod retry;
 mod rights;
 mod rollout;

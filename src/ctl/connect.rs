@@ -25,8 +25,20 @@ const OPTIONS: [&str; 5] =
 /// # Errors
 /// A usage problem for a wrong variable; else that the service cannot be reached.
 pub(super) async fn connect(global: &Global) -> Result<AgentClient, Problem> {
+    open(global, settings(global)?).await
+}
+
+/// Connects over one way, whichever the command line asks for.
+///
+/// # Errors
+/// As [`connect`].
+pub(super) async fn connect_by(global: &Global, via: client::Via) -> Result<AgentClient, Problem> {
+    open(global, Settings { via, ..settings(global)? }).await
+}
+
+async fn open(global: &Global, settings: Settings) -> Result<AgentClient, Problem> {
     let credentials = credentials(&global.credentials)?;
-    let client = AgentClient::direct(&Settings { credentials, ..settings(global)? });
+    let client = AgentClient::direct(&Settings { credentials, ..settings });
     client.ready().await?;
     if global.verbose {
         let mut stderr = io::stderr().lock();

@@ -22,6 +22,7 @@ mod metrics;
 mod migration;
 mod notes;
 mod output;
+mod parity;
 mod ping;
 mod policy;
 mod problem;
@@ -138,6 +139,9 @@ fn run(args: &Args, others: &[OtherPage], output: &mut Output) -> Result<Outcome
                 migration::run(&client().await?, migration, &options, output).await
             }
             Command::Audit(audit) => audit::run(audit, global, output).await,
+            Command::Parity { agent } => {
+                parity::run(agent.as_deref(), global, &options, output).await
+            }
             Command::Ping { count } => ping::run(&client().await?, *count, &options, output).await,
             Command::Metrics { raw } => {
                 metrics::run(&client().await?, *raw, &options, output).await

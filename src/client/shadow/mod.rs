@@ -23,8 +23,9 @@ use super::retry::{Again, Verdict};
 use super::routed::name;
 use super::way::Way;
 use super::ways::Ways;
-use compare::{Compared, Place, Volatile, differences};
+use compare::Place;
 
+pub(super) use compare::{Compared, Volatile, differences};
 pub(super) use samples::Samples;
 
 /// After each comparison there is none for so many times as long as it took: comparisons take at most a
@@ -176,7 +177,10 @@ fn response_type(rpc: &Rpc) -> Option<&'static MessageDescriptor> {
 }
 
 /// Decodes a response.
-fn decode(output: &MessageDescriptor, answer: &Payload) -> Result<DynamicMessage, String> {
+pub(super) fn decode(
+    output: &MessageDescriptor,
+    answer: &Payload,
+) -> Result<DynamicMessage, String> {
     let message = match answer {
         Payload::Message(message) => message.clone(),
         Payload::Json(json) => from_json(output, json)?.into(),
@@ -185,7 +189,7 @@ fn decode(output: &MessageDescriptor, answer: &Payload) -> Result<DynamicMessage
 }
 
 /// True for an answer that says nothing of the way: no service was reached, or it was too busy.
-fn says_nothing(answer: &Result<Payload, Error>) -> bool {
+pub(super) fn says_nothing(answer: &Result<Payload, Error>) -> bool {
     answer.as_ref().err().map(Verdict::on).is_some_and(|verdict| {
         verdict.is_ways || matches!(verdict.again, Again::AnyWay | Again::WhenTold)
     })

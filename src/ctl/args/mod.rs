@@ -197,6 +197,16 @@ pub(super) enum Command {
     Audit(Audit),
     /// Follow the move of clients from D-Bus to gRPC, and take it on or back
     Migration(Migration),
+    /// Make the calls that change nothing over D-Bus and over gRPC, and show where answers differ
+    ///
+    /// Each operation that only reads is called with an empty request, and with one in which every text
+    /// is a name that nothing has. It ends with 1 if answers differ, or if nothing could be compared.
+    /// What differs from call to call over one way is left out.
+    Parity {
+        /// Only this agent's operations; `agents` for the service's own
+        #[arg(add = ArgValueCompleter::new(complete::agents))]
+        agent: Option<String>,
+    },
     /// Measure how long a call that does nothing takes
     Ping {
         /// How many calls, one after the other
