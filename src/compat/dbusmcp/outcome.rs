@@ -76,7 +76,7 @@ impl Outcome {
 
 /// The text for an operation that was done.
 pub(super) fn data(asked: &Asked<'_>, response: &Value) -> String {
-    let given = |name: &str| text(&asked.arguments[name]);
+    let given = |name: &str| given(asked.arguments, name);
     match (asked.agent.agent, asked.does) {
         ("commands", "exec") => {
             let [out, err] = ["stdout", "stderr"].map(|name| text(&response[name]["text"]));
@@ -103,7 +103,7 @@ pub(super) fn data(asked: &Asked<'_>, response: &Value) -> String {
 /// programs and the words for people.
 fn failure(asked: &Asked<'_>, error: &Error) -> String {
     let arguments = asked.arguments;
-    let given = |name: &str| arguments.get(name).map(text).unwrap_or_default();
+    let given = |name: &str| given(arguments, name);
     let is_about = |argument: &str| {
         error.kind() == ErrorKind::InvalidArgument
             && error.fact("field") == Some(argument)
@@ -122,6 +122,11 @@ fn failure(asked: &Asked<'_>, error: &Error) -> String {
         }
         _ => format!("{}: {error}", error.kind().reason()),
     }
+}
+
+/// An argument as the older agents show it; empty if there is none.
+fn given(arguments: &Arguments, name: &str) -> String {
+    arguments.get(name).map(text).unwrap_or_default()
 }
 
 /// A value as the older agents show it: a text as it is.

@@ -87,9 +87,16 @@ impl Task {
     /// `InvalidArgument` if one is given twice, or has no place.
     pub(super) fn arguments(&self, word: &Word) -> Result<Arguments, Error> {
         let mut arguments = self.config.clone();
-        for (name, argument, given) in
-            [("path", word.path, &self.path), ("args", word.args, &self.args)]
-        {
+        let (mut path, mut args) = (self.path.as_deref(), self.args.as_deref());
+        // Where they are the same argument, the one that says nothing is none.
+        if word.path == word.args {
+            (path, args) = match (path, args) {
+                (path, Some("")) if path.is_some() => (path, None),
+                (Some(""), args) if args.is_some() => (None, args),
+                both => both,
+            };
+        }
+        for (name, argument, given) in [("path", word.path, path), ("args", word.args, args)] {
             let Some(text) = given else { continue };
             if argument.is_empty() {
                 return Err(Error::invalid(name, format!("{} takes none", word.name)));
@@ -146,6 +153,11 @@ mod tests {
         let recall = memory().word("recall").unwrap();
         assert_eq!(Task::of_texts("recall", "", "a").arguments(recall).unwrap()["key"], "a");
         assert!(Task::of_texts("recall", "a", "b").arguments(recall).is_err());
+        for (path, args) in [("a", ""), ("", "a")] {
+            let task = json!({"type": "", "operation": "recall", "path": path, "args": args});
+            let task = Task::parse(memory(), &task.to_string()).unwrap();
+            assert_eq!(task.arguments(recall).unwrap()["key"], "a");
+        }
         let clear = memory().word("clear").unwrap();
         assert!(Task::of_texts("clear", "a", "").arguments(clear).is_err());
     }

@@ -25,6 +25,7 @@ mod access;
 mod agent_bounds;
 mod checker;
 mod commands;
+mod dbus_transport;
 mod migration;
 mod policy;
 mod rollout;
@@ -33,11 +34,9 @@ mod worker;
 use crate::files::Source;
 use checker::Checker;
 
+pub(crate) use dbus_transport::bus;
 pub(super) use rollout::from_text;
 pub use worker::{Starter, Worker};
-
-/// How many older names are served at most: the bus has a bound for each connection.
-const MAX_LEGACY_NAMES: usize = 64;
 
 /// The longest time for a call, in milliseconds: a day.
 const MAX_TIMEOUT_MS: i64 = 86_400_000;
@@ -169,7 +168,7 @@ pub struct Agents {
 pub(super) fn check(keys: &Keys, sources: &[Source]) -> Result<Settings, Problems> {
     let mut c = Checker::new(sources);
     let settings = Settings {
-        dbus: dbus_transport(&mut c, &keys.dbus),
+        dbus: dbus_transport::dbus(&mut c, &keys.dbus),
         grpc: grpc_transport(&mut c, keys),
         executor: executor(&mut c, keys),
         polkit: policy::polkit(&mut c, keys),
@@ -208,51 +207,6 @@ pub(super) fn check(keys: &Keys, sources: &[Source]) -> Result<Settings, Problem
         c.reject(&keys.grpc.enabled, "dbus.enabled and grpc.enabled are both false, so nobody could call; enable one of them");
     }
     c.finish(settings)
-}
-
-fn dbus_transport(c: &mut Checker<'_>, keys: &keys::dbus::Section) -> Option<dbus::Config> {
-    let config = dbus::Config {
-        bus: bus(&keys.bus.value),
-        name: keys.name.value.clone(),
-        max_body_bytes: c.size(&keys.max_body_bytes, 1024..=128 * 1024 * 1024, "bytes"),
-        legacy: legacy_names(c, keys),
-    };
-    if let dbus::Bus::Address(address) = &config.bus
-        && !address.contains(':')
-    {
-        c.reject(&keys.bus, "it must be \"system\", \"session\" or a D-Bus address, as \"unix:path=/run/dbus/system_bus_socket\"");
-    }
-    if zbus::names::WellKnownName::try_from(config.name.as_str()).is_err() {
-        c.reject(&keys.name, "it is no well-known bus name, as \"org.opdbus.Agents1\"");
-    }
-    keys.enabled.value.then_some(config)
-}
-
-/// The older names that are to be served.
-fn legacy_names(c: &mut Checker<'_>, keys: &keys::dbus::Section) -> Vec<dbus::LegacyName> {
-    let mut names = Vec::new();
-    for text in &keys.legacy_names.value {
-        match dbus::LegacyName::parse(text) {
-            Ok(name) if names.contains(&name) => {
-                c.reject(&keys.legacy_names, format!("{text:?} is in it twice"));
-            }
-            Ok(name) => names.push(name),
-            Err(problem) => c.reject(&keys.legacy_names, problem),
-        }
-    }
-    if names.len() > MAX_LEGACY_NAMES {
-        c.reject(&keys.legacy_names, format!("it has more than {MAX_LEGACY_NAMES} names"));
-    }
-    if keys.legacy.value { names } else { Vec::new() }
-}
-
-/// The bus that `[dbus] bus` or `--bus` names.
-pub(crate) fn bus(text: &str) -> dbus::Bus {
-    match text {
-        "system" => dbus::Bus::System,
-        "session" => dbus::Bus::Session,
-        address => dbus::Bus::Address(address.to_owned()),
-    }
 }
 
 fn grpc_transport(c: &mut Checker<'_>, all: &Keys) -> Option<Grpc> {

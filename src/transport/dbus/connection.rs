@@ -78,9 +78,9 @@ impl Link {
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(dispatcher.run(stream, stopped));
         let session = Session { connection, serving, stop, releasing, older };
-        match self.prepare(&session.connection).await {
+        match self.prepare(&session).await {
             Ok(()) => {
-                session.older.take(&session.connection).await;
+                session.older.serving();
                 self.executor.metrics().transport_up(Transport::Dbus, true);
                 Ok(session)
             }
@@ -171,12 +171,15 @@ impl Link {
         Err(Error::new(ErrorKind::Unavailable, format!("{bus} cannot be reached: {problem}")))
     }
 
-    /// Asks to hear of clients that go, and takes the name.
-    async fn prepare(&self, connection: &Connection) -> Result<(), Error> {
+    /// Asks to hear of clients that go, and takes the names: the own one last, so that who waits for it
+    /// finds the others.
+    async fn prepare(&self, session: &Session) -> Result<(), Error> {
+        let connection = &session.connection;
         // Only of those that go: the new owner is the empty name.
         let rule = "type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',\
                     member='NameOwnerChanged',arg2=''";
         ask(connection, "AddMatch", &rule).await.map_err(|error| self.refused(&error))?;
+        session.older.take(connection).await;
         let reply = ask(connection, "RequestName", &(self.config.name.as_str(), DO_NOT_QUEUE))
             .await
             .map_err(|error| self.refused(&error))?;

@@ -2,14 +2,13 @@
 //! waited for, and everybody else is served meanwhile.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use zbus::Connection;
 
 use super::super::Config;
 use super::super::connection::{ALREADY_OWNER, PRIMARY_OWNER, ask};
-use super::LegacyName;
+use super::{INTERFACE, LegacyName};
 use crate::call::Transport;
 use crate::status::Status;
 
@@ -25,9 +24,30 @@ pub(in crate::transport::dbus) struct OlderNames {
     /// Where clients of the other interfaces find the service, for the status.
     address: String,
     bus: String,
-    /// Each name with why it is not held; `None`: it is.
-    names: Mutex<BTreeMap<String, Option<String>>>,
-    releasing: AtomicBool,
+    names: Mutex<Names>,
+}
+
+struct Names {
+    phase: Phase,
+    held: BTreeMap<String, Hold>,
+}
+
+/// What is done with the names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Taking,
+    Serving,
+    Releasing,
+}
+
+/// How it stands with a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Hold {
+    /// It was not asked for yet.
+    Open,
+    Held,
+    /// Why it is not.
+    Missing(String),
 }
 
 impl OlderNames {
@@ -36,89 +56,106 @@ impl OlderNames {
         names: &[LegacyName],
         status: Arc<Status>,
     ) -> Self {
-        let unasked = || Some("was not asked for".to_owned());
+        let held = names.iter().map(|name| (name.on_bus(), Hold::Open)).collect();
         Self {
             status,
             address: format!("{} on {}", config.name, config.bus),
             bus: config.bus.to_string(),
-            names: Mutex::new(names.iter().map(|name| (name.on_bus(), unasked())).collect()),
-            releasing: AtomicBool::new(false),
+            names: Mutex::new(Names { phase: Phase::Taking, held }),
         }
     }
 
     /// Asks for every name. One that cannot be had is noted.
     pub(in crate::transport::dbus) async fn take(&self, connection: &Connection) {
-        let names: Vec<String> = self.locked().keys().cloned().collect();
-        for name in names {
-            let problem = match ask(connection, "RequestName", &(name.as_str(), QUEUE)).await {
+        for name in self.all() {
+            let hold = match ask(connection, "RequestName", &(name.as_str(), QUEUE)).await {
                 Ok(reply) => match reply.body().deserialize::<u32>() {
-                    Ok(PRIMARY_OWNER | ALREADY_OWNER) => None,
-                    Ok(_) => Some(owned_by(connection, &name).await),
-                    Err(error) => Some(format!("was not given: {error}")),
+                    Ok(PRIMARY_OWNER | ALREADY_OWNER) => Hold::Held,
+                    Ok(_) => Hold::Missing(owned_by(connection, &name).await),
+                    Err(error) => Hold::Missing(format!("was not given: {error}")),
                 },
-                Err(error) => Some(format!(
+                Err(error) => Hold::Missing(format!(
                     "cannot be owned: {error}; it needs a policy file, \
                      /usr/share/dbus-1/system.d/org.dbusmcp.Agent.conf"
                 )),
             };
-            self.set(&name, problem);
+            self.locked().set(&name, hold);
         }
-        self.tell();
+    }
+
+    /// Says in the status that the service can be reached, and by which names.
+    pub(in crate::transport::dbus) fn serving(&self) {
+        let mut names = self.locked();
+        names.phase = Phase::Serving;
+        self.tell(&names);
     }
 
     /// Notes what the bus says of a name: it has been given to this connection, or taken from it.
     pub(in crate::transport::dbus) fn changed(&self, name: &str, is_held: bool) {
-        if self.releasing.load(Ordering::Acquire) {
+        let mut names = self.locked();
+        if names.phase == Phase::Releasing {
             return;
         }
-        let problem = (!is_held).then(|| "was lost to another process".to_owned());
-        if self.set(name, problem) {
-            self.tell();
+        let hold = match is_held {
+            true => Hold::Held,
+            false => Hold::Missing("was lost to another process".to_owned()),
+        };
+        names.set(name, hold);
+        if names.phase == Phase::Serving {
+            self.tell(&names);
         }
     }
 
     /// Gives every name back, so that no new call comes.
     pub(in crate::transport::dbus) async fn release(&self, connection: &Connection) {
-        self.releasing.store(true, Ordering::Release);
-        let names: Vec<String> = self.locked().keys().cloned().collect();
-        for name in names {
+        self.locked().phase = Phase::Releasing;
+        for name in self.all() {
             if let Err(error) = ask(connection, "ReleaseName", &name).await {
                 tracing::debug!("D-Bus: {name} was not given back: {error}");
             }
         }
     }
 
-    /// True if that is other than what was known of the name.
-    fn set(&self, name: &str, problem: Option<String>) -> bool {
-        let mut names = self.locked();
-        let Some(known) = names.get_mut(name) else { return false };
-        // Only the first word counts: that it is held, or that it is not.
-        let is_other = known.is_some() != problem.is_some();
-        if is_other || problem.is_some() {
-            match &problem {
-                Some(problem) => tracing::warn!("D-Bus: {name} {problem}"),
-                None => tracing::info!("D-Bus: {name} is served"),
+    fn all(&self) -> Vec<String> {
+        self.locked().held.keys().cloned().collect()
+    }
+
+    fn tell(&self, names: &Names) {
+        let (mut held, mut warnings) = (Vec::new(), Vec::new());
+        for (name, hold) in &names.held {
+            match hold {
+                Hold::Open => {}
+                Hold::Held => held.push(name.trim_start_matches(INTERFACE).trim_start_matches('.')),
+                Hold::Missing(problem) => warnings.push(format!("{WARNING}{name} {problem}")),
             }
         }
-        *known = problem;
-        is_other
-    }
-
-    fn tell(&self) {
-        let names = self.locked();
-        let held = names.iter().filter(|(_, problem)| problem.is_none());
-        let held = held.map(|(name, _)| format!("{name} on {}", self.bus));
-        let addresses = std::iter::once(self.address.clone()).chain(held).collect();
-        let missing = names.iter().filter_map(|(name, problem)| {
-            problem.as_ref().map(|problem| format!("{WARNING}{name} {problem}"))
-        });
+        let mut addresses = vec![self.address.clone()];
+        if !held.is_empty() {
+            addresses.push(format!("{INTERFACE}.{{{}}} on {}", held.join(","), self.bus));
+        }
         self.status.serving(Transport::Dbus, addresses);
-        self.status.replace_warnings(WARNING, missing.collect());
+        self.status.replace_warnings(WARNING, warnings);
     }
 
-    fn locked(&self) -> MutexGuard<'_, BTreeMap<String, Option<String>>> {
+    fn locked(&self) -> MutexGuard<'_, Names> {
         // Each use is one operation, so a panic elsewhere leaves nothing half-done.
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Names {
+    /// Notes how it stands with a name, if it is one of these.
+    fn set(&mut self, name: &str, hold: Hold) {
+        let Some(known) = self.held.get_mut(name) else { return };
+        if *known == hold {
+            return;
+        }
+        match &hold {
+            Hold::Open => {}
+            Hold::Held => tracing::info!("D-Bus: {name} is served"),
+            Hold::Missing(problem) => tracing::warn!("D-Bus: {name} {problem}"),
+        }
+        *known = hold;
     }
 }
 
