@@ -124,7 +124,9 @@ def client_module(agent: str, service: Any, module: str) -> str:
     """A module with the client of one agent, awaited and blocking, and the messages of its contract."""
     pascal = "".join(part.capitalize() for part in agent.split("_"))
     file = service.file
-    names = sorted([*file.message_types_by_name, *file.enum_types_by_name])
+    enums = file.enum_types_by_name
+    values = [name for enum in enums.values() for name in enum.values_by_name]
+    names = sorted([*file.message_types_by_name, *enums, *values])
     foreign = foreign_modules(service)
     lines = [
         f'"""Typed calls of the agent `{agent}`, and the messages of its contract. Generated."""',

@@ -47,9 +47,8 @@ def wait(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-def iterate(messages: AsyncIterator[T]) -> Iterator[T]:
+def iterate(generator: AsyncGenerator[T]) -> Iterator[T]:
     """The messages of a stream. Closing the iterator cancels the work."""
-    generator: AsyncGenerator[T] = messages  # type: ignore[assignment]
     end = object()
 
     async def following() -> Any:
@@ -114,6 +113,30 @@ class AgentClient:
     ) -> Iterator[dict[str, Any]]:
         """See :meth:`op_dbus.AgentClient.stream`."""
         return iterate(self.awaited.stream(agent, operation, arguments, options))
+
+    def ping(self, payload: bytes = b"", options: CallOptions | None = None) -> None:
+        """See :meth:`op_dbus.AgentClient.ping`."""
+        wait(self.awaited.ping(payload, options))
+
+    def list_agents(self, options: CallOptions | None = None) -> list[dict[str, Any]]:
+        """See :meth:`op_dbus.AgentClient.list_agents`."""
+        return wait(self.awaited.list_agents(options))
+
+    def describe_agent(
+        self, agent: str, operation: str = "", options: CallOptions | None = None
+    ) -> dict[str, Any]:
+        """See :meth:`op_dbus.AgentClient.describe_agent`."""
+        return wait(self.awaited.describe_agent(agent, operation, options))
+
+    def batch(
+        self, items: list[dict[str, Any]], options: CallOptions | None = None, **batch: Any
+    ) -> dict[str, Any]:
+        """See :meth:`op_dbus.AgentClient.batch`."""
+        return wait(self.awaited.batch(items, options, **batch))
+
+    def status(self, options: CallOptions | None = None) -> dict[str, Any]:
+        """See :meth:`op_dbus.AgentClient.status`."""
+        return wait(self.awaited.status(options))
 
     def start_session(
         self,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,7 +13,7 @@ from op_dbus import contract
 from op_dbus.call import Call, Connection, json_object
 from op_dbus.contract import Operation
 from op_dbus.dbus_way import DbusWay
-from op_dbus.errors import Error
+from op_dbus.errors import Error, Internal
 from op_dbus.grpc_way import GrpcWay
 from op_dbus.legacy_way import LegacyWay
 from op_dbus.metrics import AgentMetrics
@@ -79,7 +80,7 @@ class AgentClient:
         operation: str,
         arguments: dict[str, Any] | str | None = None,
         options: CallOptions | None = None,
-    ) -> AsyncIterator[dict[str, Any]]:
+    ) -> AsyncGenerator[dict[str, Any]]:
         """Calls an operation that gives a stream, and gives its messages as JSON objects.
 
         Closing the iterator or cancelling cancels the work. A lost connection is made again, and the
@@ -91,6 +92,36 @@ class AgentClient:
         async with contextlib.aclosing(messages):
             async for message in messages:
                 yield json.loads(message)
+
+    async def ping(self, payload: bytes = b"", options: CallOptions | None = None) -> None:
+        """Sends `payload` through every stage that any call passes, and checks that it comes back."""
+        text = base64.b64encode(payload).decode()
+        answer = await self.call("agents", "Ping", {"payload": text}, options)
+        if answer.get("payload", "") != text:
+            raise Internal("the ping came back changed")
+
+    async def list_agents(self, options: CallOptions | None = None) -> list[dict[str, Any]]:
+        """The agents that are served."""
+        answer = await self.call("agents", "ListAgents", {}, options)
+        agents: list[dict[str, Any]] = answer["agents"]
+        return agents
+
+    async def describe_agent(
+        self, agent: str, operation: str = "", options: CallOptions | None = None
+    ) -> dict[str, Any]:
+        """One agent with its operations, or with the one operation named."""
+        arguments = {"agent": agent, "operation": operation}
+        return await self.call("agents", "DescribeAgent", arguments, options)
+
+    async def batch(
+        self, items: list[dict[str, Any]], options: CallOptions | None = None, **batch: Any
+    ) -> dict[str, Any]:
+        """Makes several calls in one round trip; `items` and the rest are fields of `BatchCallRequest`."""
+        return await self.call("calls", "BatchCall", {"items": items, **batch}, options)
+
+    async def status(self, options: CallOptions | None = None) -> dict[str, Any]:
+        """How the service is doing."""
+        return await self.call("agents", "GetStatus", {}, options)
 
     async def start_session(
         self,
@@ -125,7 +156,7 @@ class AgentClient:
             return found
         if agent not in self._described:
             with contextlib.suppress(Error):
-                described = await self.call("agents", "DescribeAgent", {"agent": agent})
+                described = await self.describe_agent(agent)
                 if len(self._described) >= _MAX_DESCRIBED:
                     self._described.clear()
                 self._described[agent] = {

@@ -15,8 +15,8 @@ from op_dbus.address import SERVICE_NAME, Bus
 from op_dbus.call import MAX_ANSWER_BYTES, Call, to_json
 from op_dbus.contract import Operation
 from op_dbus.dbus_bus import BusConnection
-from op_dbus.errors import UnknownOperation
-from op_dbus.grpc_tasks import check_completed
+from op_dbus.errors import Error, UnknownOperation
+from op_dbus.grpc_tasks import outcome
 from op_dbus.options import CallOptions, Way
 from op_dbus.proto.opdbus.v1 import tasks_pb2
 
@@ -66,9 +66,9 @@ class DbusWay:
                 [output.give()],
             )
             output.given()
-            async for line in _lines(reader):
-                yield call.read_json(line)
-        await self._check(str(path[0]), options)
+            async with self._task(str(path[0]), options):
+                async for line in _lines(reader):
+                    yield call.read_json(line)
 
     async def exchange(
         self, call: Call[T], requests: AsyncIterable[Message], options: CallOptions
@@ -92,9 +92,9 @@ class DbusWay:
             )
             output.given()
             given.given()
-            async for line in _lines(reader):
-                yield call.read_json(line)
-        await self._check(str(path[0]), options)
+            async with self._task(str(path[0]), options):
+                async for line in _lines(reader):
+                    yield call.read_json(line)
 
     async def close(self) -> None:
         """Leaves the bus."""
@@ -119,15 +119,29 @@ class DbusWay:
             "output-format": Variant("s", "json"),
         }
 
-    async def _check(self, path: str, options: CallOptions) -> None:
-        """Raises what the task has failed with, once its messages have come to their end."""
-        call = Call(
-            Operation("tasks", "WaitTask", is_manager=True),
-            f'{{"id": "{path.rsplit("/", 1)[-1]}", "timeout": "10s"}}',
+    @contextlib.asynccontextmanager
+    async def _task(self, path: str, options: CallOptions) -> AsyncIterator[None]:
+        """Raises what a task has failed with, once its messages have come to their end; before that end,
+        cancels it.
+        """
+        task = path.rsplit("/", 1)[-1]
+        plain = CallOptions(session=options.session, traceparent=options.traceparent, timeout=12)
+        try:
+            yield
+        except (GeneratorExit, asyncio.CancelledError):
+            if options.on_disconnect != "continue":
+                cancel = Call(Operation("tasks", "CancelTask"), f'{{"id": "{task}"}}', str)
+                with contextlib.suppress(Error):
+                    await asyncio.shield(self.unary(cancel, plain.having(timeout=2)))
+            raise
+        wait = Call(
+            Operation("tasks", "WaitTask"),
+            f'{{"id": "{task}", "timeout": "10s"}}',
             tasks_pb2.WaitTaskResponse,
         )
-        plain = CallOptions(session=options.session, traceparent=options.traceparent, timeout=12)
-        check_completed((await self.unary(call, plain)).task)
+        problem = outcome((await self.unary(wait, plain)).task)
+        if problem is not None:
+            raise problem
 
 
 def _on_dbus(operation: Operation) -> Operation:

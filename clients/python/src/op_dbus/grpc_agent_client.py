@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import inspect
 import json
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,23 +22,26 @@ from op_dbus.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One message of a stream, as it came."""
+    """A part of the result of a stream, as it came."""
 
-    #: The whole message.
-    message: dict[str, Any]
+    #: What a program printed; of any other message its JSON.
+    content: str
+    #: `stdout` or `stderr` for what a program printed, else `result`.
+    stream_type: str = "result"
+    #: True for the last one, which is empty.
+    is_final: bool = False
+    #: The message that it was.
+    message: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def stream_type(self) -> str:
-        """`stdout` or `stderr` for what a program printed, else `message`."""
-        return next((name for name in ("stdout", "stderr") if name in self.message), "message")
-
-    @property
-    def content(self) -> str:
-        """What a program printed; of any other message the JSON."""
-        kind = self.stream_type
-        if kind == "message":
-            return json.dumps(self.message)
-        return _text(self.message[kind])
+    @classmethod
+    def of(cls, message: dict[str, Any]) -> Chunk:
+        """The chunk that a message is."""
+        printed = message.get("chunk")
+        if isinstance(printed, dict) and str(printed.get("stream")).startswith("STREAM_STD"):
+            data = base64.b64decode(printed.get("data", ""))
+            kind = printed["stream"].removeprefix("STREAM_").lower()
+            return cls(data.decode("utf-8", "replace"), kind, message=message)
+        return cls(json.dumps(message), message=message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +111,20 @@ class GrpcAgentClient:
         """Calls an operation that gives a stream; `on_chunk`, awaited if need be, hears each message as it
         comes. Gives the last message, which says how it ended; an empty one if there was none.
         """
+
+        async def hear(chunk: Chunk) -> None:
+            heard = on_chunk(chunk) if on_chunk else None
+            if inspect.isawaitable(heard):
+                await heard
+
         within = (options or CallOptions()).having(session=session_id)
         last: dict[str, Any] = {}
-        async for last in self.client.stream(agent, operation, arguments, within):
-            if on_chunk is not None:
-                heard = on_chunk(Chunk(last))
-                if inspect.isawaitable(heard):
-                    await heard
+        async with contextlib.aclosing(
+            self.client.stream(agent, operation, arguments, within)
+        ) as messages:
+            async for last in messages:
+                await hear(Chunk.of(last))
+        await hear(Chunk("", is_final=True))
         return last
 
     async def batch_execute(
@@ -163,15 +175,6 @@ class GrpcAgentClient:
         trace: TracebackType | None,
     ) -> None:
         await self.close()
-
-
-def _text(output: Any) -> str:
-    """What a program printed: bytes travel as base64 in JSON."""
-    if isinstance(output, dict):
-        output = output.get("data", "")
-    import base64
-
-    return base64.b64decode(str(output)).decode("utf-8", "replace")
 
 
 def _batch_result(result: dict[str, Any]) -> BatchResult:

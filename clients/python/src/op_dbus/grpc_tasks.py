@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from google.protobuf.message import Message
 
 from op_dbus.call import Call, from_json
-from op_dbus.errors import Cancelled, Error, ErrorKind, Failed, LimitExceeded, failed
+from op_dbus.errors import (
+    Cancelled,
+    Error,
+    ErrorKind,
+    Failed,
+    Unavailable,
+    Unreachable,
+    failed,
+    lost,
+)
 from op_dbus.options import CallOptions
 from op_dbus.proto.opdbus.v1 import calls_pb2, failure_pb2, tasks_pb2
 from op_dbus.retry import pause
@@ -98,36 +107,43 @@ async def watched(
     way: GrpcWay, task: str, seq: int, answer: type[T], options: CallOptions
 ) -> AsyncGenerator[T]:
     """The messages of a task from a number on, over further connections if one is lost."""
-    watching = options.having(request_id=None, approval_id=None, on_disconnect=None)
     tries = 0
     try:
         while True:
-            request = tasks_pb2.WatchTaskRequest(id=task, from_seq=seq, json=answer is str)
-            ended: tasks_pb2.Task | None = None
-            events = way.messages(_WATCH_TASK, request, tasks_pb2.WatchTaskResponse, watching)
+            problem: Error | None = lost("the service ended the stream before its end")
             try:
-                async with contextlib.aclosing(events):
+                async with contextlib.aclosing(_watch(way, task, seq, answer, options)) as events:
                     async for event in events:
                         tries = 0
                         if event.HasField("message"):
                             seq = event.message.seq + 1
                             yield _payload(event.message, answer)
                         elif event.HasField("gap"):
-                            raise _gap(event.gap)
+                            raise _missing(task, seq, event.gap)
                         elif event.task.HasField("ended_at"):
                             # Also the first event of a task that has ended, whose messages follow.
-                            ended = event.task
-                if ended is not None:
-                    check_completed(ended)
-                    return
-            except Error as problem:
-                tries += 1
-                if tries > _MAX_TRIES or not _may_come_back(problem):
+                            problem = outcome(event.task)
+            except (Unreachable, Unavailable) as error:
+                if isinstance(error, Failed) and (not error.lost or "task_id" in error.facts):
                     raise
-                await asyncio.sleep(pause(tries))
-    except (GeneratorExit, asyncio.CancelledError, LimitExceeded):
+                problem = error
+            if problem is None:
+                return
+            tries += 1
+            if tries > _MAX_TRIES or not _may_come_back(problem):
+                raise problem
+            await asyncio.sleep(pause(tries))
+    except (GeneratorExit, asyncio.CancelledError, Unavailable):
         await cancel(way, task, options)
         raise
+
+
+def _watch(
+    way: GrpcWay, task: str, seq: int, answer: type[T], options: CallOptions
+) -> AsyncGenerator[tasks_pb2.WatchTaskResponse]:
+    request = tasks_pb2.WatchTaskRequest(id=task, from_seq=seq, json=answer is str)
+    watching = options.having(request_id=None, approval_id=None, on_disconnect=None)
+    return way.messages(_WATCH_TASK, request, tasks_pb2.WatchTaskResponse, watching)
 
 
 async def cancel(way: GrpcWay, task: str, options: CallOptions) -> None:
@@ -155,11 +171,13 @@ def _payload(message: tasks_pb2.TaskMessage, answer: type[T]) -> T:
     return cast(T, cast(Any, answer).FromString(message.payload))
 
 
-def _gap(gap: tasks_pb2.TaskGap) -> Failed:
+def _missing(task: str, seq: int, gap: tasks_pb2.TaskGap) -> Failed:
+    """That messages of a stream are missing."""
     first = getattr(gap, "from")  # A word of Python.
-    return LimitExceeded(
-        f"messages {first} to {gap.to} of the stream are not kept any more",
-        facts={"limit": "tasks.ring_messages"},
+    return Unavailable(
+        f"messages {first} to {gap.to} of task {task} are missing: the service does not keep them any more",
+        facts={"task_id": task, "from": str(max(seq, 1)), "to": str(gap.to)},
+        lost=True,
     )
 
 
@@ -167,12 +185,13 @@ def _may_come_back(problem: Error) -> bool:
     """True if another connection may have the rest."""
     if isinstance(problem, Failed):
         return problem.lost and problem.kind is ErrorKind.UNAVAILABLE
-    return True
+    return isinstance(problem, Unreachable)
 
 
-def check_completed(task: tasks_pb2.Task) -> None:
-    """Raises what a task that did not complete has failed with."""
+def outcome(task: tasks_pb2.Task) -> Failed | None:
+    """What a task that has ended has failed with; None if it completed."""
     if task.HasField("failure"):
-        raise failure_of(task.failure)
+        return failure_of(task.failure)
     if task.state != tasks_pb2.TASK_STATE_COMPLETED:
-        raise Cancelled("the task was cancelled")
+        return Cancelled("the task was cancelled")
+    return None

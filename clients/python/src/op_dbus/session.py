@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -52,7 +52,7 @@ class Session:
         operation: str,
         arguments: dict[str, Any] | str | None = None,
         options: CallOptions | None = None,
-    ) -> AsyncIterator[dict[str, Any]]:
+    ) -> AsyncGenerator[dict[str, Any]]:
         """:meth:`op_dbus.AgentClient.stream` in the session."""
         return self._client.stream(agent, operation, arguments, self._within(options))
 
