@@ -67,6 +67,7 @@ pub mod exec;
 pub mod executor;
 pub mod host;
 pub mod metrics;
+pub mod migration;
 pub mod polkit;
 pub mod process;
 pub mod proto;

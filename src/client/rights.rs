@@ -126,7 +126,7 @@ impl Client {
     }
 
     /// Calls an operation of op-dbus's own, whose response is named after it.
-    async fn own<T: Message + Default>(
+    pub(super) async fn own<T: Message + Default>(
         &self,
         agent: &str,
         operation: &str,

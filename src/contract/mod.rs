@@ -23,7 +23,7 @@ pub use dbus::{
     Argument, MANAGER_PATH, MESSAGES, MethodShape, SESSIONS_PATH, TASKS_PATH, interface_name,
     object_path, signature, task_path,
 };
-pub use introspect::{interface_xml, method_xml};
+pub use introspect::{interface_xml, method_xml, push_deprecated};
 pub use json::{json_to_message, message_to_json};
 pub use long_text::{Incoming, Intake, Outgoing};
 pub use readable::{canonical_json, redacted_json};

@@ -19,6 +19,7 @@ mod lines;
 mod man;
 mod messages;
 mod metrics;
+mod migration;
 mod notes;
 mod output;
 mod ping;
@@ -52,6 +53,8 @@ enum Outcome {
     Degraded,
     /// The task that was watched or awaited goes on.
     Unfinished,
+    /// Something keeps clients from moving to gRPC; it has been said on the output.
+    Blocked,
     /// What was checked is wrong, or some calls of several failed; it has been said on the output.
     Refused,
     /// With this code, a program's.
@@ -94,6 +97,7 @@ pub fn main(others: &[OtherPage]) -> ExitCode {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Degraded) => ExitCode::from(problem::DEGRADED),
         Ok(Outcome::Unfinished) => ExitCode::from(problem::UNFINISHED),
+        Ok(Outcome::Blocked) => ExitCode::from(problem::BLOCKED),
         Ok(Outcome::Refused) => ExitCode::from(problem::FAILED),
         Ok(Outcome::Exit(code)) => ExitCode::from(code),
         Err(problem) => match (problem.report(&mut output), &args.command) {
@@ -129,6 +133,9 @@ fn run(args: &Args, others: &[OtherPage], output: &mut Output) -> Result<Outcome
             }
             Command::Policy(policy) => {
                 policy::run(&client().await?, &policy.command, &options, output).await
+            }
+            Command::Migration(migration) => {
+                migration::run(&client().await?, migration, &options, output).await
             }
             Command::Audit(audit) => audit::run(audit, global, output).await,
             Command::Ping { count } => ping::run(&client().await?, *count, &options, output).await,

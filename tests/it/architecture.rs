@@ -26,6 +26,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "exec",
             "executor",
             "host",
+            "migration",
             "polkit",
             "session",
             "storage",
@@ -35,7 +36,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     ("transport", &[]),
-    ("transport::dbus", BELOW_TRANSPORT),
+    ("transport::dbus", BELOW_DBUS),
     ("transport::grpc", BELOW_TRANSPORT),
     (
         "executor",
@@ -44,9 +45,16 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "session", "task",
         ],
     ),
+    (
+        "migration",
+        &[
+            "audit", "call", "contract", "error", "events", "executor", "metrics", "proto",
+            "status", "storage",
+        ],
+    ),
     ("polkit", &["contract", "error", "executor", "proto"]),
     ("audit", &["call", "contract", "error", "events", "proto", "status"]),
-    ("compat", &["call", "contract", "error", "executor", "proto", "session", "task"]),
+    ("compat", &["call", "contract", "error", "executor", "metrics", "proto", "session", "task"]),
     ("session", BELOW_SESSION),
     ("task", BELOW_TASK),
     ("registry", &["call", "contract", "error", "events", "host", "metrics", "proto", "status"]),
@@ -91,6 +99,7 @@ const EVERYTHING_BELOW_DAEMON: &[&str] = &[
     "executor",
     "host",
     "metrics",
+    "migration",
     "polkit",
     "process",
     "proto",
@@ -106,6 +115,11 @@ const EVERYTHING_BELOW_DAEMON: &[&str] = &[
 const BELOW_TRANSPORT: &[&str] = &[
     "call", "contract", "error", "events", "executor", "metrics", "proto", "registry", "session",
     "status", "task", "wire",
+];
+/// The older D-Bus agents have no service of their own by which they could be reached.
+const BELOW_DBUS: &[&str] = &[
+    "call", "compat", "contract", "error", "events", "executor", "metrics", "proto", "registry",
+    "session", "status", "task", "wire",
 ];
 const BELOW_SESSION: &[&str] = &[
     "call", "contract", "error", "events", "host", "metrics", "proto", "registry", "status",

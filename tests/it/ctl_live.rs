@@ -48,6 +48,7 @@ impl Live {
             bus: dbus::Bus::Address(bus.address.clone()),
             name: "org.opdbus.Agents1".to_owned(),
             max_body_bytes: 4 << 20,
+            legacy: dbus::LegacyName::all().collect(),
         };
         let on_socket = grpc::Config {
             unix: Some(grpc::UnixSocket { path: socket.clone(), mode: 0o600, group: None }),

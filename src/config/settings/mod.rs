@@ -15,6 +15,7 @@ use super::read::Source;
 use crate::agents;
 use crate::audit;
 use crate::executor;
+use crate::migration as moves;
 use crate::polkit;
 use crate::session;
 use crate::storage::{self, Durability};
@@ -25,12 +26,18 @@ mod access;
 mod agent_bounds;
 mod checker;
 mod commands;
+mod migration;
 mod policy;
+mod rollout;
 mod worker;
 
 use checker::Checker;
 
+pub(super) use rollout::from_text;
 pub use worker::{Starter, Worker};
+
+/// How many older names are served at most: the bus has a bound for each connection.
+const MAX_LEGACY_NAMES: usize = 64;
 
 /// The longest time for a call, in milliseconds: a day.
 const MAX_TIMEOUT_MS: i64 = 86_400_000;
@@ -62,6 +69,8 @@ pub struct Settings {
     pub worker_settings: agents::WorkerSettings,
     /// The processes that act as callers.
     pub worker: Worker,
+    /// How calls move to gRPC.
+    pub migration: moves::Config,
     /// Where the metrics are served over HTTP.
     pub metrics: MetricsEndpoint,
     /// The log.
@@ -188,6 +197,7 @@ pub(super) fn check(keys: &Keys, sources: &[Source]) -> Result<Settings, Problem
             commands: commands::commands(&mut c, &keys.commands),
         },
         worker: worker::workers(&mut c, &keys.worker),
+        migration: migration::migration(&mut c, keys),
         metrics: metrics(&mut c, keys),
         log: log(&mut c, &keys.log),
         drain_grace: c.millis(&keys.daemon.drain_grace_ms, 0..=600_000),
@@ -205,6 +215,7 @@ fn dbus_transport(c: &mut Checker<'_>, keys: &keys::dbus::Section) -> Option<dbu
         bus: bus(&keys.bus.value),
         name: keys.name.value.clone(),
         max_body_bytes: c.size(&keys.max_body_bytes, 1024..=128 * 1024 * 1024, "bytes"),
+        legacy: legacy_names(c, keys),
     };
     if let dbus::Bus::Address(address) = &config.bus
         && !address.contains(':')
@@ -215,6 +226,24 @@ fn dbus_transport(c: &mut Checker<'_>, keys: &keys::dbus::Section) -> Option<dbu
         c.reject(&keys.name, "it is no well-known bus name, as \"org.opdbus.Agents1\"");
     }
     keys.enabled.value.then_some(config)
+}
+
+/// The older names that are to be served.
+fn legacy_names(c: &mut Checker<'_>, keys: &keys::dbus::Section) -> Vec<dbus::LegacyName> {
+    let mut names = Vec::new();
+    for text in &keys.legacy_names.value {
+        match dbus::LegacyName::parse(text) {
+            Ok(name) if names.contains(&name) => {
+                c.reject(&keys.legacy_names, format!("{text:?} is in it twice"));
+            }
+            Ok(name) => names.push(name),
+            Err(problem) => c.reject(&keys.legacy_names, problem),
+        }
+    }
+    if names.len() > MAX_LEGACY_NAMES {
+        c.reject(&keys.legacy_names, format!("it has more than {MAX_LEGACY_NAMES} names"));
+    }
+    if keys.legacy.value { names } else { Vec::new() }
 }
 
 /// The bus that `[dbus] bus` or `--bus` names.

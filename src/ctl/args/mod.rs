@@ -2,6 +2,7 @@
 
 mod access;
 mod audit;
+mod migration;
 mod rights;
 mod run;
 mod work;
@@ -19,6 +20,7 @@ use crate::client::{Bus, CallOptions, GrpcAddress};
 
 pub(super) use access::{Credentials, NewToken, TokenCommand};
 pub(super) use audit::{Audit, AuditCommand, Wanted};
+pub(super) use migration::{Migration, MigrationCommand, Move, Set, WantedUses};
 pub(super) use rights::{Approvals, ApprovalsCommand, ListApprovals, Policy, PolicyCommand};
 pub(super) use run::Run;
 pub(super) use work::{
@@ -35,7 +37,8 @@ Exit codes:
      configuration, the audit log) is wrong
   2  the command line is wrong
   3  `status`: the service runs, but a transport or the configuration has a problem;
-     `tasks wait` and `tasks watch`: the task has not ended yet
+     `tasks wait` and `tasks watch`: the task has not ended yet;
+     `migration report`: something keeps D-Bus from being given up
   4  the service cannot be reached
 `run` ends as its program does; see `op-dbusctl run --help`.
 
@@ -193,6 +196,8 @@ pub(super) enum Command {
     Policy(Policy),
     /// Check and read the audit log: what was refused, and what changed something
     Audit(Audit),
+    /// Follow the move of clients from D-Bus to gRPC, and take it on or back
+    Migration(Migration),
     /// Measure how long a call that does nothing takes
     Ping {
         /// How many calls, one after the other

@@ -23,6 +23,7 @@ mod fault;
 pub mod fuzzing;
 mod input;
 mod introspect;
+mod legacy;
 mod managed;
 mod objects;
 mod options;
@@ -53,9 +54,10 @@ use crate::executor::Executor;
 use crate::status::Status;
 
 pub use introspect::{
-    agent_interface_document, interface_document, session_interface_document,
-    task_interface_document,
+    agent_interface_document, interface_document, legacy_interface_document,
+    session_interface_document, task_interface_document,
 };
+pub use legacy::LegacyName;
 
 use connection::Link;
 
@@ -68,6 +70,8 @@ pub struct Config {
     pub name: String,
     /// The largest body of a method call, in bytes (`[dbus] max_body_bytes`).
     pub max_body_bytes: usize,
+    /// The older names to be served (`[dbus] legacy_names`); none if older clients are not (`legacy`).
+    pub legacy: Vec<LegacyName>,
 }
 
 /// A message bus.

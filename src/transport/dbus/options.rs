@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::call::{Context, OnDisconnect};
+use crate::call::{Context, OnDisconnect, client_name};
 use crate::contract::Operation;
 use crate::error::Error;
 
@@ -33,9 +33,10 @@ pub(super) enum Reserved {
     OutputFormat,
     InputFd,
     InputFormat,
+    ClientName,
 }
 
-const NAMES: [(&str, Reserved); 12] = [
+const NAMES: [(&str, Reserved); 13] = [
     ("request-id", Reserved::RequestId),
     ("deadline-ms", Reserved::DeadlineMs),
     ("traceparent", Reserved::Traceparent),
@@ -48,6 +49,7 @@ const NAMES: [(&str, Reserved); 12] = [
     ("output-format", Reserved::OutputFormat),
     ("input-fd", Reserved::InputFd),
     ("input-format", Reserved::InputFormat),
+    ("client-name", Reserved::ClientName),
 ];
 
 impl Reserved {
@@ -102,6 +104,7 @@ pub(super) struct Options {
     output_format: Option<Format>,
     pub(super) input: Option<OwnedFd>,
     input_format: Option<Format>,
+    client_name: Option<Arc<str>>,
 }
 
 impl Options {
@@ -148,6 +151,9 @@ impl Options {
             (Reserved::OutputFormat, Given::Text(text)) => self.output_format = Some(format(text)?),
             (Reserved::InputFd, Given::Descriptor(fd)) => self.input = Some(fd),
             (Reserved::InputFormat, Given::Text(text)) => self.input_format = Some(format(text)?),
+            (Reserved::ClientName, Given::Text(text)) => {
+                self.client_name = Some(client_name(text)?)
+            }
             (option, given) => {
                 return Err(format!("takes {}, not {}", option.takes(), given.kind()));
             }
@@ -194,6 +200,7 @@ impl Options {
         context.session = self.session;
         context.approval_id = self.approval_id;
         context.on_disconnect = self.on_disconnect;
+        context.client_name = self.client_name;
         context.task_id = self.token.map(|token| task_id(&context.caller.address, &token));
     }
 }
@@ -217,7 +224,8 @@ impl Reserved {
             | Self::HandleToken
             | Self::OnDisconnect
             | Self::OutputFormat
-            | Self::InputFormat => "a text",
+            | Self::InputFormat
+            | Self::ClientName => "a text",
         }
     }
 }

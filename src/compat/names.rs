@@ -1,8 +1,9 @@
-//! The names that clients of op-chat use for agents, operations and arguments, and what they are called
-//! here. Five vocabularies were in use; all of them are understood.
+//! The words of the older systems for agents, operations and arguments, and what they are called here.
+//! Five vocabularies were in use; all of them are understood. What an operation does is not decided here.
 
 use serde_json::{Map, Value, json};
 
+use super::dbusmcp::commands;
 use crate::error::Error;
 
 /// An operation as op-dbus calls it, with its arguments.
@@ -13,29 +14,76 @@ pub(super) struct Named {
     pub(super) arguments: Value,
 }
 
-type Arguments = Map<String, Value>;
+pub(super) type Arguments = Map<String, Value>;
 /// Translates the arguments and says what the operation is called here.
 type Translate = fn(&mut Arguments) -> Result<&'static str, Error>;
 
-/// Agent, the name that clients use, and what it means.
-const ALIASES: &[(&str, &str, Translate)] = &[
-    ("context_manager", "clear", |_| Ok("delete")),
-    ("context_manager", "restore", |_| Ok("load")),
-    ("memory", "clear", everything),
-    ("memory", "delete", |_| Ok("forget")),
-    ("memory", "get", |_| Ok("recall")),
-    ("memory", "list", limited),
-    ("memory", "remember", remembered),
-    ("memory", "retrieve", |_| Ok("recall")),
-    ("memory", "set", remembered),
-    ("memory", "store", remembered),
-    ("sequential_thinking", "add_thought", thought),
-    ("sequential_thinking", "analyze", thought),
-    ("sequential_thinking", "plan", thought),
-    ("sequential_thinking", "reflect", thought),
-    ("sequential_thinking", "start", |_| Ok("start_chain")),
-    ("sequential_thinking", "think", thought),
+/// A word for an operation.
+pub(super) struct Word {
+    /// The agent's id here.
+    pub(super) agent: &'static str,
+    /// What clients call the operation, with underscores.
+    pub(super) name: &'static str,
+    /// What it is here.
+    pub(super) means: Translate,
+    /// The argument that the `path` of an older task is; empty if there is none. Where it is the same as
+    /// `args`, a task has one of the two.
+    pub(super) path: &'static str,
+    /// The argument that the `args` of an older task are.
+    pub(super) args: &'static str,
+}
+
+const fn word(
+    agent: &'static str,
+    name: &'static str,
+    means: Translate,
+    path: &'static str,
+    args: &'static str,
+) -> Word {
+    Word { agent, name, means, path, args }
+}
+
+const COMMANDS: &str = "commands";
+const CONTEXTS: &str = "context_manager";
+const MEMORY: &str = "memory";
+const THINKING: &str = "sequential_thinking";
+
+/// Every word, sorted by agent and name. An operation of an agent that no word is for has its own name,
+/// for clients that name their arguments.
+const WORDS: &[Word] = &[
+    word(COMMANDS, "execute", commands::executed, "working_dir", "command_line"),
+    word(CONTEXTS, "clear", |_| Ok("delete"), "name", "name"),
+    word(CONTEXTS, "delete", |_| Ok("delete"), "name", "name"),
+    word(CONTEXTS, "list", limited, "query", "query"),
+    word(CONTEXTS, "load", |_| Ok("load"), "name", "name"),
+    word(CONTEXTS, "restore", |_| Ok("load"), "name", "name"),
+    word(CONTEXTS, "save", |_| Ok("save"), "name", "content"),
+    word(MEMORY, "clear", everything, "", ""),
+    word(MEMORY, "delete", |_| Ok("forget"), "key", "key"),
+    word(MEMORY, "forget", |_| Ok("forget"), "key", "key"),
+    word(MEMORY, "get", |_| Ok("recall"), "key", "key"),
+    word(MEMORY, "list", limited, "pattern", "pattern"),
+    word(MEMORY, "recall", |_| Ok("recall"), "key", "key"),
+    word(MEMORY, "remember", remembered, "key", "value"),
+    word(MEMORY, "retrieve", |_| Ok("recall"), "key", "key"),
+    word(MEMORY, "search", |_| Ok("search"), "query", "query"),
+    word(MEMORY, "set", remembered, "key", "value"),
+    word(MEMORY, "store", remembered, "key", "value"),
+    word(THINKING, "add_thought", thought, "chain_id", "thought"),
+    word(THINKING, "analyze", thought, "chain_id", "thought"),
+    word(THINKING, "conclude", |_| Ok("conclude"), "chain_id", "conclusion"),
+    word(THINKING, "get_chain", |_| Ok("get_chain"), "chain_id", "chain_id"),
+    word(THINKING, "plan", thought, "chain_id", "thought"),
+    word(THINKING, "reflect", thought, "chain_id", "thought"),
+    word(THINKING, "start", |_| Ok("start_chain"), "problem", "problem"),
+    word(THINKING, "start_chain", |_| Ok("start_chain"), "problem", "problem"),
+    word(THINKING, "think", thought, "chain_id", "thought"),
 ];
+
+/// The words for the operations of an agent, sorted.
+pub(super) fn words(agent: &str) -> impl Iterator<Item = &'static Word> {
+    WORDS.iter().filter(move |word| word.agent == agent)
+}
 
 /// What `operation` of `agent` with `arguments_json` is here. Agents and operations may be written with
 /// capitals, hyphens or underscores.
@@ -57,16 +105,15 @@ pub(super) fn translate(
             Err(error) => return Err(Error::invalid("arguments_json", error)),
         },
     };
-    let alias = ALIASES.iter().find(|(of, name, _)| *of == agent && *name == operation);
-    let operation = match alias {
-        Some((_, _, translate)) => translate(&mut arguments)?.to_owned(),
+    let operation = match words(&agent).find(|word| word.name == operation) {
+        Some(word) => (word.means)(&mut arguments)?.to_owned(),
         None => operation,
     };
     Ok(Named { agent, operation, arguments: Value::Object(arguments) })
 }
 
 /// The name with underscores, as `rust_pro` for `RustPro`, `rustPro` and `rust-pro`.
-fn snake(name: &str) -> String {
+pub(super) fn snake(name: &str) -> String {
     let mut snake = String::with_capacity(name.len());
     let mut previous_small = false;
     for letter in name.chars() {
@@ -140,6 +187,11 @@ mod tests {
 
     fn named(agent: &str, operation: &str, arguments: &str) -> Named {
         translate(agent, operation, arguments).unwrap()
+    }
+
+    #[test]
+    fn every_word_stands_once_and_in_order() {
+        assert!(WORDS.is_sorted_by(|a, b| (a.agent, a.name) < (b.agent, b.name)));
     }
 
     #[test]
