@@ -60,6 +60,17 @@ def service(tmp_path: Path, bus: Bus):
 
 
 @pytest.fixture
+def other(tmp_path: Path, bus: Bus):
+    """Another such daemon."""
+    folder = tmp_path / "other"
+    folder.mkdir()
+    own = Service(folder, bus)
+    own.start()
+    yield own
+    own.kill()
+
+
+@pytest.fixture
 def key(request: pytest.FixtureRequest) -> str:
     """A key that no other test uses."""
     return "".join(c for c in request.node.name if c.isalnum() or c == "_") + f"-{os.getpid()}"

@@ -50,8 +50,6 @@ class Service:
     def configure(self, more: str = "") -> None:
         """Writes the configuration, with further sections."""
         text = _CONFIG.format(bus=self.bus.text, name=self.name, folder=self.folder, more=more)
-        if "legacy" not in (Path(__file__).parents[3] / "etc/grpc.toml").read_text():
-            text = text.replace("legacy = false\n", "")
         (self.folder / "grpc.toml").write_text(text)
 
     def start(self) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import grpc
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
@@ -64,7 +67,7 @@ def error(
 
 def details(status: grpc.aio.AioRpcError) -> Failed | None:
     """What the service itself says of a failure; None if the status is not its own."""
-    packed = dict(status.trailing_metadata() or ()).get(_DETAILS)
+    packed = value_of(status.trailing_metadata(), _DETAILS)
     if not isinstance(packed, bytes):
         return None
     reason, facts, retry_after = "", {}, None
@@ -77,6 +80,11 @@ def details(status: grpc.aio.AioRpcError) -> Failed | None:
             retry_after = delay.seconds + delay.nanos / 1e9
     reason = reason or _KIND_OF_CODE.get(status.code(), ErrorKind.INTERNAL)
     return failed(reason, status.details() or reason, facts, retry_after)
+
+
+def value_of(metadata: Iterable[Any] | None, name: str) -> str | bytes | None:
+    """The first value of that name; releases of grpcio differ in what else their metadata can do."""
+    return next((value for known, value in metadata or () if known == name), None)
 
 
 def _is_reset(code: grpc.StatusCode, text: str) -> bool:

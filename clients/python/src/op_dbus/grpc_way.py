@@ -105,7 +105,8 @@ class GrpcWay:
             )
             running = method(request, timeout=_time(options), metadata=self._metadata_of(options))
             try:
-                began(str(dict(await running.initial_metadata() or ()).get("opdbus-task-id", "")))
+                metadata = await running.initial_metadata()
+                began(str(grpc_status.value_of(metadata, "opdbus-task-id") or ""))
                 async for message in running:
                     yield cast(T, message)
             except grpc.aio.AioRpcError as status:

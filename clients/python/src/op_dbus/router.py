@@ -37,7 +37,7 @@ class Router:
         self._breakers = {way: Breaker() for way in ways}
         self.metrics = AgentMetrics(self._breakers)
         self.samples = Samples()
-        self._shadow = Shadow(self._reach, self.metrics, self.samples)
+        self.shadow = Shadow(self._reach, self.metrics, self.samples)
         self._follower = Follower(settings, ways, Reports(self.metrics, self.samples))
 
     async def unary(self, call: Call[T], options: CallOptions) -> T:
@@ -53,10 +53,10 @@ class Router:
             answer = await self._tried(plan, call, options, once)
         except Error as error:
             if plan.shadow:
-                self._shadow.offer(plan.way, call, options, error)
+                self.shadow.offer(plan.way, call, options, error)
             raise
         if plan.shadow:
-            self._shadow.offer(plan.way, call, options, answer)
+            self.shadow.offer(plan.way, call, options, answer)
         return answer
 
     async def stream(self, call: Call[T], options: CallOptions) -> AsyncGenerator[T]:
@@ -107,7 +107,7 @@ class Router:
 
     async def close(self) -> None:
         """Tells the service what is still to be told, and gives up all connections and what runs on them."""
-        await self._shadow.close()
+        await self.shadow.close()
         await self._follower.close()
         await asyncio.gather(*(way.close() for way in self._ways.values()))
 
