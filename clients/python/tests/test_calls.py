@@ -75,6 +75,8 @@ async def test_what_cannot_travel_is_refused_here(settings: Settings) -> None:
             await client.call_json("memory", "Recall", '{"key": "a\0b"}')
         with pytest.raises(InvalidArgument, match="arguments"):
             await client.call("memory", "Recall", {"key": float("nan")})
+        with pytest.raises(InvalidArgument, match="arguments"):
+            await client.call_json("memory", "Recall", '{"key": "\ud800"}')
         await client.ping(b"the connection still stands")
     with pytest.raises(InvalidArgument, match="request-id"):
         CallOptions(request_id="ä")

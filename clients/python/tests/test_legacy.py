@@ -54,9 +54,11 @@ async def test_what_is_not_there_is_an_unknown_operation(settings: Settings, key
 async def test_what_belongs_to_a_call_goes_with_it(settings: Settings, key: str) -> None:
     async with AgentClient(settings, via="legacy") as older:
         options = CallOptions(request_id=f"{key}-once")
-        first = await older.call("memory", "Remember", {"key": key, "value": 1}, options)
-        again = await older.call("memory", "Remember", {"key": key, "value": 2}, options)
-        assert again == first
+        arguments = {"key": key, "value": 1}
+        first = await older.call("memory", "Remember", arguments, options)
+        assert await older.call("memory", "Remember", arguments, options) == first
+        later = await older.call("memory", "Remember", arguments)
+        assert int(later["version"]) > int(first["version"])
         with pytest.raises(NotFound):
             session = CallOptions(session="no-such-session")
             await older.call("memory", "Recall", {"key": key}, session)

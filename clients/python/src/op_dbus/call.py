@@ -88,10 +88,13 @@ def from_json(text: str, answer: type[T]) -> T:
 
 
 def json_object(arguments: dict[str, Any] | str | None) -> str:
-    """Arguments as the text of a JSON object; a text is taken as it is, for the service to check."""
-    if isinstance(arguments, str):
-        return arguments
+    """Arguments as the text of a JSON object. A text is taken as it is; whether it is one, the service
+    checks.
+    """
     try:
+        if isinstance(arguments, str):
+            arguments.encode()
+            return arguments
         return json.dumps(arguments or {}, allow_nan=False)
     except (TypeError, ValueError) as problem:
         raise invalid("arguments", str(problem)) from None

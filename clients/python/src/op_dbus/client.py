@@ -63,7 +63,7 @@ class AgentClient:
         Raises :class:`op_dbus.Failed` with the service's error, :class:`op_dbus.Unreachable` if there is
         no service. Cancelling gives the call up, which the service notices on gRPC.
         """
-        text = await self.call_json(agent, operation, json_object(arguments), options)
+        text = await self._call_json(agent, operation, arguments, options)
         result: dict[str, Any] = json.loads(text)
         return result
 
@@ -71,8 +71,17 @@ class AgentClient:
         self, agent: str, operation: str, arguments: str, options: CallOptions | None = None
     ) -> str:
         """The same with the texts of JSON objects, which are passed on as they are."""
+        return await self._call_json(agent, operation, arguments, options)
+
+    async def _call_json(
+        self,
+        agent: str,
+        operation: str,
+        arguments: dict[str, Any] | str | None,
+        options: CallOptions | None,
+    ) -> str:
         found = await self.operation(agent, operation)
-        return await self.router.unary(Call(found, arguments, str), options or CallOptions())
+        return await self.router.unary(Call(found, json_object(arguments), str), options or CallOptions())
 
     async def stream(
         self,

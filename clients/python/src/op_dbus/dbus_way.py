@@ -15,7 +15,7 @@ from op_dbus.address import SERVICE_NAME, Bus
 from op_dbus.call import MAX_ANSWER_BYTES, Call, to_json
 from op_dbus.contract import Operation
 from op_dbus.dbus_bus import BusConnection
-from op_dbus.errors import Error, UnknownOperation
+from op_dbus.errors import Error, LimitExceeded, UnknownOperation
 from op_dbus.grpc_tasks import outcome
 from op_dbus.options import CallOptions, Way
 from op_dbus.proto.opdbus.v1 import tasks_pb2
@@ -221,7 +221,11 @@ async def _writing(requests: AsyncIterable[Message]) -> AsyncIterator[_End]:
 
 
 async def _lines(reader: asyncio.StreamReader) -> AsyncIterator[str]:
-    while line := await reader.readline():
-        yield line.decode()
+    try:
+        while line := await reader.readline():
+            yield line.decode()
+    except ValueError:
+        problem = f"a message of the stream has more than {MAX_ANSWER_BYTES} bytes"
+        raise LimitExceeded(problem) from None
 
 

@@ -104,10 +104,10 @@ def _response(text: str) -> str:
         metadata = result["metadata"]
         if "response" in metadata:
             return json.dumps(metadata["response"])
-        after = metadata.get("retry_after_ms")
+        after, reason = metadata.get("retry_after_ms"), str(metadata["reason"])
         error = failed(
-            str(metadata["reason"]),
-            str(result["data"]),
+            reason,
+            str(result["data"]).removeprefix(f"{reason}: "),
             metadata.get("facts"),
             int(after) / 1000 if after else None,
         )
