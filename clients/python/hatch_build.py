@@ -52,7 +52,7 @@ def generate(contract: Path, raw: Path) -> dict[str, str]:
     """Generates all modules; gives each by its path within the package."""
     files = sorted(
         str(path.relative_to(contract))
-        for folder in ("opdbus/v1", "opdbus/agent")
+        for folder in ("compat/op_chat", "opdbus/agent", "opdbus/v1")
         for path in (contract / folder).rglob("*.proto")
     )
     compile_protos(contract, raw, files)
@@ -131,7 +131,7 @@ def client_module(agent: str, service: Any, module: str) -> str:
     lines = [
         f'"""Typed calls of the agent `{agent}`, and the messages of its contract. Generated."""',
         "",
-        "from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator",
+        "from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator",
         "",
         "from google.protobuf import empty_pb2",
         "",
@@ -146,7 +146,7 @@ def client_module(agent: str, service: Any, module: str) -> str:
     for blocking in (False, True):
         kind, base = ("Blocking", "BlockingAgent") if blocking else ("", "Agent")
         of = f"Calls the agent `{agent}`" + (" and waits for each answer." if blocking else ".")
-        lines += ["", "", f"class {kind}{pascal}({base}):", f'    """{of}"""', ""]
+        lines += ["", "", f"class {kind}{pascal}Client({base}):", f'    """{of}"""', ""]
         lines += [f'    AGENT = "{agent}"']
         for method in service.methods:
             lines += operation(method, file, blocking)
@@ -156,7 +156,7 @@ def client_module(agent: str, service: Any, module: str) -> str:
 def foreign_modules(service: Any) -> list[tuple[str, str]]:
     """The modules of messages that a service takes from other files of the contract."""
     files = {m.file.name for method in service.methods for m in (method.input_type, method.output_type)}
-    others = sorted(f for f in files if f != service.file.name and f.startswith("opdbus/"))
+    others = sorted(f for f in files if f != service.file.name and not f.startswith("google/"))
     return [tuple(module_of(name).rsplit(".", 1)) for name in others]  # type: ignore[misc]
 
 
@@ -169,7 +169,7 @@ def operation(method: Any, file: Any, blocking: bool) -> list[str]:
         return f"{module_of(message.file.name).rsplit('.', 1)[1]}.{message.name}"
 
     request, response = named(method.input_type), named(method.output_type)
-    many, flow = ("Iterable", "Iterator") if blocking else ("AsyncIterable", "AsyncIterator")
+    many, flow = ("Iterable", "Iterator") if blocking else ("AsyncIterable", "AsyncGenerator")
     argument = f"requests: {many}[{request}]" if method.client_streaming else f"request: {request}"
     given = argument.split(":")[0]
     result = f"{flow}[{response}]" if method.server_streaming else response

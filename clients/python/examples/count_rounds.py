@@ -17,7 +17,7 @@ import signal
 import sys
 
 from op_dbus import AgentClient, CallOptions, Failed, Unreachable, new_request_id
-from op_dbus.agents.memory import IncrementRequest, Memory
+from op_dbus.agents.memory import IncrementRequest, MemoryClient
 from op_dbus.agents.migration import Stage
 
 
@@ -37,7 +37,7 @@ def requests(client: AgentClient) -> dict[str, int]:
 async def count(key: str, every: float = 1.0) -> None:
     """Counts for ever."""
     async with AgentClient() as client:
-        memory = Memory(client)
+        memory = MemoryClient(client)
         while True:
             options = CallOptions(timeout=5, request_id=new_request_id())
             try:

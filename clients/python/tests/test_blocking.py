@@ -14,7 +14,7 @@ def test_calls_streams_and_sessions(over: Settings, key: str) -> None:
         client.ping(b"x")
         assert "memory" in [agent["id"] for agent in client.list_agents()]
         client.call("memory", "Remember", {"key": key, "value": "x"})
-        agent = memory.BlockingMemory(client)
+        agent = memory.BlockingMemoryClient(client)
         assert agent.recall(memory.RecallRequest(key=key)).value.string_value == "x"
         with pytest.raises(NotFound):
             client.call("memory", "Recall", {"key": f"{key}-none"})

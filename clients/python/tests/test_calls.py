@@ -36,7 +36,7 @@ async def test_json_comes_back(over: Settings, key: str) -> None:
 
 async def test_typed_messages_come_back(over: Settings, key: str) -> None:
     async with AgentClient(over) as client:
-        agent = memory.Memory(client)
+        agent = memory.MemoryClient(client)
         request = memory.RememberRequest(key=key, tags=["a", "b"])
         request.value.string_value = "atlas"
         made = await agent.remember(request)
@@ -113,7 +113,7 @@ async def test_cancelling_reaches_the_service(settings: Settings, key: str) -> N
         labels = ('operation="WaitTask"', 'outcome="cancelled"', 'transport="grpc"')
         before = await calls(client, *labels)
         for _ in range(3):
-            waiting = asyncio.create_task(tasks.Tasks(client).wait_task(tasks.WaitTaskRequest(id=task)))
+            waiting = asyncio.create_task(tasks.TasksClient(client).wait_task(tasks.WaitTaskRequest(id=task)))
             await asyncio.sleep(0.2)
             waiting.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -143,7 +143,7 @@ async def test_a_session_keeps_its_own(over: Settings, key: str) -> None:
             mine = {"key": key, "scope": "SCOPE_SESSION"}
             await session.call("memory", "Remember", {**mine, "value": "x"})
             assert (await session.call("memory", "Recall", mine))["value"] == "x"
-            typed = memory.Memory(client, session.options)
+            typed = memory.MemoryClient(client, session.options)
             request = memory.RecallRequest(key=key, scope=memory.SCOPE_SESSION)
             assert (await typed.recall(request)).value.string_value == "x"
             with pytest.raises(InvalidArgument, match="session"):

@@ -24,7 +24,7 @@ async def test_answers_and_errors_are_those_of_the_other_ways(settings: Settings
         assert made == {"version": made["version"], "created": True}
         recalled = await older.call("memory", "Recall", {"key": key})
         assert recalled == await client.call("memory", "Recall", {"key": key})
-        typed = await memory.Memory(older).recall(memory.RecallRequest(key=key))
+        typed = await memory.MemoryClient(older).recall(memory.RecallRequest(key=key))
         assert typed.value.string_value == "atlas"
         assert older.metrics.requests_total("memory", "Recall", Way.LEGACY) == 2
         for arguments, failure in [

@@ -26,7 +26,7 @@ async def values(prefix: str, count: int) -> AsyncIterator[memory.BulkRememberRe
 
 async def test_messages_in_both_directions(over: Settings, key: str) -> None:
     async with AgentClient(over) as client:
-        agent = memory.Memory(client)
+        agent = memory.MemoryClient(client)
         stored = await agent.bulk_remember(values(key, 2000))
         assert stored.remembered == 2000
         keys = [f"{key}-{number}" for number in (1999, 5)] + [f"{key}-none"]
@@ -46,7 +46,7 @@ async def test_an_error_ends_a_stream(over: Settings) -> None:
             async for _ in client.stream("memory", "BulkRecall", {"keys": [""]}):
                 pass
         with pytest.raises(InvalidArgument, match="key"):
-            async for _ in memory.Memory(client).bulk_recall(memory.BulkRecallRequest(keys=[""])):
+            async for _ in memory.MemoryClient(client).bulk_recall(memory.BulkRecallRequest(keys=[""])):
                 pass
 
 
@@ -63,7 +63,7 @@ async def test_closing_a_stream_ends_its_work(over: Settings, key: str, typed: b
     async with AgentClient(over) as client:
         before = await running(client)
         stream = (
-            memory.Memory(client).watch(memory.WatchRequest(key=key))
+            memory.MemoryClient(client).watch(memory.WatchRequest(key=key))
             if typed
             else client.stream("memory", "Watch", {"key": key})
         )
@@ -118,11 +118,11 @@ async def test_a_stream_outlives_its_connection(
         Relay(tmp_path / "relay", socket) as relay,
         AgentClient(service.settings, via="grpc", address=str(relay.address)) as reader,
     ):
-        agent = memory.Memory(writer)
+        agent = memory.MemoryClient(writer)
         await agent.bulk_remember(values("first", 1))
         options = CallOptions(on_disconnect="continue")
         stream = (
-            memory.Memory(reader).watch(memory.WatchRequest(prefix="k"), options)
+            memory.MemoryClient(reader).watch(memory.WatchRequest(prefix="k"), options)
             if typed
             else reader.stream("memory", "Watch", {"prefix": "k"}, options)
         )

@@ -41,7 +41,7 @@ from op_dbus.errors import (
     UnknownOperation,
     Unreachable,
 )
-from op_dbus.grpc_agent_client import BatchResult, Chunk, GrpcAgentClient
+from op_dbus.grpc_agent_client import Chunk, GrpcAgentClient
 from op_dbus.metrics import AgentMetrics
 from op_dbus.options import CallOptions, Way, new_request_id
 from op_dbus.session import Session
@@ -57,7 +57,6 @@ __all__ = [
     "BackendFailed",
     "BackendMissing",
     "BackendUnavailable",
-    "BatchResult",
     "BreakerState",
     "Bus",
     "CallOptions",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, cast
 
@@ -58,12 +58,12 @@ class Connection(Protocol):
     async def unary(self, call: Call[T], options: CallOptions) -> T:
         """Makes a call with one request and one answer. Cancelling gives the call up."""
 
-    def stream(self, call: Call[T], options: CallOptions) -> AsyncIterator[T]:
+    def stream(self, call: Call[T], options: CallOptions) -> AsyncGenerator[T]:
         """Makes a call with one request and many answers. Closing the iterator cancels the work."""
 
     def exchange(
         self, call: Call[T], requests: AsyncIterable[Message], options: CallOptions
-    ) -> AsyncIterator[T]:
+    ) -> AsyncGenerator[T]:
         """Makes a call with many requests; it gives one answer or many. `call.request` is not used."""
 
     async def close(self) -> None:

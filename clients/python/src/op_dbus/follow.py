@@ -108,7 +108,7 @@ class Follower:
         request = pb.WatchRoutesRequest(name=self._client_name, version=version)
         call = Call(_operation("WatchRoutes"), request, pb.WatchRoutesResponse)
         changes = self._ways[Way.GRPC].stream(call, CallOptions())
-        async with contextlib.aclosing(changes):  # type: ignore[type-var]
+        async with contextlib.aclosing(changes):
             async for change in changes:
                 self._take(change.routes)
 

@@ -1,149 +1,146 @@
-"""The client that op-chat was promised: sessions, single calls, streams and batches over gRPC."""
+"""The client in the shape that chat programs know: sessions, executions by name with JSON, chunks, batches.
+
+It speaks the contract `op_chat.agents`, so that agents and operations may have the names of older programs.
+"""
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import inspect
 import json
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
+from op_dbus.agents.op_chat import OpChatClient
+from op_dbus.agents.op_chat_rust_pro import OpChatRustProClient
 from op_dbus.call import json_object
 from op_dbus.client import AgentClient
-from op_dbus.errors import Failed, failed
+from op_dbus.errors import Failed, Internal, failed
 from op_dbus.metrics import AgentMetrics
 from op_dbus.options import CallOptions, Way
-from op_dbus.session import Session
+from op_dbus.proto.compat.op_chat import agents_pb2 as pb
 from op_dbus.settings import Settings
+
+#: What the last chunk of a stream that failed is called.
+_ERROR_CHUNK = "error"
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A part of the result of a stream, as it came."""
+    """A part of what an execution gives, as it comes."""
 
-    #: What a program printed; of any other message its JSON.
+    #: The text: a message of the operation as JSON, or a line of a program's output.
     content: str
-    #: `stdout` or `stderr` for what a program printed, else `result`.
-    stream_type: str = "result"
-    #: True for the last one, which is empty.
-    is_final: bool = False
-    #: The message that it was.
-    message: dict[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, message: dict[str, Any]) -> Chunk:
-        """The chunk that a message is."""
-        printed = message.get("chunk")
-        if isinstance(printed, dict) and str(printed.get("stream")).startswith("STREAM_STD"):
-            data = base64.b64decode(printed.get("data", ""))
-            kind = printed["stream"].removeprefix("STREAM_").lower()
-            return cls(data.decode("utf-8", "replace"), kind, message=message)
-        return cls(json.dumps(message), message=message)
+    #: What it is: `result` for a message, `stdout` or `stderr` for a program's output.
+    stream_type: str
+    #: True for the last one, which may be empty.
+    is_final: bool
+    #: With what the program ended; 0 until the last one.
+    exit_code: int
 
 
-@dataclass(frozen=True, slots=True)
-class BatchResult:
-    """What came of one call of a batch: `result`, or `error` if it failed or was not made."""
-
-    result: dict[str, Any] | None
-    error: Failed | None
-
-
+#: Hears a chunk; what it gives is awaited if need be, and the next chunk is read after that.
 OnChunk = Callable[[Chunk], Awaitable[None] | None]
+
+Arguments = dict[str, Any] | str | None
 
 
 class GrpcAgentClient:
-    """Calls agents over gRPC, each call in a session that the client names."""
+    """A client for chat programs, over gRPC. An empty `session_id` is no session."""
 
     def __init__(self, settings: Settings | None = None, **changes: Any) -> None:
         #: The client that this one stands on.
         self.client = AgentClient(settings, **{"via": Way.GRPC, **changes})
-        self._sessions: dict[str, Session] = {}
+        self._executions = OpChatClient(self.client)
+        self._rust_pro = OpChatRustProClient(self.client)
+        self._sessions: set[str] = set()
 
     @property
     def metrics(self) -> AgentMetrics:
         """What this client counts of its own calls."""
         return self.client.metrics
 
-    async def start_session(self, session_id: str, client_name: str) -> list[str]:
-        """Starts a session, or resumes one that this client started. Gives the agents that are ready."""
-        known = self._sessions.get(session_id)
-        session = await self.client.start_session(
-            client_name, session_id, token=known.token if known else ""
-        )
-        if known is not None:
-            self.metrics.active_sessions -= 1
-        self._sessions[session.id] = session
-        return session.agents
+    async def start_session(
+        self, session_id: str, client_name: str, options: CallOptions | None = None
+    ) -> list[str]:
+        """Starts a session, or goes on with it if it is there, and gives the agents that are ready in it."""
+        request = pb.StartSessionRequest(session_id=session_id, client_name=client_name)
+        started = await self._executions.start_session(request, options)
+        if not started.success:
+            raise _failure(started.message)
+        self._sessions.add(session_id)
+        self.metrics.active_sessions = len(self._sessions)
+        return list(started.started_agents)
 
-    async def end_session(self, session_id: str) -> None:
+    async def end_session(self, session_id: str, options: CallOptions | None = None) -> None:
         """Ends a session, and with it what is kept for it only."""
-        session = self._sessions.pop(session_id, None)
-        if session is not None:
-            await session.end()
-        else:
-            await self.client.call("sessions", "EndSession", {"session_id": session_id})
+        request = pb.EndSessionRequest(session_id=session_id)
+        ended = await self._executions.end_session(request, options)
+        if not ended.success:
+            raise Internal("the session was not ended")
+        self._sessions.discard(session_id)
+        self.metrics.active_sessions = len(self._sessions)
 
     async def execute(
         self,
         session_id: str,
-        agent: str,
+        agent_id: str,
         operation: str,
-        arguments: dict[str, Any] | str | None = None,
+        arguments: Arguments = None,
         options: CallOptions | None = None,
-    ) -> dict[str, Any]:
-        """Calls an operation in a session and gives its response."""
-        within = (options or CallOptions()).having(session=session_id)
-        return await self.client.call(agent, operation, arguments, within)
+    ) -> Any:
+        """Executes an operation and gives its result as a whole; that of a stream is a list."""
+        request = _execution(session_id, agent_id, operation, arguments)
+        result = _result(await self._executions.execute(request, options))
+        if isinstance(result, Failed):
+            raise result
+        return result
 
     async def execute_stream(
         self,
         session_id: str,
-        agent: str,
+        agent_id: str,
         operation: str,
-        arguments: dict[str, Any] | str | None = None,
+        arguments: Arguments = None,
         on_chunk: OnChunk | None = None,
         options: CallOptions | None = None,
-    ) -> dict[str, Any]:
-        """Calls an operation that gives a stream; `on_chunk`, awaited if need be, hears each message as it
-        comes. Gives the last message, which says how it ended; an empty one if there was none.
-        """
-
-        async def hear(chunk: Chunk) -> None:
-            heard = on_chunk(chunk) if on_chunk else None
-            if inspect.isawaitable(heard):
-                await heard
-
-        within = (options or CallOptions()).having(session=session_id)
-        last: dict[str, Any] = {}
-        async with contextlib.aclosing(
-            self.client.stream(agent, operation, arguments, within)
-        ) as messages:
-            async for last in messages:
-                await hear(Chunk.of(last))
-        await hear(Chunk("", is_final=True))
-        return last
+    ) -> None:
+        """Executes an operation and gives each chunk to `on_chunk` as it comes."""
+        request = _execution(session_id, agent_id, operation, arguments)
+        chunks = self._executions.execute_stream(request, options)
+        async with contextlib.aclosing(chunks):
+            async for chunk in chunks:
+                if chunk.stream_type == _ERROR_CHUNK:
+                    raise _failure(chunk.chunk)
+                await _hear(
+                    on_chunk,
+                    Chunk(chunk.chunk, chunk.stream_type, chunk.is_final, chunk.exit_code),
+                )
 
     async def batch_execute(
         self,
         session_id: str,
-        calls: Iterable[tuple[str, str, dict[str, Any] | str | None]],
+        calls: Iterable[tuple[str, str, Arguments]],
         parallel: bool = False,
         options: CallOptions | None = None,
-    ) -> list[BatchResult]:
-        """Makes several calls, each an agent, an operation and arguments, in one round trip."""
-        items = [
-            {"agent": agent, "operation": operation, "arguments": json_object(arguments)}
-            for agent, operation, arguments in calls
-        ]
-        within = (options or CallOptions()).having(session=session_id)
-        answer = await self.client.call(
-            "calls", "BatchCall", {"items": items, "parallel": parallel}, within
+    ) -> list[Any]:
+        """Executes several operations in one round trip, side by side if `parallel`.
+
+        The results are in the order of the calls, each as :meth:`execute` would give it, or the
+        :class:`op_dbus.Failed` that it would raise.
+        """
+        requests = [_execution(session_id, *call) for call in calls]
+        request = pb.BatchExecuteRequest(
+            session_id=session_id, requests=requests, parallel=parallel
         )
-        return [_batch_result(result) for result in answer["results"]]
+        responses = self._executions.batch_execute(request, options)
+        async with contextlib.aclosing(responses):
+            results = [_result(response) async for response in responses]
+        if len(results) != len(requests):
+            raise Internal(f"{len(requests)} calls have {len(results)} results")
+        return results
 
     async def cargo_build(
         self,
@@ -152,14 +149,20 @@ class GrpcAgentClient:
         release: bool = False,
         on_chunk: OnChunk | None = None,
         options: CallOptions | None = None,
-    ) -> dict[str, Any]:
-        """Builds a Rust project with the agent `rust_pro` and gives its result; fails with
-        :class:`op_dbus.UnknownAgent` where the service has no such agent.
+    ) -> int:
+        """Builds the package at `path` and gives each line of cargo's output to `on_chunk` as it comes; the
+        number is what cargo ended with.
+
+        Raises :class:`op_dbus.UnknownOperation` if the service has no agent for Rust.
         """
-        arguments = {"path": path, "release": release}
-        return await self.execute_stream(
-            session_id, "rust_pro", "Build", arguments, on_chunk, options
-        )
+        request = pb.CargoRequest(session_id=session_id, path=path, release=release)
+        exit_code = 0
+        lines = self._rust_pro.build(request, options)
+        async with contextlib.aclosing(lines):
+            async for line in lines:
+                exit_code = line.exit_code
+                await _hear(on_chunk, Chunk(line.line, line.stream, line.is_final, exit_code))
+        return exit_code
 
     async def close(self) -> None:
         """Gives up the connections and what runs on them. Sessions live on until they are idle too long."""
@@ -177,15 +180,34 @@ class GrpcAgentClient:
         await self.close()
 
 
-def _batch_result(result: dict[str, Any]) -> BatchResult:
-    if result["status"] == "BATCH_STATUS_OK":
-        return BatchResult(json.loads(result["result"]), None)
-    failure = result.get("failure", {})
-    after = failure.get("retry_after")
-    error = failed(
-        failure.get("reason", ""),
-        failure.get("message", "it was not made"),
-        failure.get("facts", {}),
-        float(after.removesuffix("s")) if after else None,
+async def _hear(on_chunk: OnChunk | None, chunk: Chunk) -> None:
+    heard = on_chunk(chunk) if on_chunk else None
+    if inspect.isawaitable(heard):
+        await heard
+
+
+def _execution(
+    session_id: str, agent_id: str, operation: str, arguments: Arguments
+) -> pb.ExecuteRequest:
+    return pb.ExecuteRequest(
+        session_id=session_id,
+        agent_id=agent_id,
+        operation=operation,
+        arguments_json=json_object(arguments),
     )
-    return BatchResult(None, error)
+
+
+def _result(response: pb.ExecuteResponse) -> Any:
+    """The result of an execution, or the error that it failed with."""
+    if not response.success:
+        return _failure(response.error)
+    try:
+        return json.loads(response.result_json)
+    except ValueError as problem:
+        return Internal(f"the service's answer cannot be read: {problem}")
+
+
+def _failure(text: str) -> Failed:
+    """A failure as the contract writes it: the reason, a colon, the text for people."""
+    reason, _, message = text.partition(": ")
+    return failed(reason, message) if message else Internal(text)

@@ -82,7 +82,7 @@ class GrpcWay:
                 raise self._error(status, channel, options) from None
             return cast(T, response)
 
-    def stream(self, call: Call[T], options: CallOptions) -> AsyncIterator[T]:
+    def stream(self, call: Call[T], options: CallOptions) -> AsyncGenerator[T]:
         """Makes a call with one request and many answers. Closing the iterator cancels the work. If the
         connection is lost, the rest of the messages comes over the next one.
         """

@@ -69,7 +69,7 @@ class Router:
         async def once(way: Way, left: CallOptions) -> tuple[Any, list[T]]:
             nonlocal taken
             taken = way
-            messages = aiter(self._ways[way].stream(call, left))
+            messages = self._ways[way].stream(call, left)
             try:
                 return messages, [await anext(messages)]
             except StopAsyncIteration:
@@ -95,7 +95,7 @@ class Router:
         problem: Error | None = None
         try:
             way = self._ways[plan.way].exchange(call, requests, options)
-            async with contextlib.aclosing(way) as messages:  # type: ignore[type-var]
+            async with contextlib.aclosing(way) as messages:
                 async for message in messages:
                     figures.way(plan.way).streaming_chunks += call.operation.gives_stream
                     yield message

@@ -60,11 +60,10 @@ class Settings:
     #: The client's way over D-Bus; only a program sets it: `legacy` while it needs the older interface.
     old: Way = Way.DBUS
     #: Whether each call that is not idempotent gets a request id, unless it has one, so that it can be
-    #: tried again safely; only a program sets it. The service carries a call with one to its end even if
+    #: tried again safely. The service carries a call with one to its end even if
     #: it is given up.
     mint_request_ids: bool = False
-    #: A file for the last known stages of the rollout, for a start without the service; only a program
-    #: sets it.
+    #: A file for the last known stages of the rollout, for a start without the service.
     routes_file: Path | None = None
 
     def __post_init__(self) -> None:
@@ -167,6 +166,8 @@ SETTINGS = (
         *("pool_connections", "client", "pool_connections", "OP_DBUS_POOL_CONNECTIONS"), _boolean
     ),
     Setting("client_name", "", "", "OP_DBUS_CLIENT_NAME", _text),
+    Setting("mint_request_ids", "", "", "OP_DBUS_MINT_REQUEST_IDS", _boolean),
+    Setting("routes_file", "", "", "OP_DBUS_ROUTES_FILE", lambda v: Path(_text(v))),
     Setting("session", "", "", "OP_DBUS_SESSION", _text),
 )
 
