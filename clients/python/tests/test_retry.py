@@ -123,7 +123,7 @@ async def test_an_answer_that_was_lost_is_asked_for_again(service: Service, tmp_
         cutting = asyncio.create_task(cut_when(1))
         with pytest.raises(Unavailable) as error:
             await client.call("memory", "Increment", {"key": "n"})
-        assert error.value.lost
+        assert error.value.lost and "a call with a request id is" in str(error.value)
         await cutting
 
         await client.ping()

@@ -25,6 +25,13 @@ from op_dbus.shadow import Samples, Shadow
 
 T = TypeVar("T")
 
+#: The longest that the service may ask a client to wait before a call is tried again, in seconds; if it asks
+#: for more, the call fails with that.
+LONGEST_TOLD = 30.0
+
+#: The most attempts that an error tells of.
+MAX_TOLD_ATTEMPTS = 8
+
 
 class Router:
     """Carries calls over several ways."""
@@ -139,7 +146,7 @@ class Router:
         figures = self.metrics.operation(call.operation.agent, call.operation.name)
         self._budget.call()
         until = None if options.timeout is None else time.monotonic() + options.timeout
-        way, fallback, retries = plan.way, plan.fallback, 0
+        way, retries, fell_back = plan.way, 0, False
         attempts: tuple[Attempt, ...] = ()
         needs_id = not call.operation.is_idempotent and options.request_id is not None
         first = await self._service.process(self._ways[way]) if needs_id else None
@@ -154,39 +161,49 @@ class Router:
                 problem: Error = error
             if isinstance(problem, Unreachable):
                 attempts += problem.attempts
-                problem = Unreachable(attempts[-8:])
+                problem = Unreachable(attempts[-MAX_TOLD_ATTEMPTS:])
             verdict = Verdict.on(problem)
             if verdict.is_ways:
                 self._service.forget()
             may_have_effect = may_have_effect or verdict.may_have_effect
             if not verdict.is_safe(call.operation, options.request_id is not None):
-                raise problem
-            other = self._other(way, fallback, verdict)
+                raise _explained(problem, verdict)
+            other = self._other(way, None if fell_back else plan.fallback, verdict)
             if other is not None:
                 figures.fallbacks[way] += 1
-                way, fallback = other, None
+                way, fell_back = other, True
                 continue
-            told = problem.retry_after if isinstance(problem, Failed) else None
-            if verdict.again not in (Again.ANY_WAY, Again.WHEN_TOLD) or (
-                verdict.again is Again.WHEN_TOLD and told is None
-            ):
-                raise problem
-            wait = max(pause(retries), told or 0)
-            is_late = until is not None and time.monotonic() + wait >= until
-            if retries >= self._settings.max_retries or is_late or not self._budget.take():
+            wait = self._pause(retries, verdict, problem, until)
+            if wait is None:
                 raise problem
             await asyncio.sleep(wait)
             retries += 1
+            way, fell_back = plan.way, False
             figures.way(way).retries += 1
+
+    def _pause(
+        self, retries: int, verdict: Verdict, problem: Error, until: float | None
+    ) -> float | None:
+        """Seconds until the call is tried again; None if it is not."""
+        told = problem.retry_after if isinstance(problem, Failed) else None
+        may_help = verdict.again is Again.ANY_WAY or (
+            verdict.again is Again.WHEN_TOLD and told is not None
+        )
+        if not may_help or retries >= self._settings.max_retries:
+            return None
+        wait = max(pause(retries), told or 0)
+        is_in_time = until is None or time.monotonic() + wait < until
+        return wait if wait <= LONGEST_TOLD and is_in_time and self._budget.take() else None
 
     def _other(self, way: Way, fallback: Way | None, verdict: Verdict) -> Way | None:
         """The way to fall back on; None: there is none that would help."""
         if verdict.again is Again.OVER_GRPC:
-            return Way.GRPC if way is not Way.GRPC and Way.GRPC in self._ways else None
-        if fallback is None or fallback is way:
-            return None
-        helps = verdict.is_ways and verdict.again is Again.ANY_WAY
-        return fallback if helps or verdict.again is Again.OTHER_WAY else None
+            # Where one way is set, no other is taken.
+            return Way.GRPC if self._settings.via is None and way is not Way.GRPC else None
+        helps = verdict.again is Again.OTHER_WAY or (
+            verdict.again is Again.ANY_WAY and verdict.is_ways
+        )
+        return fallback if helps and fallback is not way else None
 
     async def _once(
         self,
@@ -224,3 +241,13 @@ def _left(options: CallOptions, until: float | None) -> CallOptions:
     if until is None:
         return options
     return options.having(timeout=max(until - time.monotonic(), 0.001))
+
+
+def _explained(error: Error, verdict: Verdict) -> Error:
+    """The error, with why the call was not tried again."""
+    if isinstance(error, Failed) and verdict.again is Again.ANY_WAY:
+        error.message += (
+            "; it was not tried again, since it could act a second time: a call with a request id is"
+        )
+        error.args = (error.message,)
+    return error
