@@ -18,6 +18,9 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 WITHIN = "op_dbus.proto"
 
+#: Where protoc describes the contract with its comments.
+DESCRIBED = "described.binpb"
+
 #: What protoc's own stubs are not strict about.
 LENIENT = '# mypy: disable-error-code="import-untyped,misc,no-untyped-def,type-arg"\n'
 
@@ -68,7 +71,8 @@ def generate(contract: Path, raw: Path) -> dict[str, str]:
                 )
     sys.path.insert(0, str(raw))
     try:
-        agents = [client for file in files for client in clients(file)]
+        said = comments(raw)
+        agents = [client for file in files for client in clients(file, said)]
     finally:
         sys.path.remove(str(raw))
     modules |= {f"agents/{name}.py": text for name, text in agents}
@@ -88,8 +92,25 @@ def compile_protos(contract: Path, raw: Path, files: list[str]) -> None:
     raw.mkdir(parents=True)
     known = Path(grpc_tools.__file__).parent / "_proto"
     arguments = ["protoc", f"-I{contract}", f"-I{known}", f"--python_out={raw}", f"--pyi_out={raw}"]
-    if protoc.main([*arguments, *files]) != 0:
+    described = ["--include_source_info", f"--descriptor_set_out={raw / DESCRIBED}"]
+    if protoc.main([*arguments, *described, *files]) != 0:
         raise RuntimeError("protoc refused the contract")
+
+
+def comments(raw: Path) -> dict[str, str]:
+    """What the contract says of each operation, by its full name."""
+    from google.protobuf import descriptor_pb2
+
+    found = {}
+    described = descriptor_pb2.FileDescriptorSet.FromString((raw / DESCRIBED).read_bytes())
+    for file in described.file:
+        for location in file.source_code_info.location:
+            # The path of an rpc: field 6 of the file, a service, field 2 of it.
+            if len(location.path) == 4 and (location.path[0], location.path[2]) == (6, 2):
+                service = file.service[location.path[1]]
+                name = f"{file.package}.{service.name}.{service.method[location.path[3]].name}"
+                found[name] = location.leading_comments.strip()
+    return found
 
 
 def module_of(file: str) -> str:
@@ -102,7 +123,7 @@ def moved(text: str) -> str:
     return re.sub(r"^(from|import) opdbus\.", rf"\1 {WITHIN}.opdbus.", text, flags=re.MULTILINE)
 
 
-def clients(file: str) -> list[tuple[str, str]]:
+def clients(file: str, said: dict[str, str]) -> list[tuple[str, str]]:
     """The typed client of each agent that a file describes."""
     module = importlib.import_module(module_of(file))
     options: Any = importlib.import_module("opdbus.v1.options_pb2")
@@ -110,7 +131,7 @@ def clients(file: str) -> list[tuple[str, str]]:
     for service in module.DESCRIPTOR.services_by_name.values():
         if service.GetOptions().HasExtension(options.agent):
             agent = service.GetOptions().Extensions[options.agent]
-            found.append((agent.id, client_module(agent.id, service, module_of(file))))
+            found.append((agent.id, client_module(agent.id, service, module_of(file), said)))
     return found
 
 
@@ -120,7 +141,7 @@ def snake(name: str) -> str:
     return f"{text}_" if keyword.iskeyword(text) else text
 
 
-def client_module(agent: str, service: Any, module: str) -> str:
+def client_module(agent: str, service: Any, module: str, said: dict[str, str]) -> str:
     """A module with the client of one agent, awaited and blocking, and the messages of its contract."""
     pascal = "".join(part.capitalize() for part in agent.split("_"))
     file = service.file
@@ -149,7 +170,7 @@ def client_module(agent: str, service: Any, module: str) -> str:
         lines += ["", "", f"class {kind}{pascal}Client({base}):", f'    """{of}"""', ""]
         lines += [f'    AGENT = "{agent}"']
         for method in service.methods:
-            lines += operation(method, file, blocking)
+            lines += operation(method, said.get(method.full_name, ""), blocking)
     return "\n".join(lines) + "\n"
 
 
@@ -160,8 +181,10 @@ def foreign_modules(service: Any) -> list[tuple[str, str]]:
     return [tuple(module_of(name).rsplit(".", 1)) for name in others]  # type: ignore[misc]
 
 
-def operation(method: Any, file: Any, blocking: bool) -> list[str]:
+def operation(method: Any, said: str, blocking: bool) -> list[str]:
     """One operation as a method."""
+
+    file = method.containing_service.file
 
     def named(message: Any) -> str:
         if message.file.name == file.name:
@@ -185,7 +208,15 @@ def operation(method: Any, file: Any, blocking: bool) -> list[str]:
         f"    {'async ' if awaited else ''}def {snake(method.name)}(",
         f"        self, {argument}, options: CallOptions | None = None",
         f"    ) -> {result}:",
-        f'        """`{method.full_name}`."""',
+        *documented(said or f"`{method.full_name}`."),
         f"        return {'await ' if awaited else ''}self.{call}("
         f'"{method.name}", {given}, {response}, options)',
     ]
+
+
+def documented(text: str) -> list[str]:
+    """The lines of a method's docstring."""
+    first, *rest = (line.strip() for line in text.replace("\\", "\\\\").splitlines())
+    if not rest:
+        return [f'        """{first}"""']
+    return [f'        """{first}', *(f"        {line}".rstrip() for line in rest), '        """']
