@@ -22,6 +22,7 @@ from op_dbus import (
     new_request_id,
 )
 from op_dbus.breaker import BREAKER_FAILURES, BREAKER_FIRST_REST, BREAKER_LONGEST_REST, Breaker
+from op_dbus.proto.opdbus.v1 import migration_pb2 as pb
 from op_dbus.retry import FIRST_PAUSE, LONGEST_PAUSE, MAX_SAVED, Again, Budget, Verdict, pause
 
 
@@ -173,14 +174,12 @@ async def test_a_request_id_is_not_trusted_to_another_process(
 
 async def test_a_way_that_fails_is_left_alone_and_the_other_taken(service: Service) -> None:
     """At stage grpc D-Bus is fallen back on, and the breaker keeps calls from the way that is gone."""
-    from op_dbus.proto.opdbus.v1 import migration_pb2 as pb
-    from op_dbus.routes import Routes, keep
-
-    told = pb.GetRoutesResponse(routes=[pb.Route(stage=pb.STAGE_GRPC)], version="1")
-    file = service.folder / "routes"
-    assert keep(file, Routes(told))
-    settings = service.settings.having(address="unix:/nowhere/grpc.sock", routes_file=file)
-    async with AgentClient(settings) as client:
+    service.configure('[migration]\nstage = "grpc"\n')
+    service.reload()
+    async with AgentClient(service.settings, address="unix:/nowhere/grpc.sock") as client:
+        while not client.stages or client.stages.routes[0].stage != pb.STAGE_GRPC:
+            await client.status()
+            await asyncio.sleep(0.05)
         started = time.monotonic()
         for _ in range(50):
             await client.ping()

@@ -107,7 +107,7 @@ async def test_calls_that_reached_nobody_are_told(service: Service) -> None:
     service.reload()
     settings = service.settings.having(address="unix:/nowhere/grpc.sock", client_name="cut-off")
     async with AgentClient(settings) as client:
-        while not client.stages or client.stages.routes[-1].stage != pb.STAGE_GRPC:
+        while not client.stages or client.stages.routes[0].stage != pb.STAGE_GRPC:
             await client.ping()
             await asyncio.sleep(0.05)
         await client.call("memory", "List", {})
