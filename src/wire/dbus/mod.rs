@@ -2,6 +2,7 @@
 //! descriptors, in both directions, for the transport and the client. It knows no connection.
 
 pub(crate) mod decode;
+pub(crate) mod delimited;
 pub(crate) mod encode;
 mod fault;
 pub(crate) mod plan;
