@@ -21,8 +21,9 @@ use super::settings::Settings;
 use super::stream::Messages;
 use super::way::Way;
 use crate::error::ErrorKind;
+use crate::wire::dbus::decode;
 use crate::wire::dbus::plan::Method;
-use crate::wire::dbus::{decode, encode};
+use crate::wire::dbus::request::Request;
 pub(super) use bus::{BusConnection, Object};
 pub(super) use error::failed;
 
@@ -77,7 +78,7 @@ impl Dbus {
         options: &[(&str, zbus::Variant<'_>)],
         interactive: bool,
     ) -> Result<zbus::Message, Error> {
-        let request = encode::Request::new(method, request, options)?;
+        let request = Request::new(method, request, options)?;
         let object = Object {
             name: &self.name,
             path: &known.service.object_path,
