@@ -32,6 +32,7 @@
 //!   only `contract`, `error`, `files`, `proto` and `wire`; the feature `client` alone builds no more.
 //! * [`executor`], [`task`], [`session`], [`registry`], [`host`]: what happens to a call, what is left
 //!   of it, for which client's work it is, what is served, where it runs.
+//! * [`migration`]: how far clients have moved from D-Bus to gRPC, and who calls what over which way.
 //! * [`worker`] and [`exec`]: the processes that act as callers, and how they come to be.
 //! * [`polkit`]: asks polkit about calls on which the policy leaves the decision to it.
 //! * [`audit`]: the log of calls that were refused or may change something.

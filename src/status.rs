@@ -55,6 +55,14 @@ impl Status {
         });
     }
 
+    /// Where a transport can be reached; empty while it cannot.
+    #[must_use]
+    pub fn addresses(&self, transport: Transport) -> Vec<String> {
+        let notes = self.notes();
+        let status = notes.transports.get(transport.name()).filter(|status| status.serving);
+        status.map(|status| status.addresses.clone()).unwrap_or_default()
+    }
+
     /// Notes that a lost connection of a transport was made again.
     pub fn reconnected(&self, transport: Transport) {
         self.note(|notes| notes.transport(transport).reconnects += 1);

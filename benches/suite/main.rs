@@ -2,7 +2,7 @@
 //!
 //! `cargo bench` runs all of it; `cargo bench -- NAME` one part (`grpc`, `client`, `stream`, `connections`,
 //! `sessions`, `watchers`, `dbus`, `descriptor`, `store`, `workers`, `programs`, `commands`, `start`,
-//! `record`, `audit`); `--runs N` and `--millis N` change how often and how long each cell is measured. The
+//! `record`, `audit`, `ledger`); `--runs N` and `--millis N` change how often and how long each cell is measured. The
 //! parties of a cell take turns, and the table gives medians. Nothing is asserted.
 
 #![expect(
@@ -21,6 +21,7 @@ mod connections;
 mod dbus;
 mod descriptor;
 mod grpc;
+mod ledger;
 mod measure;
 mod parties;
 mod programs;
@@ -66,6 +67,7 @@ fn main() {
         ("start", start::run),
         ("record", record::run),
         ("audit", audit::run),
+        ("ledger", ledger::run),
     ];
     let chosen: Vec<&String> = arguments
         .iter()

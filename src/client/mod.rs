@@ -39,6 +39,7 @@ mod ledger;
 mod legacy;
 mod rights;
 mod settings;
+mod stages;
 mod stream;
 mod tasks;
 mod typed;

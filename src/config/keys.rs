@@ -327,6 +327,13 @@ sections! {
         rule: Vec<Rule> = Vec::new(),
     }
     migration {
+        stage: String = "dbus".to_owned(),
+        percent: f64 = 0.0,
+        steps: Vec<f64> = vec![5.0, 25.0, 50.0],
+        error_margin: f64 = 0.01,
+        latency_margin: f64 = 1.5,
+        min_calls: i64 = 200,
+        rule: Vec<tables::MigrationRule> = Vec::new(),
         ledger_flush_ms: i64 = 5000,
         ledger_keep_ms: i64 = 7_776_000_000,
         ledger_clients: i64 = 16_384,

@@ -10,6 +10,7 @@ mod tables;
 use std::path::{Path, PathBuf};
 
 use crate::files::{self, Unreadable};
+use crate::migration::rollout;
 
 pub use keys::Entry;
 pub use problem::{Problem, Problems};
@@ -39,6 +40,15 @@ pub enum Missing {
     Refuse,
     /// Without it the defaults hold: nobody named it.
     UseDefaults,
+}
+
+/// The rules of the rollout in `text`, which is the `[migration]` part of a configuration. Looks up users,
+/// which may block.
+///
+/// # Errors
+/// Every problem that was found, as [`load`] gives them.
+pub fn rollout(text: &str) -> Result<rollout::Config, Problems> {
+    settings::from_text(text)
 }
 
 /// Reads `path` and then its drop-ins, `<path>.d/*.toml` in the order of their names. A key in a

@@ -31,7 +31,7 @@ pub use dbus::{
     object_path, signature, task_path,
 };
 #[cfg(feature = "daemon")]
-pub use introspect::{interface_xml, method_xml};
+pub use introspect::{interface_xml, method_xml, push_deprecated};
 pub use json::{json_to_message, message_to_json};
 #[cfg(feature = "daemon")]
 pub use long_text::{Incoming, Intake, Outgoing};

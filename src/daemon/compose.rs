@@ -7,15 +7,16 @@ use std::time::Duration;
 use crate::agents::{self, Start};
 use crate::audit::Audit;
 use crate::compat::op_chat;
+use crate::config;
 use crate::contract::Contract;
 use crate::error::Error;
 use crate::executor::{self, ApprovalDesk, Authority, Calls, Executor, PolicyInForce};
 use crate::host::worker::{InWorkers, Workers};
 use crate::host::{Activated, Host, Life, Local, Parted, Plan};
-use crate::migration::{self, Ledger};
+use crate::migration::{self, Ledger, Rollout, rollout};
 use crate::proto::opdbus::v1::{
-    Activation, AgentsServiceAgent, ApprovalsServiceAgent, CallsServiceAgent, PolicyServiceAgent,
-    SessionsServiceAgent, TasksServiceAgent,
+    Activation, AgentsServiceAgent, ApprovalsServiceAgent, CallsServiceAgent,
+    MigrationServiceAgent, PolicyServiceAgent, SessionsServiceAgent, TasksServiceAgent,
 };
 use crate::registry::{Agents, Registry};
 use crate::session::{self, Sessions};
@@ -113,16 +114,22 @@ pub fn executor(
     Ok(executor)
 }
 
-/// The parts that follow the move to gRPC.
+/// The parts that move calls to gRPC.
 pub struct Migration {
     /// Who called what over which way.
     pub ledger: Arc<Ledger>,
+    /// How far which calls are.
+    pub rollout: Arc<Rollout>,
 }
 
 impl Migration {
     /// Puts another configuration in force.
-    pub fn configure(&self, config: migration::Config) {
+    ///
+    /// # Cancel safety
+    /// A part of it may be in force.
+    pub async fn configure(&self, config: migration::Config) {
         self.ledger.configure(config.ledger);
+        self.rollout.reconfigure(&config.rollout).await;
     }
 
     /// Keeps what is known, before the service ends.
@@ -137,19 +144,33 @@ impl Migration {
     }
 }
 
-/// Has the move to gRPC followed for the calls of `executor`. Must be called in a runtime, which writes
-/// down what is seen.
+/// Has the calls of `executor` moved to gRPC, as far as they are, and adds the service for that. Must be
+/// called in a runtime, which writes down what is seen.
 ///
 /// # Errors
-/// That of the ledger if its database cannot be opened.
+/// That of the ledger or the rollout if its database cannot be opened.
 pub fn migration(
     executor: &Arc<Executor>,
     config: migration::Config,
     setup: &agents::Setup,
+    audit: Option<Arc<Audit>>,
 ) -> Result<Migration, Error> {
+    let contract = Contract::built_in()?;
     let ledger = Ledger::open(config.ledger, &setup.storage, &setup.metrics, &setup.status)?;
     executor.observe(Arc::clone(&ledger) as _);
-    Ok(Migration { ledger })
+    let told = (&setup.metrics, &setup.status);
+    let rollout = Rollout::open(&config.rollout, &setup.storage, &contract, audit, told)?;
+    executor.observe(Arc::clone(&rollout) as _);
+    executor.ask_moves(Arc::clone(&rollout) as _);
+    let own = migration::Service::new(Arc::clone(&rollout), Arc::clone(&ledger), read_rules);
+    let host = Arc::new(Local::new(Arc::new(MigrationServiceAgent(Arc::new(own)))));
+    executor.registry().register(&contract, "opdbus.v1.MigrationService", host)?;
+    executor.refresh();
+    Ok(Migration { ledger, rollout })
+}
+
+fn read_rules(text: &str) -> Result<rollout::Config, Error> {
+    config::rollout(text).map_err(|problems| Error::invalid("rules", problems))
 }
 
 /// Adds the services that make calls themselves or tell of them, and so need the executor.

@@ -51,7 +51,7 @@ pub(super) async fn reload(service: &mut Service) {
             if let (Some(grpc), Some(access)) = (&service.grpc, access) {
                 grpc.replace_access(access);
             }
-            take_up(service, config);
+            take_up(service, config).await;
         }
         Err(failure) => refuse(&service.status, &failure),
     }
@@ -82,7 +82,7 @@ fn refuse(status: &Status, failure: &Failure) {
     status.config_refused(&*failure.text);
 }
 
-fn take_up(service: &mut Service, config: Loaded) {
+async fn take_up(service: &mut Service, config: Loaded) {
     let waiting = needs_restart(service, &config);
     for warning in &waiting {
         tracing::warn!(message_id = events::NEEDS_RESTART, "{warning}");
@@ -91,7 +91,7 @@ fn take_up(service: &mut Service, config: Loaded) {
     let settings = config.settings;
     service.executor.reconfigure(settings.executor);
     service.workers.configure(settings.worker_settings);
-    service.migration.configure(settings.migration);
+    service.migration.configure(settings.migration).await;
     service.logging.set_level(settings.log.level);
     service.drain_grace = settings.drain_grace;
     service.status.config_reloaded(config.files);

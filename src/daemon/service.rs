@@ -83,8 +83,11 @@ impl Service {
         let executor =
             compose::executor(settings.executor.clone(), &setup, &starts, &workers, audit, polkit)
                 .map_err(|error| Failure::part("an agent cannot be built", &error, Exit::State))?;
-        let migration = compose::migration(&executor, settings.migration.clone(), &setup)
-            .map_err(|error| Failure::part("the ledger cannot be kept", &error, Exit::State))?;
+        let migration =
+            compose::migration(&executor, settings.migration.clone(), &setup, kept.clone())
+                .map_err(|error| {
+                    Failure::part("the move to gRPC cannot be followed", &error, Exit::State)
+                })?;
         status.config_loaded(config.files.clone());
         reload::warn_of_missing_agents(&settings.agents, &executor, &status);
         reload::warn_of_idle_rules(&executor, &status);

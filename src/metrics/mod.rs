@@ -20,7 +20,7 @@ use prometheus::{
 use crate::call::Transport;
 use crate::error::Error;
 
-use families::{Agents, Approvals, Sessions, Tasks};
+use families::{Agents, Approvals, Rollout, Sessions, Tasks};
 
 pub use agent::AgentMetrics;
 pub use ledger::LedgerMetrics;
@@ -56,6 +56,7 @@ pub struct Metrics {
     sessions: Sessions,
     approvals: Approvals,
     agents: Agents,
+    rollout: Rollout,
     workers: WorkerMetrics,
     ledger: LedgerMetrics,
 }
@@ -117,6 +118,7 @@ impl Metrics {
             sessions: Sessions::new(&add)?,
             approvals: Approvals::new(&add)?,
             agents: Agents::new(&add)?,
+            rollout: Rollout::new(&add)?,
             workers: WorkerMetrics::new(&add)?,
             ledger: LedgerMetrics::new(&add)?,
             registry,
@@ -212,6 +214,22 @@ impl Metrics {
     #[must_use]
     pub fn approvals_pending(&self) -> &IntGauge {
         &self.approvals.pending
+    }
+
+    /// Shows the rules of the rollout, and no others: for each its name, the number of its stage and how
+    /// many of 10,000 sessions or clients take gRPC.
+    pub fn migration_rules<'a>(&self, rules: impl Iterator<Item = (&'a str, i64, u32)>) {
+        self.rollout.stages.reset();
+        self.rollout.shares.reset();
+        for (rule, stage, share) in rules {
+            self.rollout.stages.with_label_values(&[rule]).set(stage);
+            self.rollout.shares.with_label_values(&[rule]).set(share.into());
+        }
+    }
+
+    /// Counts that the canary has taken a rule back.
+    pub fn migration_taken_back(&self, rule: &str) {
+        self.rollout.taken_back.with_label_values(&[rule]).inc();
     }
 
     /// The handles of all workers.

@@ -14,6 +14,7 @@ use op_dbus::error::Error;
 use op_dbus::executor::{Authority, Config, Decision, Executor, Input, Policy, Rule, Who};
 use op_dbus::host::worker::{self, OwnUid, Workers};
 use op_dbus::metrics::Metrics;
+use op_dbus::migration;
 use op_dbus::proto::opdbus::v1::StartSessionRequest;
 use op_dbus::registry::Registry;
 use op_dbus::session::{self, Holder, Sessions, Start};
@@ -109,6 +110,7 @@ fn saying(decision: Decision) -> Config {
 pub struct Service {
     pub executor: Arc<Executor>,
     pub status: Arc<Status>,
+    pub migration: compose::Migration,
     pub folder: TempDir,
 }
 
@@ -120,8 +122,8 @@ impl Service {
 
     /// Ends this one and begins another on what it has left behind.
     pub fn again(self, config: Config) -> Self {
-        let Self { executor, folder, .. } = self;
-        drop(executor);
+        let Self { executor, migration, folder, .. } = self;
+        drop((executor, migration));
         Self::starting(config, &compose::Starts::default(), folder)
     }
 
@@ -158,7 +160,9 @@ impl Service {
         let workers = Workers::new(workers, starter, Arc::clone(&setup.metrics));
         let executor =
             compose::executor(config, &setup, starts, &workers, None, authority).unwrap();
-        Self { executor, status, folder }
+        let moving = migration::Config::default();
+        let migration = compose::migration(&executor, moving, &setup, None).unwrap();
+        Self { executor, status, migration, folder }
     }
 
     /// Starts a session of a user, unless it is there; waits until agents have forgotten one before it.

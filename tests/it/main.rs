@@ -31,6 +31,7 @@ mod grpc;
 mod hostile;
 mod lifecycle;
 mod memory;
+mod migration;
 mod parity;
 mod policy;
 mod polkit;

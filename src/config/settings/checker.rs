@@ -77,6 +77,16 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// A number that need not be whole.
+    pub(super) fn number(&mut self, key: &Key<f64>, range: RangeInclusive<f64>) -> f64 {
+        if !range.contains(&key.value) {
+            let (least, most) = range.into_inner();
+            let text = format!("{} is out of range: from {least} to {most}", key.value);
+            self.reject(key, text);
+        }
+        key.value
+    }
+
     /// One of some words.
     pub(super) fn one_of<T: Copy, const N: usize>(
         &mut self,

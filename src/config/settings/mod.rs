@@ -27,11 +27,13 @@ mod checker;
 mod commands;
 mod migration;
 mod policy;
+mod rollout;
 mod worker;
 
 use crate::files::Source;
 use checker::Checker;
 
+pub(super) use rollout::from_text;
 pub use worker::{Starter, Worker};
 
 /// How many older names are served at most: the bus has a bound for each connection.
@@ -67,7 +69,7 @@ pub struct Settings {
     pub worker_settings: agents::WorkerSettings,
     /// The processes that act as callers.
     pub worker: Worker,
-    /// How the move to gRPC is followed.
+    /// How calls move to gRPC.
     pub migration: moves::Config,
     /// Where the metrics are served over HTTP.
     pub metrics: MetricsEndpoint,
@@ -195,7 +197,7 @@ pub(super) fn check(keys: &Keys, sources: &[Source]) -> Result<Settings, Problem
             commands: commands::commands(&mut c, &keys.commands),
         },
         worker: worker::workers(&mut c, &keys.worker),
-        migration: migration::migration(&mut c, &keys.migration),
+        migration: migration::migration(&mut c, keys),
         metrics: metrics(&mut c, keys),
         log: log(&mut c, &keys.log),
         drain_grace: c.millis(&keys.daemon.drain_grace_ms, 0..=600_000),

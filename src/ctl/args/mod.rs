@@ -20,7 +20,7 @@ use crate::client::{Bus, CallOptions, GrpcAddress};
 
 pub(super) use access::{Credentials, NewToken, TokenCommand};
 pub(super) use audit::{Audit, AuditCommand, Wanted};
-pub(super) use migration::{Migration, MigrationCommand, WantedUses};
+pub(super) use migration::{Migration, MigrationCommand, Move, Set, WantedUses};
 pub(super) use rights::{Approvals, ApprovalsCommand, ListApprovals, Policy, PolicyCommand};
 pub(super) use run::Run;
 pub(super) use work::{
@@ -195,7 +195,7 @@ pub(super) enum Command {
     Policy(Policy),
     /// Check and read the audit log: what was refused, and what changed something
     Audit(Audit),
-    /// Follow the move of clients from D-Bus to gRPC
+    /// Follow the move of clients from D-Bus to gRPC, and take it on or back
     Migration(Migration),
     /// Measure how long a call that does nothing takes
     Ping {

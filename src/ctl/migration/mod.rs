@@ -3,7 +3,10 @@
 
 mod differences;
 mod report;
+mod routes;
+mod simulate;
 mod status;
+mod step;
 mod uses;
 
 use super::Outcome;
@@ -12,7 +15,7 @@ use super::describe::plain;
 use super::output::Output;
 use super::problem::Problem;
 use crate::client::{AgentClient, CallOptions};
-use crate::proto::opdbus::v1::{ClientIdentity, Stage, Way};
+use crate::proto::opdbus::v1::{ClientIdentity, Route, Stage, StageChange, Way};
 
 pub(super) async fn run(
     client: &AgentClient,
@@ -20,6 +23,8 @@ pub(super) async fn run(
     options: &CallOptions,
     output: &mut Output,
 ) -> Result<Outcome, Problem> {
+    let moving =
+        async |wanted, change, output| step::change(client, wanted, change, options, output).await;
     match &migration.command {
         MigrationCommand::Status { period } => {
             status::run(client, period.since, options, output).await
@@ -33,6 +38,15 @@ pub(super) async fn run(
         }
         MigrationCommand::Differences { operation } => {
             differences::run(client, operation.as_deref(), options, output).await
+        }
+        MigrationCommand::Advance(wanted) => moving(wanted, StageChange::Advance, output).await,
+        MigrationCommand::Rollback(wanted) => moving(wanted, StageChange::Rollback, output).await,
+        MigrationCommand::Hold(wanted) => moving(wanted, StageChange::Hold, output).await,
+        MigrationCommand::Release(wanted) => moving(wanted, StageChange::Release, output).await,
+        MigrationCommand::Set(wanted) => step::set(client, wanted, options, output).await,
+        MigrationCommand::Simulate { file } => simulate::run(client, file, options, output).await,
+        MigrationCommand::Routes { client: name } => {
+            routes::run(client, name, options, output).await
         }
     }
 }
@@ -62,6 +76,16 @@ fn uid(client: Option<&ClientIdentity>) -> String {
 
 fn stage(stage: Stage) -> String {
     plain(stage.as_str_name(), "STAGE_")
+}
+
+/// The stage of a route, with the share at stage `canary`.
+fn position(route: &Route) -> String {
+    match route.stage() {
+        Stage::Canary => format!("canary {}", share(route.share_per_10000)),
+        other @ (Stage::Unspecified | Stage::Dbus | Stage::Shadow | Stage::Grpc | Stage::Final) => {
+            stage(other)
+        }
+    }
 }
 
 fn way(way: Way) -> String {

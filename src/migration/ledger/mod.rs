@@ -18,6 +18,7 @@ mod schema;
 mod uses;
 mod writer;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -95,7 +96,10 @@ pub struct Ledger {
 struct Shared {
     config: ArcSwap<Config>,
     pending: Pending,
+    /// Held while something is written, so only by the thread that writes.
     books: Mutex<Books>,
+    /// True if the books hold what is not in the file.
+    is_behind: AtomicBool,
     metrics: LedgerMetrics,
 }
 
@@ -119,6 +123,7 @@ impl Ledger {
             pending: Pending::new(config.unwritten, metrics.clone()),
             config: ArcSwap::from_pointee(config),
             books: Mutex::new(books),
+            is_behind: AtomicBool::new(false),
             metrics,
         });
         let full = Arc::new(Notify::new());

@@ -94,6 +94,11 @@ impl Pending {
         self.max.store(max, Ordering::Relaxed);
     }
 
+    /// True if nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.load(Ordering::Relaxed) == 0
+    }
+
     /// Notes a call: that it began, or how it ended and what time it took. True if it is time to write.
     pub(super) fn note(
         &self,

@@ -30,6 +30,7 @@ CREATE TABLE operation (
     id INTEGER PRIMARY KEY,
     agent TEXT NOT NULL,
     name TEXT NOT NULL,
+    is_agents INTEGER NOT NULL,
     UNIQUE (agent, name)
 ) STRICT;
 CREATE TABLE tally (
@@ -106,7 +107,7 @@ impl Line {
 #[derive(Debug, Default)]
 pub(super) struct Names<'a> {
     pub(super) clients: Vec<(i64, &'a ClientIdentity)>,
-    pub(super) operations: Vec<(i64, &'a str, &'a str)>,
+    pub(super) operations: Vec<(&'a OperationName, Numbered)>,
 }
 
 /// Writes the names that are not there yet.
@@ -118,9 +119,9 @@ pub(super) fn write_names(database: &Connection, names: &Names<'_>) -> Result<()
         client.execute(params![id, uid, it.others, it.executable, it.unit, it.token, it.name])?;
     }
     let mut operation =
-        database.prepare_cached("INSERT OR IGNORE INTO operation VALUES (?1, ?2, ?3)")?;
-    for (id, agent, name) in &names.operations {
-        operation.execute(params![id, agent, name])?;
+        database.prepare_cached("INSERT OR REPLACE INTO operation VALUES (?1, ?2, ?3, ?4)")?;
+    for ((agent, name), Numbered { id, is_agents }) in &names.operations {
+        operation.execute(params![id, agent, name, is_agents])?;
     }
     Ok(())
 }
@@ -259,16 +260,27 @@ pub(super) fn read_names(database: &Connection) -> Result<(Clients, Operations),
         clients.known(row.get(0)?, client(row, 1)?);
     }
     let mut operations = Operations::default();
-    let mut statement = database.prepare("SELECT id, agent, name FROM operation")?;
+    let mut statement = database.prepare("SELECT id, agent, name, is_agents FROM operation")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        operations.insert((row.get(1)?, row.get(2)?), row.get(0)?);
+        let numbered = Numbered { id: row.get(0)?, is_agents: row.get(3)? };
+        operations.insert((row.get(1)?, row.get(2)?), numbered);
     }
     Ok((clients, operations))
 }
 
-/// The numbers of operations.
-pub(super) type Operations = HashMap<(Box<str>, Box<str>), i64>;
+/// The agent and the name of an operation.
+pub(super) type OperationName = (Box<str>, Box<str>);
+
+/// The operations that the file knows.
+pub(super) type Operations = HashMap<OperationName, Numbered>;
+
+/// The number of an operation, and whether it is an agent's.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Numbered {
+    pub(super) id: i64,
+    pub(super) is_agents: bool,
+}
 
 /// The client that stands in a row from the column `at` on, as the table has it after its id.
 pub(super) fn client(
@@ -285,4 +297,84 @@ pub(super) fn client(
         token: row.get(at + 4)?,
         name: row.get(at + 5)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// When the test is: noon of a day.
+    const NOW: i64 = 20_000 * DAY + 12 * HOUR;
+
+    fn line(client: i64, at: i64) -> Line {
+        let mut counts = Counts { first: at, last: at, calls: 2, errors: 1, ..Counts::default() };
+        counts.times.add(Duration::from_millis(1));
+        Line { client, operation: 1, way: Way::Dbus, counts, lost: 3 }
+    }
+
+    fn database(lines: &[Line]) -> Connection {
+        let database = Connection::open_in_memory().unwrap();
+        database.execute_batch(FIRST).unwrap();
+        let client = ClientIdentity { uid: 7, ..ClientIdentity::default() };
+        let name = ("memory".into(), "Recall".into());
+        let names = Names {
+            clients: vec![(1, &client), (2, &client)],
+            operations: vec![(&name, Numbered { id: 1, is_agents: true })],
+        };
+        write_names(&database, &names).unwrap();
+        write_lines(&database, lines).unwrap();
+        database
+    }
+
+    /// Of all slices: when it begins, and its calls, errors and lost calls.
+    fn slices(database: &Connection) -> Vec<(i64, i64, i64, i64)> {
+        let mut statement = database
+            .prepare("SELECT start, calls, errors, lost FROM slice ORDER BY client, start")
+            .unwrap();
+        let rows =
+            statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)));
+        rows.unwrap().collect::<Result<_, _>>().unwrap()
+    }
+
+    #[test]
+    fn what_is_added_adds_up() {
+        let database = database(&[line(1, NOW), line(1, NOW + 5)]);
+        write_lines(&database, &[line(1, NOW - 2 * HOUR)]).unwrap();
+        let row = database.query_row(
+            "SELECT first_seen, last_seen, calls, errors, lost, times FROM tally",
+            [],
+            |row| {
+                let times: Vec<u8> = row.get(5)?;
+                let seen: (i64, i64) = (row.get(0)?, row.get(1)?);
+                let counts: [i64; 3] = [row.get(2)?, row.get(3)?, row.get(4)?];
+                Ok((seen, counts, Histogram::decode(&times).count()))
+            },
+        );
+        assert_eq!(row.unwrap(), ((NOW - 2 * HOUR, NOW + 5), [6, 3, 9], 3));
+        assert_eq!(slices(&database), [(NOW - 2 * HOUR, 2, 1, 3), (NOW, 4, 2, 6)]);
+    }
+
+    #[test]
+    fn the_hours_of_old_days_are_put_together_and_still_found() {
+        let old = NOW - 5 * DAY;
+        let lines = [line(1, old), line(1, old + HOUR), line(2, old), line(1, NOW)];
+        let database = database(&lines);
+        while fold(&database, NOW).unwrap() {}
+        let day = old - 12 * HOUR;
+        assert_eq!(slices(&database), [(day, 4, 2, 6), (NOW, 2, 1, 3), (day, 2, 1, 3)]);
+        assert!(slices_since(old + 2 * HOUR, NOW) <= day, "the whole day counts");
+        assert_eq!(slices_since(NOW + 5, NOW), NOW, "lately the whole hour does");
+        assert!(!fold(&database, NOW).unwrap(), "nothing is left to do");
+    }
+
+    #[test]
+    fn whoever_was_not_seen_for_long_is_forgotten() {
+        let database = database(&[line(1, NOW - 9 * DAY), line(2, NOW)]);
+        assert_eq!(forget(&database, NOW - DAY).unwrap(), (vec![1], false));
+        let left: i64 =
+            database.query_row("SELECT client FROM tally", [], |row| row.get(0)).unwrap();
+        assert_eq!((left, slices(&database).len()), (2, 1));
+    }
 }

@@ -263,8 +263,8 @@ impl Dispatcher {
             }
             Ok(Target::Standard(method)) => {
                 let table = &*self.table;
-                let registry = self.shared.executor.registry();
-                let object = table.object(path).map(|object| InTable { object, table, registry });
+                let executor = &self.shared.executor;
+                let object = table.object(path).map(|object| InTable { object, table, executor });
                 let object = object.as_ref().map(|object| object as &dyn Shown);
                 Err(method.answer(&header, &message.body(), path, object))
             }

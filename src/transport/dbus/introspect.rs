@@ -6,7 +6,7 @@ use super::properties::{self, Property};
 use super::session::SESSION_INTERFACE;
 use super::task::TASK_INTERFACE;
 use super::{legacy, text};
-use crate::contract::{Service, interface_xml};
+use crate::contract::{Operation, Service, interface_xml, push_deprecated};
 
 const DOCTYPE: &str = r#"<!DOCTYPE node PUBLIC "-//freedesktop//DTD D-BUS Object Introspection 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/introspect.dtd">
@@ -89,7 +89,7 @@ const AGENT_MEMBERS: &str = r#"    <annotation name="org.gtk.GDBus.DocString" va
 /// `dbus/interfaces` holds it.
 #[must_use]
 pub fn interface_document(service: &Service) -> String {
-    format!("{DOCTYPE}<node>\n{}</node>\n", typed_interface(service))
+    format!("{DOCTYPE}<node>\n{}</node>\n", typed_interface(service, |_| false))
 }
 
 /// The introspection document with `org.opdbus.Agent1`, which every agent has.
@@ -143,18 +143,23 @@ fn own_interface(name: &str, members: &str, properties: &[Property]) -> String {
     xml
 }
 
-/// The introspection document of an object.
-pub(super) fn object(object: &Object) -> String {
+/// The introspection document of an object. `is_deprecated`: which operations should no longer be called
+/// over D-Bus.
+pub(super) fn object(object: &Object, is_deprecated: impl Fn(&Operation) -> bool) -> String {
     let mut xml = format!("{DOCTYPE}<node>\n");
     for served in &object.services {
-        xml.push_str(&typed_interface(&served.service));
+        xml.push_str(&typed_interface(&served.service, &is_deprecated));
     }
     if object.agent().is_some() {
         xml.push_str(&agent_interface());
     }
     if let Some(older) = &object.older {
+        let mut about = String::new();
+        if older.service().operations.iter().all(|operation| is_deprecated(operation)) {
+            push_deprecated(&mut about, 4);
+        }
         for (name, members) in legacy::interfaces(older.first_interface()) {
-            xml.push_str(&own_interface(name, members, &[]));
+            xml.push_str(&own_interface(name, &format!("{about}{members}"), &[]));
         }
     }
     xml.push_str(STANDARD);
@@ -168,8 +173,8 @@ pub(super) fn object(object: &Object) -> String {
     text::shown(&xml).into_owned()
 }
 
-fn typed_interface(service: &Service) -> String {
-    let mut xml = interface_xml(service);
+fn typed_interface(service: &Service, is_deprecated: impl Fn(&Operation) -> bool) -> String {
+    let mut xml = interface_xml(service, is_deprecated);
     let properties = properties::of_service(service);
     if let Some(open) = xml.strip_suffix(INTERFACE_END).map(str::len) {
         xml.truncate(open);

@@ -3,6 +3,7 @@
 
 mod cases;
 mod kept;
+mod ledger;
 mod rights;
 mod streams;
 mod values;

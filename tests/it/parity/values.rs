@@ -76,6 +76,7 @@ fn one_of(kind: &Kind, value: &Value) -> Variant<'static> {
         Kind::Message(message) => match message.full_name() {
             "google.protobuf.Value" | "google.protobuf.Struct" => variant_of(value),
             "google.protobuf.Duration" => Variant::from(micros(value)),
+            "google.protobuf.Timestamp" => Variant::from(moment(value)),
             _ => Variant::from(message_of(message, value.as_object().unwrap())),
         },
         other => panic!("no case has a {other:?}"),
@@ -112,6 +113,12 @@ fn integer(value: &Value) -> i64 {
         Value::String(text) => text.parse().unwrap(),
         other => other.as_i64().unwrap(),
     }
+}
+
+/// A time of the calendar as microseconds since the epoch.
+fn moment(value: &Value) -> i64 {
+    let time: prost_types::Timestamp = value.as_str().unwrap().parse().unwrap();
+    time.seconds * 1_000_000 + i64::from(time.nanos) / 1000
 }
 
 /// A duration of the canonical mapping in microseconds; none is 0.

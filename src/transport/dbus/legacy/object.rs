@@ -79,6 +79,11 @@ impl Older {
         self.name.agent
     }
 
+    /// What the agent does.
+    pub(in crate::transport::dbus) fn service(&self) -> &Service {
+        &self.service
+    }
+
     /// The interface that a method belongs to.
     pub(super) fn interface_of(&self, method: OlderMethod) -> &str {
         match method {
