@@ -87,6 +87,7 @@ pub mod host;
 pub mod metrics;
 #[cfg(feature = "daemon")]
 pub mod migration;
+#[cfg(feature = "daemon")]
 pub mod polkit;
 #[cfg(feature = "daemon")]
 pub mod process;
