@@ -195,7 +195,6 @@ fn quoted(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
 
     use prost_reflect::MessageDescriptor;
 

@@ -19,7 +19,7 @@ fn targets(settings: &Settings) -> Vec<String> {
     settings.targets().iter().map(ToString::to_string).collect()
 }
 
-fn write(folder: &Path, name: &str, text: &str) -> std::path::PathBuf {
+fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
     let path = folder.join(name);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(&path, text).unwrap();
