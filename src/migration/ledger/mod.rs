@@ -63,7 +63,7 @@ impl Default for Config {
             keep: Duration::from_secs(90 * 86_400),
             clients: 16_384,
             clients_per_uid: 1024,
-            unwritten: 65_536,
+            unwritten: 32_768,
         }
     }
 }

@@ -13,6 +13,7 @@ use super::clients::{Clients, Room, others};
 use super::pending::{Row, Source};
 use super::schema::{self, DAY, Line, Names, Numbered, Operations};
 use super::{Ledger, Shared, way_name};
+use crate::call::Process;
 use crate::contract::Operation;
 use crate::error::Error;
 use crate::migration::identity;
@@ -108,12 +109,12 @@ impl Shared {
         let room = self.room();
         let mut seen: HashMap<Source, (i64, bool)> = HashMap::new();
         let mut numbers: HashMap<*const Operation, i64> = HashMap::new();
-        for row in self.pending.take() {
-            let (client, is_others) = *seen
-                .entry(row.source.clone())
-                .or_insert_with(|| books.client(identity_of(&row), room));
-            let Row { operation, way, counts, source, .. } = row;
-            if is_others && matches!(source, Source::Client { .. }) {
+        for (source, way, Row { process, operation, counts }) in self.pending.take() {
+            let is_client = matches!(source, Source::Client { .. });
+            let (client, is_others) = *seen.entry(source).or_insert_with_key(|source| {
+                books.client(identity_of(source, process.as_deref()), room)
+            });
+            if is_others && is_client {
                 self.metrics.lumped(counts.calls);
             }
             let number = numbers.entry(Arc::as_ptr(&operation));
@@ -138,10 +139,10 @@ impl Shared {
     }
 }
 
-fn identity_of(row: &Row) -> ClientIdentity {
-    match &row.source {
+fn identity_of(source: &Source, process: Option<&Process>) -> ClientIdentity {
+    match source {
         Source::Client { uid, token, name, .. } => {
-            identity::of(*uid, token.as_deref(), row.process.as_deref(), name.as_deref())
+            identity::of(*uid, token.as_deref(), process, name.as_deref())
         }
         Source::Others { uid } => others(*uid),
     }
