@@ -2,7 +2,7 @@
 //! is old. It runs beside the calls and answers nobody.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 
 use rusqlite::Connection;
@@ -26,13 +26,14 @@ const TIDY_ROUNDS: u32 = 12;
 /// How the warning about a ledger that cannot be written begins.
 const UNWRITTEN: &str = "migration: the ledger cannot be written: ";
 
-/// What is known of the file, and what is to be written into it. Used by its writing thread only.
+/// What is known of the file, and what is to be written into it. Held by its writing thread, and for a
+/// moment by whoever puts lines back.
 pub(super) struct Books {
     clients: Clients,
     operations: Operations,
     /// What is not written yet.
     lines: Vec<Line>,
-    /// The clients that these lines are about.
+    /// The clients that lines are about which may not be written.
     named: HashMap<i64, ClientIdentity>,
 }
 
@@ -61,10 +62,11 @@ impl Books {
         known.id
     }
 
-    /// Writes the lines. They stay until [`Books::written`], should it fail.
-    fn write(&mut self, database: &Connection) -> Result<(), Failure> {
-        self.lines.sort_unstable_by_key(Line::key);
-        self.lines.dedup_by(|next, line| {
+    /// Takes out what is to be written, what belongs together as one line.
+    fn take(&mut self) -> Vec<Line> {
+        let mut lines = std::mem::take(&mut self.lines);
+        lines.sort_unstable_by_key(Line::key);
+        lines.dedup_by(|next, line| {
             let same = next.key() == line.key();
             if same {
                 line.counts.merge(&next.counts);
@@ -72,8 +74,7 @@ impl Books {
             }
             same
         });
-        self.write_names(database)?;
-        schema::write_lines(database, &self.lines)
+        lines
     }
 
     /// Writes the names that lines refer to.
@@ -85,11 +86,26 @@ impl Books {
         };
         schema::write_names(database, &names)
     }
+}
 
-    /// Notes that the lines are written.
-    fn written(&mut self) {
-        self.lines = Vec::new();
-        self.named.clear();
+/// Lines on their way into the file. They go back into the books unless they are noted to be there.
+struct Sent {
+    shared: Arc<Shared>,
+    lines: Vec<Line>,
+    named: HashMap<i64, ClientIdentity>,
+    is_written: AtomicBool,
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        if self.is_written.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut books = self.shared.books();
+        books.lines.append(&mut self.lines);
+        books.named.extend(self.named.drain());
+        self.shared.shed(&mut books);
+        self.shared.is_behind.store(true, Ordering::Relaxed);
     }
 }
 
@@ -123,12 +139,6 @@ impl Shared {
         }
     }
 
-    /// Notes that what is in the books is in the file.
-    fn written(&self) {
-        self.books().written();
-        self.is_behind.store(false, Ordering::Relaxed);
-    }
-
     /// Keeps no more lines than there is room for, when they cannot be written.
     fn shed(&self, books: &mut Books) {
         let room = self.config.load().unwritten;
@@ -158,27 +168,39 @@ impl Ledger {
     /// Nothing is lost; it may have been written.
     pub async fn flush(&self) -> Result<(), Error> {
         let shared = Arc::clone(&self.shared);
-        let after = Arc::clone(&self.shared);
         let write = move |database: &Connection| {
             let mut books = shared.books();
             shared.enter(&mut books);
-            shared.is_behind.store(true, Ordering::Relaxed);
-            let outcome = books.write(database);
-            if outcome.is_err() {
-                shared.shed(&mut books);
-            }
-            outcome
+            shared.is_behind.store(false, Ordering::Relaxed);
+            let outcome = books.write_names(database);
+            let sent = Sent {
+                shared: Arc::clone(&shared),
+                lines: books.take(),
+                named: std::mem::take(&mut books.named),
+                is_written: AtomicBool::new(false),
+            };
+            // Before the lines may go back.
+            drop(books);
+            outcome?;
+            schema::write_lines(database, &sent.lines)?;
+            Ok(sent)
         };
-        let outcome = self.store.write(write, move |()| after.written()).await;
-        let warnings = match &outcome {
-            Ok(()) => Vec::new(),
-            Err(error) => {
-                tracing::error!(%error, "the ledger cannot be written");
-                vec![format!("{UNWRITTEN}{error}")]
-            }
-        };
-        self.status.replace_warnings(UNWRITTEN, warnings);
+        let written = |sent: &Sent| sent.is_written.store(true, Ordering::Relaxed);
+        let outcome = self.store.write(write, written).await.map(drop);
+        self.warn(outcome.as_ref().err());
         outcome
+    }
+
+    /// Notes for the administrator whether the ledger can be written. Only what changed is told, since
+    /// whoever follows the status hears of each note.
+    fn warn(&self, error: Option<&Error>) {
+        if let Some(error) = error {
+            tracing::error!(%error, "the ledger cannot be written");
+        }
+        if self.has_warned.swap(error.is_some(), Ordering::Relaxed) != error.is_some() {
+            let warning = error.map(|error| format!("{UNWRITTEN}{error}"));
+            self.status.replace_warnings(UNWRITTEN, warning.into_iter().collect());
+        }
     }
 
     /// Forgets what is old, puts together what is not recent, and counts the clients of each way.
