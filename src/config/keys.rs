@@ -338,7 +338,7 @@ sections! {
         ledger_keep_ms: i64 = 7_776_000_000,
         ledger_clients: i64 = 16_384,
         ledger_clients_per_uid: i64 = 1024,
-        ledger_unwritten: i64 = 65_536,
+        ledger_unwritten: i64 = 32_768,
     }
     metrics {
         unix: String = "/run/op-dbus/metrics.sock".to_owned(),

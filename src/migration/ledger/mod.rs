@@ -63,7 +63,7 @@ impl Default for Config {
             keep: Duration::from_secs(90 * 86_400),
             clients: 16_384,
             clients_per_uid: 1024,
-            unwritten: 65_536,
+            unwritten: 32_768,
         }
     }
 }
@@ -89,6 +89,8 @@ pub struct Ledger {
     store: Store,
     /// Wakes the writer before its time.
     full: Arc<Notify>,
+    /// True if the status tells that it cannot be written.
+    has_warned: AtomicBool,
     status: Arc<Status>,
 }
 
@@ -128,7 +130,8 @@ impl Ledger {
         });
         let full = Arc::new(Notify::new());
         let status = Arc::clone(status);
-        let ledger = Arc::new(Self { shared, store, full: Arc::clone(&full), status });
+        let has_warned = AtomicBool::new(false);
+        let ledger = Arc::new(Self { shared, store, full: Arc::clone(&full), has_warned, status });
         drop(tokio::spawn(writer::run(Arc::downgrade(&ledger), full)));
         Ok(ledger)
     }

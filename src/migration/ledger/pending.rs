@@ -66,10 +66,8 @@ pub(super) enum Source {
 
 /// What was counted of one kind of calls.
 pub(super) struct Row {
-    pub(super) source: Source,
     pub(super) process: Option<Arc<Process>>,
     pub(super) operation: Arc<Operation>,
-    pub(super) way: Way,
     pub(super) counts: Counts,
 }
 
@@ -132,13 +130,11 @@ impl Pending {
             }
         }
         let mut row = Row {
-            source: key.source.clone(),
             process: match key.source {
                 Source::Client { .. } => call.caller.process.clone(),
                 Source::Others { .. } => None,
             },
             operation: Arc::clone(call.operation),
-            way,
             counts: Counts { first: now, last: now, ..Counts::default() },
         };
         row.counts.note(now, ended);
@@ -146,13 +142,13 @@ impl Pending {
         count > max / 2
     }
 
-    /// Takes all rows out.
-    pub(super) fn take(&self) -> Vec<Row> {
+    /// Takes all rows out, each with who made the calls and their way.
+    pub(super) fn take(&self) -> Vec<(Source, Way, Row)> {
         let mut taken = Vec::new();
         for shard in &self.shards {
             let rows = std::mem::take(&mut *lock(shard));
             self.rows.fetch_sub(rows.len(), Ordering::Relaxed);
-            taken.extend(rows.into_values());
+            taken.extend(rows.into_iter().map(|(key, row)| (key.source, key.way, row)));
         }
         taken
     }

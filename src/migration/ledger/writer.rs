@@ -2,7 +2,7 @@
 //! is old. It runs beside the calls and answers nobody.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 
 use rusqlite::Connection;
@@ -13,6 +13,7 @@ use super::clients::{Clients, Room, others};
 use super::pending::{Row, Source};
 use super::schema::{self, DAY, Line, Names, Numbered, Operations};
 use super::{Ledger, Shared, way_name};
+use crate::call::Process;
 use crate::contract::Operation;
 use crate::error::Error;
 use crate::migration::identity;
@@ -25,13 +26,14 @@ const TIDY_ROUNDS: u32 = 12;
 /// How the warning about a ledger that cannot be written begins.
 const UNWRITTEN: &str = "migration: the ledger cannot be written: ";
 
-/// What is known of the file, and what is to be written into it. Used by its writing thread only.
+/// What is known of the file, and what is to be written into it. Held by its writing thread, and for a
+/// moment by whoever puts lines back.
 pub(super) struct Books {
     clients: Clients,
     operations: Operations,
     /// What is not written yet.
     lines: Vec<Line>,
-    /// The clients that these lines are about.
+    /// The clients that lines are about which may not be written.
     named: HashMap<i64, ClientIdentity>,
 }
 
@@ -60,10 +62,11 @@ impl Books {
         known.id
     }
 
-    /// Writes the lines. They stay until [`Books::written`], should it fail.
-    fn write(&mut self, database: &Connection) -> Result<(), Failure> {
-        self.lines.sort_unstable_by_key(Line::key);
-        self.lines.dedup_by(|next, line| {
+    /// Takes out what is to be written, what belongs together as one line.
+    fn take(&mut self) -> Vec<Line> {
+        let mut lines = std::mem::take(&mut self.lines);
+        lines.sort_unstable_by_key(Line::key);
+        lines.dedup_by(|next, line| {
             let same = next.key() == line.key();
             if same {
                 line.counts.merge(&next.counts);
@@ -71,8 +74,7 @@ impl Books {
             }
             same
         });
-        self.write_names(database)?;
-        schema::write_lines(database, &self.lines)
+        lines
     }
 
     /// Writes the names that lines refer to.
@@ -84,11 +86,26 @@ impl Books {
         };
         schema::write_names(database, &names)
     }
+}
 
-    /// Notes that the lines are written.
-    fn written(&mut self) {
-        self.lines = Vec::new();
-        self.named.clear();
+/// Lines on their way into the file. They go back into the books unless they are noted to be there.
+struct Sent {
+    shared: Arc<Shared>,
+    lines: Vec<Line>,
+    named: HashMap<i64, ClientIdentity>,
+    is_written: AtomicBool,
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        if self.is_written.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut books = self.shared.books();
+        books.lines.append(&mut self.lines);
+        books.named.extend(self.named.drain());
+        self.shared.shed(&mut books);
+        self.shared.is_behind.store(true, Ordering::Relaxed);
     }
 }
 
@@ -108,24 +125,18 @@ impl Shared {
         let room = self.room();
         let mut seen: HashMap<Source, (i64, bool)> = HashMap::new();
         let mut numbers: HashMap<*const Operation, i64> = HashMap::new();
-        for row in self.pending.take() {
-            let (client, is_others) = *seen
-                .entry(row.source.clone())
-                .or_insert_with(|| books.client(identity_of(&row), room));
-            let Row { operation, way, counts, source, .. } = row;
-            if is_others && matches!(source, Source::Client { .. }) {
+        for (source, way, Row { process, operation, counts }) in self.pending.take() {
+            let is_client = matches!(source, Source::Client { .. });
+            let (client, is_others) = *seen.entry(source).or_insert_with_key(|source| {
+                books.client(identity_of(source, process.as_deref()), room)
+            });
+            if is_others && is_client {
                 self.metrics.lumped(counts.calls);
             }
             let number = numbers.entry(Arc::as_ptr(&operation));
             let operation = *number.or_insert_with(|| books.operation(&operation));
             books.lines.push(Line { client, operation, way, counts, lost: 0 });
         }
-    }
-
-    /// Notes that what is in the books is in the file.
-    fn written(&self) {
-        self.books().written();
-        self.is_behind.store(false, Ordering::Relaxed);
     }
 
     /// Keeps no more lines than there is room for, when they cannot be written.
@@ -138,10 +149,10 @@ impl Shared {
     }
 }
 
-fn identity_of(row: &Row) -> ClientIdentity {
-    match &row.source {
+fn identity_of(source: &Source, process: Option<&Process>) -> ClientIdentity {
+    match source {
         Source::Client { uid, token, name, .. } => {
-            identity::of(*uid, token.as_deref(), row.process.as_deref(), name.as_deref())
+            identity::of(*uid, token.as_deref(), process, name.as_deref())
         }
         Source::Others { uid } => others(*uid),
     }
@@ -157,27 +168,39 @@ impl Ledger {
     /// Nothing is lost; it may have been written.
     pub async fn flush(&self) -> Result<(), Error> {
         let shared = Arc::clone(&self.shared);
-        let after = Arc::clone(&self.shared);
         let write = move |database: &Connection| {
             let mut books = shared.books();
             shared.enter(&mut books);
-            shared.is_behind.store(true, Ordering::Relaxed);
-            let outcome = books.write(database);
-            if outcome.is_err() {
-                shared.shed(&mut books);
-            }
-            outcome
+            shared.is_behind.store(false, Ordering::Relaxed);
+            let outcome = books.write_names(database);
+            let sent = Sent {
+                shared: Arc::clone(&shared),
+                lines: books.take(),
+                named: std::mem::take(&mut books.named),
+                is_written: AtomicBool::new(false),
+            };
+            // Before the lines may go back.
+            drop(books);
+            outcome?;
+            schema::write_lines(database, &sent.lines)?;
+            Ok(sent)
         };
-        let outcome = self.store.write(write, move |()| after.written()).await;
-        let warnings = match &outcome {
-            Ok(()) => Vec::new(),
-            Err(error) => {
-                tracing::error!(%error, "the ledger cannot be written");
-                vec![format!("{UNWRITTEN}{error}")]
-            }
-        };
-        self.status.replace_warnings(UNWRITTEN, warnings);
+        let written = |sent: &Sent| sent.is_written.store(true, Ordering::Relaxed);
+        let outcome = self.store.write(write, written).await.map(drop);
+        self.warn(outcome.as_ref().err());
         outcome
+    }
+
+    /// Notes for the administrator whether the ledger can be written. Only what changed is told, since
+    /// whoever follows the status hears of each note.
+    fn warn(&self, error: Option<&Error>) {
+        if let Some(error) = error {
+            tracing::error!(%error, "the ledger cannot be written");
+        }
+        if self.has_warned.swap(error.is_some(), Ordering::Relaxed) != error.is_some() {
+            let warning = error.map(|error| format!("{UNWRITTEN}{error}"));
+            self.status.replace_warnings(UNWRITTEN, warning.into_iter().collect());
+        }
     }
 
     /// Forgets what is old, puts together what is not recent, and counts the clients of each way.

@@ -108,7 +108,8 @@ fn one_client_is_counted_on_both_transports() {
 async fn a_client_is_known_by_the_name_that_it_gives_itself() {
     let daemon = Daemon::start(OFTEN);
     let client = Client::unix(&daemon.grpc_socket()).await;
-    let request = RememberRequest { key: "k".into(), ..RememberRequest::default() };
+    let value = Some(prost_types::Value { kind: Some(prost_types::value::Kind::BoolValue(true)) });
+    let request = RememberRequest { key: "k".into(), value, ..RememberRequest::default() };
     let mut named = Request::new(request.clone());
     named.metadata_mut().insert("opdbus-client-name", "op-chat".parse().unwrap());
     client.request::<_, RememberResponse>(REMEMBER, named).await.unwrap();
