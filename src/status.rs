@@ -107,12 +107,18 @@ impl Status {
         });
     }
 
-    /// Replaces the warnings that begin with `prefix` by `warnings`.
+    /// Replaces the warnings that begin with `prefix` by `warnings`. Nobody is told if these are the same.
     pub fn replace_warnings(&self, prefix: &str, warnings: Vec<String>) {
-        self.note(|notes| {
+        {
+            let mut notes = self.notes();
+            let before = notes.warnings.iter().filter(|warning| warning.starts_with(prefix));
+            if before.eq(&warnings) {
+                return;
+            }
             notes.warnings.retain(|warning| !warning.starts_with(prefix));
             notes.warnings.extend(warnings);
-        });
+        }
+        self.changed.notify_one();
     }
 
     /// Resolves when something was noted since the last time; for one waiter.

@@ -1,7 +1,6 @@
 //! The typed settings, each module its own, and the checks that lead to them. Every problem is
 //! collected, so that an administrator sees all of them at once.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -9,7 +8,7 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
-use super::keys::{self, Key, Keys};
+use super::keys::{self, Keys};
 use super::problem::Problems;
 use crate::agents;
 use crate::audit;
@@ -23,6 +22,7 @@ use crate::transport::{dbus, grpc};
 
 mod access;
 mod agent_bounds;
+mod agent_lists;
 mod checker;
 mod commands;
 mod dbus_transport;
@@ -201,7 +201,7 @@ pub(super) fn check(keys: &Keys, sources: &[Source]) -> Result<Settings, Problem
         log: log(&mut c, &keys.log),
         drain_grace: c.millis(&keys.daemon.drain_grace_ms, 0..=600_000),
         client: client(&mut c, &keys.client),
-        agents: agent_lists(&mut c, &keys.agents),
+        agents: agent_lists::agents(&mut c, &keys.agents),
     };
     if !keys.dbus.enabled.value && !keys.grpc.enabled.value {
         c.reject(&keys.grpc.enabled, "dbus.enabled and grpc.enabled are both false, so nobody could call; enable one of them");
@@ -425,33 +425,5 @@ fn client(c: &mut Checker<'_>, keys: &keys::client::Section) -> Client {
         request_timeout: c.millis(&keys.request_timeout_ms, 1..=MAX_TIMEOUT_MS),
         max_retries: u32::try_from(c.size(&keys.max_retries, 0..=100, "times")).unwrap_or_default(),
         pool_connections: keys.pool_connections.value,
-    }
-}
-
-fn agent_lists(c: &mut Checker<'_>, keys: &keys::agents::Section) -> Agents {
-    let mut named = BTreeSet::new();
-    for key in [&keys.run_on_connection, &keys.on_demand] {
-        for id in &key.value {
-            check_agent(c, key, id, named.insert(id.as_str()));
-        }
-    }
-    let idle_stop = c.millis(&keys.idle_stop_ms, 0..=MAX_IDLE_MS);
-    Agents {
-        run_on_connection: keys.run_on_connection.value.clone(),
-        on_demand: keys.on_demand.value.clone(),
-        idle_stop: Some(idle_stop).filter(|idle| !idle.is_zero()),
-    }
-}
-
-fn check_agent(c: &mut Checker<'_>, key: &Key<Vec<String>>, id: &str, first: bool) {
-    let well_formed = id.starts_with(|first: char| first.is_ascii_lowercase())
-        && id.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    if !well_formed {
-        c.reject(
-            key,
-            format!("{id:?} is no agent id: lower-case letters, digits and _, as \"memory\""),
-        );
-    } else if !first {
-        c.reject(key, format!("{id:?} is named twice; name it once, in one of the two lists"));
     }
 }

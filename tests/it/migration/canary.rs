@@ -30,9 +30,9 @@ async fn failing_calls_over_grpc_take_a_rule_back_and_hold_it() {
     let state = tempdir().unwrap();
     let ends = Ends::start(CANARY, state.path()).await;
     // A client's own faults, and faults that both ways have, say nothing against gRPC.
-    for number in 0..30 {
-        ends.over_dbus("calls", "StartCall", pace(number % 5 == 0)).await.unwrap();
-        ends.over_grpc("calls", "StartCall", pace(number % 5 == 0)).await.unwrap();
+    for number in 0..60 {
+        ends.over_dbus("calls", "StartCall", pace(number % 10 == 0)).await.unwrap();
+        ends.over_grpc("calls", "StartCall", pace(number % 10 == 0)).await.unwrap();
         ends.over_grpc("memory", "Recall", json!({"key": "none"})).await.unwrap_err();
     }
     looks().await;
@@ -40,7 +40,7 @@ async fn failing_calls_over_grpc_take_a_rule_back_and_hold_it() {
     assert_eq!(rule["route"]["stage"], "STAGE_CANARY", "{rule}");
     assert_eq!(rule["canary"]["grpc_errors"], "6", "{rule}");
 
-    for _ in 0..60 {
+    for _ in 0..120 {
         ends.over_grpc("calls", "StartCall", pace(true)).await.unwrap();
     }
     eventually("the rule is taken back", async || ends.position("default").await.0 == "dbus").await;

@@ -129,8 +129,8 @@ async fn calls_over_dbus_keep_a_rule_from_the_last_stage_and_show_what_other_rul
     let state = tempdir().unwrap();
     let ends = Ends::start("[migration]\nstage = \"grpc\"\nmin_calls = 1\n", state.path()).await;
     for _ in 0..8 {
-        ends.over_dbus("memory", "ListKeys", json!({})).await.unwrap();
-        ends.over_grpc("memory", "ListKeys", json!({})).await.unwrap();
+        ends.over_dbus("memory", "List", json!({})).await.unwrap();
+        ends.over_grpc("memory", "List", json!({})).await.unwrap();
     }
     let advance = json!({"rule": "default", "change": "STAGE_CHANGE_ADVANCE"});
     let (reason, text) = ends.set(advance.clone()).await.unwrap_err();
@@ -140,11 +140,11 @@ async fn calls_over_dbus_keep_a_rule_from_the_last_stage_and_show_what_other_rul
     let step = &report["plan"][0];
     assert_eq!((&step["stage"], &step["next"]), (&json!("STAGE_GRPC"), &json!("STAGE_GRPC")));
 
-    let rules = "[[migration.rule]]\nname = \"lists\"\noperations = [\"memory.ListKeys\"]\n\
+    let rules = "[[migration.rule]]\nname = \"lists\"\noperations = [\"memory.List\"]\n\
                  stage = \"canary\"\npercent = 25\n";
     let simulated = ends.over_grpc("migration", "Simulate", json!({"rules": rules})).await.unwrap();
     let changes = simulated["changes"].as_array().unwrap();
-    let of: Vec<_> = changes.iter().filter(|it| it["operation"] == "memory.ListKeys").collect();
+    let of: Vec<_> = changes.iter().filter(|it| it["operation"] == "memory.List").collect();
     assert_eq!(of.len(), 1, "{simulated}");
     assert_eq!((&of[0]["calls"], &of[0]["moved"]), (&json!("16"), &json!("12")));
     assert_eq!(of[0]["stage_after"], "STAGE_CANARY");
@@ -162,10 +162,7 @@ async fn calls_over_dbus_keep_a_rule_from_the_last_stage_and_show_what_other_rul
     let file = state.path().join("rules.toml");
     std::fs::write(&file, rules).unwrap();
     let table = well(&ends, &["migration", "simulate", file.to_str().unwrap()]);
-    assert!(
-        table.contains("memory.ListKeys") && table.contains("calls would take gRPC"),
-        "{table}"
-    );
+    assert!(table.contains("memory.List") && table.contains("calls would take gRPC"), "{table}");
     let mut piped = command();
     piped.args(["--address", &format!("unix:{}", ends.daemon.grpc_socket().display())]);
     piped.args(["migration", "simulate", "-"]).stdin(Stdio::null());
