@@ -28,7 +28,8 @@
 //! * [`daemon`]: start, ready, reload, drain. The only place that knows everything. [`config`]: files to
 //!   typed settings, for the daemon alone.
 //! * [`transport`]: how calls arrive. [`compat`]: contracts of other systems, served by calling agents.
-//!   [`ctl`] and [`client`]: the command and the library on the other side of the wire.
+//!   [`ctl`] and [`client`]: the command and the library on the other side of the wire. The library needs
+//!   only `contract`, `error`, `files`, `proto` and `wire`; the feature `client` alone builds no more.
 //! * [`executor`], [`task`], [`session`], [`registry`], [`host`]: what happens to a call, what is left
 //!   of it, for which client's work it is, what is served, where it runs.
 //! * [`migration`]: how far clients have moved from D-Bus to gRPC, and who calls what over which way.
@@ -37,8 +38,8 @@
 //! * [`audit`]: the log of calls that were refused or may change something.
 //! * [`agents`]: what can be done. [`storage`]: SQLite, for agents that keep something. [`process`]:
 //!   programs, confined and killed as a tree, for agents that start some.
-//! * `wire`: messages, contexts and outcomes as gRPC writes them down, for transports, clients and both
-//!   sides of a worker's socket.
+//! * `wire`: messages, contexts and outcomes as gRPC and D-Bus write them down, for transports, clients and
+//!   both sides of a worker's socket. `files`: the files of the configuration, for `config` and `client`.
 //! * [`contract`] and [`proto`]: the descriptors and everything that is derived from them.
 //! * [`metrics`], [`status`], [`events`], [`call`], [`error`]: the bottom.
 //!
@@ -86,6 +87,7 @@ pub mod host;
 pub mod metrics;
 #[cfg(feature = "daemon")]
 pub mod migration;
+#[cfg(feature = "daemon")]
 pub mod polkit;
 #[cfg(feature = "daemon")]
 pub mod process;

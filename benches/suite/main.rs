@@ -1,6 +1,6 @@
 //! The benchmark suite: each figure of op-dbus beside a peer's from the same run, as a table.
 //!
-//! `cargo bench` runs all of it; `cargo bench -- NAME` one part (`grpc`, `stream`, `connections`,
+//! `cargo bench` runs all of it; `cargo bench -- NAME` one part (`grpc`, `client`, `stream`, `connections`,
 //! `sessions`, `watchers`, `dbus`, `descriptor`, `store`, `workers`, `programs`, `commands`, `shadow`,
 //! `start`, `record`, `audit`, `ledger`); `--runs N` and `--millis N` change how often and how long each
 //! cell is measured. The parties of a cell take turns, and the table gives medians. Nothing is asserted.
@@ -15,6 +15,7 @@
 )]
 
 mod audit;
+mod client;
 mod commands;
 mod connections;
 mod dbus;
@@ -51,8 +52,9 @@ fn main() {
         runs: number("--runs").map_or(5, |runs| runs as usize),
         millis: number("--millis").map_or(400, u64::from),
     };
-    let parts: [Part; 16] = [
+    let parts: [Part; 17] = [
         ("grpc", grpc::run),
+        ("client", client::run),
         ("stream", stream::run),
         ("connections", connections::run),
         ("sessions", sessions::run),

@@ -1,11 +1,32 @@
 //! Messages as JSON on the side of the client: what it sends names nothing that is not there, and what it
 //! reads may come from a newer service.
 
+use bytes::Bytes;
 use prost::Message as _;
 use prost_reflect::{DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions};
 
-use super::error::Failure;
+use super::call::Rpc;
+use super::error::{Error, Failure};
+use super::stream::decoded;
 use crate::error::ErrorKind;
+use crate::proto::opdbus::v1::{CallJsonRequest, CallJsonResponse};
+
+/// Where calls with JSON go.
+pub(super) const CALL_JSON: &str = "/opdbus.v1.AgentsService/CallJson";
+
+/// What is sent there for a call.
+pub(super) fn request(rpc: &Rpc, arguments: String) -> Bytes {
+    let (agent, operation) = (rpc.agent.to_string(), rpc.operation.to_string());
+    CallJsonRequest { agent, operation, arguments }.encode_to_vec().into()
+}
+
+/// What comes back from there, as JSON.
+///
+/// # Errors
+/// `Internal` if it is no such answer.
+pub(super) fn result(response: Bytes) -> Result<String, Error> {
+    decoded(response).map(|response: CallJsonResponse| response.result)
+}
 
 /// The JSON of an encoded message, without the fields that hold their defaults.
 ///

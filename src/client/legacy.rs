@@ -15,6 +15,7 @@ use super::known;
 use super::settings::Settings;
 use super::stream::Messages;
 use super::way::Way;
+use crate::contract::{Operation, same_name};
 use crate::error::ErrorKind;
 
 /// The interface of every older agent.
@@ -41,15 +42,13 @@ impl Legacy {
 
     async fn answer(&self, call: Call) -> Result<Payload, Error> {
         let older = older_name(&call.rpc)?;
-        let rpc = known::named(&call.rpc.agent, &call.rpc.operation);
-        let types = known::at(&rpc.path)?
-            .map(|known| (known.operation.input.clone(), known.operation.output.clone()));
-        let types = types.ok_or_else(|| no_older_name(&call.rpc))?;
+        let known = known::at(&call.rpc.path)?.ok_or_else(|| no_older_name(&call.rpc))?;
+        let operation = known.operation;
         let arguments = match &call.request {
-            Payload::Message(request) => to_json(&types.0, request)?,
+            Payload::Message(request) => to_json(&operation.input, request)?,
             Payload::Json(arguments) => arguments.clone(),
         };
-        let task = task(&rpc, &arguments, &call.options)?;
+        let task = task(operation, &arguments, &call.options)?;
         let name = format!("{INTERFACE}.{older}");
         let path = format!("/{}", name.replace('.', "/"));
         let target = format!("{name} on {}", self.bus.bus());
@@ -60,7 +59,7 @@ impl Legacy {
         let result: String = reply.body().deserialize().map_err(|error| unreadable(&error))?;
         let response = response(&result)?;
         Ok(match call.request {
-            Payload::Message(_) => Payload::Message(message(&types.1, &response)?.into()),
+            Payload::Message(_) => Payload::Message(message(&operation.output, &response)?.into()),
             Payload::Json(_) => Payload::Json(response),
         })
     }
@@ -69,9 +68,8 @@ impl Legacy {
 /// The older name of the agent of an operation.
 fn older_name(rpc: &Rpc) -> Result<&'static str, Failure> {
     let found = AGENTS.into_iter().find(|(agent, _, _)| *agent == rpc.agent);
-    let known = found.filter(|(_, _, operations)| {
-        operations.iter().any(|name| crate::contract::same_name(name, &rpc.operation))
-    });
+    let known = found
+        .filter(|(_, _, operations)| operations.iter().any(|name| same_name(name, &rpc.operation)));
     known.map(|(_, name, _)| name).ok_or_else(|| no_older_name(rpc))
 }
 
@@ -84,7 +82,7 @@ fn no_older_name(rpc: &Rpc) -> Failure {
 }
 
 /// The task that the older agent is given.
-fn task(rpc: &Rpc, arguments: &str, options: &CallOptions) -> Result<String, Failure> {
+fn task(operation: &Operation, arguments: &str, options: &CallOptions) -> Result<String, Failure> {
     let mut config: Map<String, Value> = match arguments.trim() {
         "" => Map::new(),
         text => serde_json::from_str(text).map_err(|error| {
@@ -107,9 +105,9 @@ fn task(rpc: &Rpc, arguments: &str, options: &CallOptions) -> Result<String, Fai
             config.insert(name.to_owned(), value.clone().into());
         }
     }
-    let operation = snake(&rpc.operation);
+    let name = snake(&operation.name);
     // JSON has escapes for what a text on D-Bus cannot hold.
-    Ok(serde_json::json!({ "type": rpc.agent, "operation": operation, "config": config })
+    Ok(serde_json::json!({ "type": operation.agent, "operation": name, "config": config })
         .to_string())
 }
 

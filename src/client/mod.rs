@@ -79,11 +79,9 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prost::Message as _;
-
 use crate::proto::opdbus::v1::{
     BatchCallResponse, DescribeAgentResponse, GetMetricsResponse, GetStatusResponse,
-    ListAgentsResponse, PingRequest, PingResponse,
+    ListAgentsResponse, PingRequest,
 };
 
 pub use address::{Bus, GrpcAddress, Target};
@@ -312,13 +310,9 @@ impl AgentClient {
     /// # Cancel safety
     /// The call is given up.
     pub async fn ping(&self, payload: &[u8], options: &CallOptions) -> Result<(), Error> {
-        let request = PingRequest { payload: payload.to_vec().into() };
-        let call = Call {
-            rpc: Cow::Owned(known::named(MANAGER, "Ping")),
-            request: Payload::Message(request.encode_to_vec().into()),
-            options: options.clone(),
-        };
-        let answer: PingResponse = typed::message(self.call(call).await?)?;
+        let message = PingRequest { payload: payload.to_vec().into() };
+        let request = Request { message, options: options.clone() };
+        let answer = AgentsClient::new(self.clone()).ping(request).await?;
         match answer.payload == payload {
             true => Ok(()),
             false => Err(Failure::internal("the ping came back changed").into()),

@@ -101,7 +101,7 @@ impl AgentClient {
 }
 
 /// The message that an answer is.
-pub(super) fn message<P: Message + Default>(answer: Payload) -> Result<P, Error> {
+fn message<P: Message + Default>(answer: Payload) -> Result<P, Error> {
     match answer {
         Payload::Message(bytes) => decoded(bytes),
         Payload::Json(_) => Err(Failure::internal("the answer is no message").into()),

@@ -10,25 +10,22 @@ mod stream;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use prost::Message as _;
 
 use super::address::Target;
 use super::call::{Call, CallOptions, Payload, StreamCall};
 use super::carrier::{Carrier, Pending};
 use super::error::{Error, Failure};
+use super::json;
 use super::known::{self, Known};
 use super::settings::Settings;
-use super::stream::{Messages, decoded};
+use super::stream::Messages;
 use super::way::Way;
 use crate::error::ErrorKind;
-use crate::proto::opdbus::v1::{CallJsonRequest, CallJsonResponse};
+use crate::wire::dbus::decode;
 use crate::wire::dbus::plan::Method;
-use crate::wire::dbus::{decode, encode};
+use crate::wire::dbus::request::Request;
 pub(super) use bus::{BusConnection, Object};
 pub(super) use error::failed;
-
-/// Where calls with JSON go.
-const CALL_JSON: &str = "/opdbus.v1.AgentsService/CallJson";
 
 /// The service's name on a bus and the connection to that, which is made when it is first needed.
 #[derive(Clone, Debug)]
@@ -81,7 +78,7 @@ impl Dbus {
         options: &[(&str, zbus::Variant<'_>)],
         interactive: bool,
     ) -> Result<zbus::Message, Error> {
-        let request = encode::Request::new(method, request, options)?;
+        let request = Request::new(method, request, options)?;
         let object = Object {
             name: &self.name,
             path: &known.service.object_path,
@@ -107,15 +104,9 @@ impl Dbus {
                 Ok(Payload::Message(response))
             }
             Payload::Json(arguments) => {
-                let request = CallJsonRequest {
-                    agent: call.rpc.agent.to_string(),
-                    operation: call.rpc.operation.to_string(),
-                    arguments,
-                };
-                let request = request.encode_to_vec().into();
-                let response = self.unary(CALL_JSON, &request, &call.options).await?;
-                let response: CallJsonResponse = decoded(response)?;
-                Ok(Payload::Json(response.result))
+                let request = json::request(&call.rpc, arguments);
+                let response = self.unary(json::CALL_JSON, &request, &call.options).await?;
+                json::result(response).map(Payload::Json)
             }
         }
     }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::{BoxStream, try_unfold};
 use prost::Message as _;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::net::unix::pipe;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
@@ -26,6 +26,8 @@ use crate::error::ErrorKind;
 use crate::proto::opdbus::v1::{
     CancelTaskRequest, OnDisconnect, WaitTaskRequest, WaitTaskResponse,
 };
+use crate::wire::dbus::delimited::{self, Broken};
+use crate::wire::dbus::wire;
 
 const WAIT_TASK: &str = "/opdbus.v1.TasksService/WaitTask";
 const CANCEL_TASK: &str = "/opdbus.v1.TasksService/CancelTask";
@@ -159,7 +161,7 @@ impl Drop for Task {
 async fn write(mut input: pipe::Sender, mut requests: BoxStream<'static, Bytes>) {
     while let Some(request) = requests.next().await {
         let mut prefix = Vec::with_capacity(10);
-        crate::wire::dbus::wire::push_varint(&mut prefix, request.len() as u64);
+        wire::push_varint(&mut prefix, request.len() as u64);
         if input.write_all(&prefix).await.is_err() || input.write_all(&request).await.is_err() {
             return;
         }
@@ -168,33 +170,13 @@ async fn write(mut input: pipe::Sender, mut requests: BoxStream<'static, Bytes>)
 
 /// The next message; `None` after the last.
 async fn read(output: &mut BufReader<pipe::Receiver>) -> Result<Option<Bytes>, Error> {
-    let mut length = 0_u64;
-    for shift in (0..64).step_by(7) {
-        let byte = match output.read_u8().await {
-            Ok(byte) => byte,
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && shift == 0 => {
-                return Ok(None);
-            }
-            Err(error) => return Err(Failure::lost(error).into()),
-        };
-        length |= u64::from(byte & 0x7f) << shift;
-        if byte < 0x80 {
-            return payload(output, length).await.map(Some);
+    delimited::next(output, MAX_ANSWER_BYTES).await.map_err(|broken| match broken {
+        Broken::Io(error) => Failure::lost(error).into(),
+        Broken::Half => Failure::lost("a message broke off").into(),
+        Broken::Length => Failure::internal("the service's message has no valid length").into(),
+        Broken::TooLarge => {
+            let problem = format!("a message of more than {MAX_ANSWER_BYTES} bytes came");
+            Failure::new(ErrorKind::LimitExceeded, problem).into()
         }
-    }
-    Err(Failure::internal("the service's message has no valid length").into())
-}
-
-async fn payload(output: &mut BufReader<pipe::Receiver>, length: u64) -> Result<Bytes, Error> {
-    if length > MAX_ANSWER_BYTES as u64 {
-        let problem = format!("a message of {length} bytes is more than the client takes");
-        return Err(Failure::new(ErrorKind::LimitExceeded, problem).into());
-    }
-    let mut payload = Vec::new();
-    let read = output.take(length).read_to_end(&mut payload).await;
-    read.map_err(Failure::lost)?;
-    match payload.len() as u64 == length {
-        true => Ok(payload.into()),
-        false => Err(Failure::lost("a message broke off").into()),
-    }
+    })
 }

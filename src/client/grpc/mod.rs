@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _};
 use http::uri::PathAndQuery;
-use prost::Message;
 use tokio::sync::OnceCell;
 use tonic::client::Grpc as Codecs;
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
@@ -25,16 +24,13 @@ use super::address::GrpcAddress;
 use super::call::{Call, CallOptions, Payload, Rpc, StreamCall};
 use super::carrier::{Carrier, Pending};
 use super::error::{Error, Failure};
+use super::json;
 use super::settings::Settings;
-use super::stream::{Messages, decoded};
+use super::stream::Messages;
 use super::way::Way;
 use crate::error::ErrorKind;
-use crate::proto::opdbus::v1::{CallJsonRequest, CallJsonResponse};
 use encoded::Encoded;
 use error::innermost;
-
-/// Where calls with JSON go.
-const CALL_JSON: &str = "/opdbus.v1.AgentsService/CallJson";
 
 /// A gRPC address and the connection to it, which is made when it is first needed.
 #[derive(Debug)]
@@ -133,15 +129,10 @@ impl Grpc {
                 self.unary(path, request, &call.options).await.map(Payload::Message)
             }
             Payload::Json(arguments) => {
-                let request = CallJsonRequest {
-                    agent: call.rpc.agent.to_string(),
-                    operation: call.rpc.operation.to_string(),
-                    arguments,
-                };
-                let path = PathAndQuery::from_static(CALL_JSON);
-                let response = self.unary(path, request.encode_to_vec().into(), &call.options);
-                let response: CallJsonResponse = decoded(response.await?)?;
-                Ok(Payload::Json(response.result))
+                let path = PathAndQuery::from_static(json::CALL_JSON);
+                let request = json::request(&call.rpc, arguments);
+                let response = self.unary(path, request, &call.options).await?;
+                json::result(response).map(Payload::Json)
             }
         }
     }

@@ -196,8 +196,9 @@ fn share<T>(c: &mut Checker<'_>, key: &Key<T>, percent: f64) -> u32 {
         c.reject(key, format!("{percent} {text}"));
         return WHOLE;
     }
-    // Between 1 and 10,000, and whole.
-    share.round() as u32
+    #[expect(clippy::cast_possible_truncation, reason = "between 1 and 10,000, and whole")]
+    let share = share.round() as u32;
+    share
 }
 
 fn steps(c: &mut Checker<'_>, key: &Key<Vec<f64>>) -> Vec<u32> {

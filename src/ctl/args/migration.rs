@@ -117,8 +117,9 @@ fn parse_share(text: &str) -> Result<u32, String> {
     let problem = || "is no share: from 0.01 to 100 per cent".to_owned();
     let percent: f64 = text.trim_end_matches('%').trim().parse().map_err(|_| problem())?;
     let share = (percent * 100.0).round();
-    // Within the range of the type, as the line says.
-    if (1.0..=10_000.0).contains(&share) { Ok(share as u32) } else { Err(problem()) }
+    #[expect(clippy::cast_possible_truncation, reason = "what is out of its range is refused")]
+    let whole = share as u32;
+    if (1.0..=10_000.0).contains(&share) { Ok(whole) } else { Err(problem()) }
 }
 
 /// Which time counts.

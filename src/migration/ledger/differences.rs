@@ -75,12 +75,12 @@ impl Ledger {
             let now = time::now();
             let mut lines = Vec::with_capacity(lost.len());
             for (operation, way, calls) in lost {
-                let operation = books.operation(&operation.agent, &operation.name);
+                let operation = books.operation(&operation);
                 let counts = Counts { first: now, last: now, ..Counts::default() };
                 lines.push(Line { client, operation, way, counts, lost: calls });
             }
             for (operation, found) in compared {
-                let operation = books.operation(&operation.agent, &operation.name);
+                let operation = books.operation(&operation);
                 write_comparison(database, (client, operation, now), &found)?;
             }
             books.write_names(database)?;

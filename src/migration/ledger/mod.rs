@@ -98,7 +98,7 @@ struct Shared {
     pending: Pending,
     /// Held while something is written, so only by the thread that writes.
     books: Mutex<Books>,
-    /// True if something could not be written the last time.
+    /// True if the books hold what is not in the file.
     is_behind: AtomicBool,
     metrics: LedgerMetrics,
 }

@@ -114,6 +114,10 @@ impl Making {
     }
 
     fn seen(&mut self, seen: Seen) {
+        // What is op-dbus's own is served on both for good.
+        if !seen.is_agents {
+            return;
+        }
         let rule = self.rules.holding(&seen.client, &seen.agent, &seen.operation);
         let Some(found) = self.found.get_mut(rule) else { return };
         match seen.way {

@@ -19,6 +19,8 @@ pub struct Seen {
     pub agent: String,
     /// The operation, as `Recall`.
     pub operation: String,
+    /// True if it is an agent's, which alone can be moved; not op-dbus's own.
+    pub is_agents: bool,
     /// The way.
     pub way: Way,
     /// When it was first seen, in microseconds since the epoch.
@@ -37,10 +39,11 @@ pub struct Seen {
 
 /// The columns of a row, from `client` as c, `operation` as o and `tally` as t, up to the sums.
 pub(super) const COLUMNS: &str = "c.uid, c.others, c.executable, c.unit, c.token, c.name,
-    o.agent, o.name, t.way, t.first_seen, t.last_seen, t.times";
+    o.agent, o.name, t.way, t.first_seen, t.last_seen, t.times,
+    o.is_agents";
 
 /// How many columns those are.
-const SUMS: usize = 12;
+const SUMS: usize = 13;
 
 impl Seen {
     /// Reads the row whose columns are [`COLUMNS`], calls, errors and lost calls.
@@ -55,6 +58,7 @@ impl Seen {
             first: row.get(9)?,
             last: row.get(10)?,
             times: Histogram::decode(&times),
+            is_agents: row.get(12)?,
             calls: row.get(SUMS)?,
             errors: row.get(SUMS + 1)?,
             lost: row.get(SUMS + 2)?,

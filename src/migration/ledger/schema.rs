@@ -30,6 +30,7 @@ CREATE TABLE operation (
     id INTEGER PRIMARY KEY,
     agent TEXT NOT NULL,
     name TEXT NOT NULL,
+    is_agents INTEGER NOT NULL,
     UNIQUE (agent, name)
 ) STRICT;
 CREATE TABLE tally (
@@ -106,7 +107,7 @@ impl Line {
 #[derive(Debug, Default)]
 pub(super) struct Names<'a> {
     pub(super) clients: Vec<(i64, &'a ClientIdentity)>,
-    pub(super) operations: Vec<(i64, &'a str, &'a str)>,
+    pub(super) operations: Vec<(&'a OperationName, Numbered)>,
 }
 
 /// Writes the names that are not there yet.
@@ -118,9 +119,9 @@ pub(super) fn write_names(database: &Connection, names: &Names<'_>) -> Result<()
         client.execute(params![id, uid, it.others, it.executable, it.unit, it.token, it.name])?;
     }
     let mut operation =
-        database.prepare_cached("INSERT OR IGNORE INTO operation VALUES (?1, ?2, ?3)")?;
-    for (id, agent, name) in &names.operations {
-        operation.execute(params![id, agent, name])?;
+        database.prepare_cached("INSERT OR REPLACE INTO operation VALUES (?1, ?2, ?3, ?4)")?;
+    for ((agent, name), Numbered { id, is_agents }) in &names.operations {
+        operation.execute(params![id, agent, name, is_agents])?;
     }
     Ok(())
 }
@@ -259,16 +260,27 @@ pub(super) fn read_names(database: &Connection) -> Result<(Clients, Operations),
         clients.known(row.get(0)?, client(row, 1)?);
     }
     let mut operations = Operations::default();
-    let mut statement = database.prepare("SELECT id, agent, name FROM operation")?;
+    let mut statement = database.prepare("SELECT id, agent, name, is_agents FROM operation")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        operations.insert((row.get(1)?, row.get(2)?), row.get(0)?);
+        let numbered = Numbered { id: row.get(0)?, is_agents: row.get(3)? };
+        operations.insert((row.get(1)?, row.get(2)?), numbered);
     }
     Ok((clients, operations))
 }
 
-/// The numbers of operations.
-pub(super) type Operations = HashMap<(Box<str>, Box<str>), i64>;
+/// The agent and the name of an operation.
+pub(super) type OperationName = (Box<str>, Box<str>);
+
+/// The operations that the file knows.
+pub(super) type Operations = HashMap<OperationName, Numbered>;
+
+/// The number of an operation, and whether it is an agent's.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Numbered {
+    pub(super) id: i64,
+    pub(super) is_agents: bool,
+}
 
 /// The client that stands in a row from the column `at` on, as the table has it after its id.
 pub(super) fn client(
@@ -306,9 +318,12 @@ mod tests {
         let database = Connection::open_in_memory().unwrap();
         database.execute_batch(FIRST).unwrap();
         let client = ClientIdentity { uid: 7, ..ClientIdentity::default() };
-        let clients = vec![(1, &client), (2, &client)];
-        write_names(&database, &Names { clients, operations: vec![(1, "memory", "Recall")] })
-            .unwrap();
+        let name = ("memory".into(), "Recall".into());
+        let names = Names {
+            clients: vec![(1, &client), (2, &client)],
+            operations: vec![(&name, Numbered { id: 1, is_agents: true })],
+        };
+        write_names(&database, &names).unwrap();
         write_lines(&database, lines).unwrap();
         database
     }

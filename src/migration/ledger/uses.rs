@@ -90,7 +90,7 @@ fn page(
             return Ok(ListUsesResponse { uses, next_page_token });
         }
         let seen = Seen::read(row)?;
-        reached = (seen.last, row.get(15)?, row.get(16)?, i64::from(i32::from(seen.way)));
+        reached = (seen.last, row.get(16)?, row.get(17)?, i64::from(i32::from(seen.way)));
         let rule = rules.holding(&seen.client, &seen.agent, &seen.operation);
         uses.push(seen.into_use(rules.stage(rule)));
     }

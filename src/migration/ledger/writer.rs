@@ -11,8 +11,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::clients::{Clients, Room, others};
 use super::pending::{Row, Source};
-use super::schema::{self, DAY, Line, Names, Operations};
+use super::schema::{self, DAY, Line, Names, Numbered, Operations};
 use super::{Ledger, Shared, way_name};
+use crate::contract::Operation;
 use crate::error::Error;
 use crate::migration::identity;
 use crate::proto::opdbus::v1::{ClientIdentity, Way};
@@ -48,9 +49,15 @@ impl Books {
     }
 
     /// The number of an operation.
-    pub(super) fn operation(&mut self, agent: &str, name: &str) -> i64 {
-        let next = self.operations.values().max().map_or(1, |last| last + 1);
-        *self.operations.entry((agent.into(), name.into())).or_insert(next)
+    pub(super) fn operation(&mut self, operation: &Operation) -> i64 {
+        let Operation { agent, name, is_agents, .. } = operation;
+        // None is ever removed.
+        let next = i64::try_from(self.operations.len()).map_or(i64::MAX, |count| count + 1);
+        let name = (agent.as_str().into(), name.as_str().into());
+        let known = self.operations.entry(name);
+        let known = known.or_insert(Numbered { id: next, is_agents: *is_agents });
+        known.is_agents = *is_agents;
+        known.id
     }
 
     /// Writes the lines. They stay until [`Books::written`], should it fail.
@@ -73,7 +80,7 @@ impl Books {
         let operations = self.operations.iter();
         let names = Names {
             clients: self.named.iter().map(|(id, client)| (*id, client)).collect(),
-            operations: operations.map(|((agent, name), id)| (*id, &**agent, &**name)).collect(),
+            operations: operations.map(|(name, numbered)| (name, *numbered)).collect(),
         };
         schema::write_names(database, &names)
     }
@@ -100,6 +107,7 @@ impl Shared {
     fn enter(&self, books: &mut Books) {
         let room = self.room();
         let mut seen: HashMap<Source, (i64, bool)> = HashMap::new();
+        let mut numbers: HashMap<*const Operation, i64> = HashMap::new();
         for row in self.pending.take() {
             let (client, is_others) = *seen
                 .entry(row.source.clone())
@@ -108,9 +116,16 @@ impl Shared {
             if is_others && matches!(source, Source::Client { .. }) {
                 self.metrics.lumped(counts.calls);
             }
-            let operation = books.operation(&operation.agent, &operation.name);
+            let number = numbers.entry(Arc::as_ptr(&operation));
+            let operation = *number.or_insert_with(|| books.operation(&operation));
             books.lines.push(Line { client, operation, way, counts, lost: 0 });
         }
+    }
+
+    /// Notes that what is in the books is in the file.
+    fn written(&self) {
+        self.books().written();
+        self.is_behind.store(false, Ordering::Relaxed);
     }
 
     /// Keeps no more lines than there is room for, when they cannot be written.
@@ -146,14 +161,14 @@ impl Ledger {
         let write = move |database: &Connection| {
             let mut books = shared.books();
             shared.enter(&mut books);
+            shared.is_behind.store(true, Ordering::Relaxed);
             let outcome = books.write(database);
             if outcome.is_err() {
                 shared.shed(&mut books);
             }
             outcome
         };
-        let outcome = self.store.write(write, move |()| after.books().written()).await;
-        self.shared.is_behind.store(outcome.is_err(), Ordering::Relaxed);
+        let outcome = self.store.write(write, move |()| after.written()).await;
         let warnings = match &outcome {
             Ok(()) => Vec::new(),
             Err(error) => {

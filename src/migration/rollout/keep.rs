@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::canary::Verdict;
+use super::record::Record;
 use super::step::{By, Told};
 use super::{CANARY, CONFIGURATION, Config, InForce, Position, Rollout, State};
 
@@ -35,6 +36,16 @@ pub(super) async fn watch(rollout: Weak<Rollout>) {
     }
 }
 
+/// What a configuration has moved, of the rules that were there before.
+pub(super) fn moved(before: &[Record], after: &InForce) -> Vec<Told> {
+    let moved = after.rules.iter().filter_map(|ruled| {
+        let (name, to) = (&ruled.rule.name, ruled.state.position);
+        let from = before.iter().find(|record| record.name == *name)?.state.position;
+        (from != to).then(|| Told::new(name, from, to, ""))
+    });
+    moved.collect()
+}
+
 impl Rollout {
     /// Puts the rules of `config` in force. Those that it has where the last one had them stay where they
     /// have been moved to.
@@ -45,16 +56,7 @@ impl Rollout {
         let _moving = self.moving.lock().await;
         let before = self.in_force.load_full();
         let after = InForce::configured(config, &self.services, &before.records(), Some(&before));
-        let moved: Vec<Told> = after
-            .rules
-            .iter()
-            .filter_map(|ruled| {
-                let from = before.named(&ruled.rule.name)?.state.position;
-                let to = ruled.state.position;
-                let told = Told::new(&ruled.rule.name, from, to, "");
-                (from != to).then_some(told)
-            })
-            .collect();
+        let moved = moved(&before.records(), &after);
         self.publish(after);
         for told in &moved {
             self.tell(told, &By::itself(CONFIGURATION), None);

@@ -80,6 +80,7 @@ impl Rollout {
         let records = Records::open(storage, status)?;
         let kept = records.all()?;
         let in_force = InForce::configured(config, &contract.services, &kept, None);
+        let moved = keep::moved(&kept, &in_force);
         let own = contract.service("opdbus.v1.MigrationService")?;
         let set_stage = Arc::clone(&own.operations[own.operation("SetStage")?.index]);
         let rollout = Arc::new(Self {
@@ -95,6 +96,9 @@ impl Rollout {
             status: Arc::clone(status),
         });
         rollout.show();
+        for told in &moved {
+            rollout.tell(told, &By::itself(CONFIGURATION), None);
+        }
         tokio::spawn(keep::watch(Arc::downgrade(&rollout)));
         Ok(rollout)
     }

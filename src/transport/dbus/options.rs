@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::call::{Context, OnDisconnect, client_name};
 use crate::contract::Operation;
 use crate::error::Error;
-use crate::wire::dbus::decode::{Beside, Given};
+use crate::wire::dbus::beside::{Beside, Given};
 
 /// The longest request id, in characters.
 const REQUEST_ID_MAX_CHARS: usize = 128;

@@ -2,44 +2,18 @@
 //! protobuf, with nothing in between. `google.protobuf.Value` and its kin are in `value.rs`.
 
 use std::fmt;
-use std::os::fd::OwnedFd;
 
-use serde::Deserialize as _;
 use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
-use zbus::{DynamicType, Fd, Signature};
+use zbus::{DynamicType, Signature};
 
+use super::beside::{Beside, Newer, given};
 use super::fault::Fault;
 use super::plan::{Arena, Field, Kind, MAX_LEVELS, Method, Shape};
 use super::scalar::Scalar;
 use super::{slot, value, wire};
 use crate::error::Error;
-
-/// What the dictionary at the end of a body may hold beside the fields of the message.
-pub(crate) trait Beside {
-    /// The place of the option called `name`; `None` if it is none.
-    fn position(&self, name: &str) -> Option<usize>;
-
-    /// Takes the option with this place.
-    ///
-    /// # Errors
-    /// The problem with the value.
-    fn take(&mut self, position: usize, given: Given<'_>) -> Result<(), String>;
-
-    /// True if a name that is known as nothing is passed over rather than refused.
-    fn skips_unknown(&self) -> bool;
-}
-
-/// The value of something beside the fields.
-#[cfg_attr(not(feature = "daemon"), expect(dead_code, reason = "replies hold no such thing"))]
-#[derive(Debug)]
-pub(crate) enum Given<'a> {
-    Bool(bool),
-    Integer(i128),
-    Text(&'a str),
-    Descriptor(OwnedFd),
-}
 
 /// Reads the body of a call whose signature is the method's.
 ///
@@ -78,23 +52,6 @@ pub(crate) fn response(method: &Method, body: &zbus::message::Body) -> Result<Ve
     read(method, side, body, &mut Newer).map_err(|(place, problem)| {
         Error::internal(format!("the service's answer cannot be read: {place}: {problem}"))
     })
-}
-
-/// What a reply holds beside the fields that are known.
-struct Newer;
-
-impl Beside for Newer {
-    fn position(&self, _: &str) -> Option<usize> {
-        None
-    }
-
-    fn take(&mut self, _: usize, _: Given<'_>) -> Result<(), String> {
-        Err("is not known here".to_owned())
-    }
-
-    fn skips_unknown(&self) -> bool {
-        true
-    }
 }
 
 /// One side of a method: what it takes or what it gives.
@@ -220,25 +177,6 @@ impl<'de> DeserializeSeed<'de> for Seed<'_, '_, '_> {
             }
         }
     }
-}
-
-/// Reads the value of something beside the fields; `None` if it is of no type that any has.
-fn given<'de, D: Deserializer<'de>>(
-    signature: &Signature,
-    deserializer: D,
-) -> Result<Option<Given<'de>>, D::Error> {
-    if matches!(signature, Signature::Fd) {
-        let descriptor = Fd::deserialize(deserializer)?;
-        return OwnedFd::try_from(descriptor)
-            .map(|fd| Some(Given::Descriptor(fd)))
-            .map_err(D::Error::custom);
-    }
-    Ok(match Scalar::read(signature, deserializer)? {
-        Some(Scalar::Text(text)) => Some(Given::Text(text)),
-        Some(Scalar::Integer(value)) => Some(Given::Integer(value)),
-        Some(Scalar::Bool(value)) => Some(Given::Bool(value)),
-        Some(Scalar::Float(_)) | None => None,
-    })
 }
 
 /// Decodes one value of a kind.

@@ -9,8 +9,7 @@ use serde::ser::{
     Error as _, SerializeMap as _, SerializeSeq as _, SerializeTuple as _, Serializer,
 };
 #[cfg(feature = "daemon")]
-use zbus::message::Header;
-use zbus::message::Message;
+use zbus::message::{Header, Message};
 use zbus::{DynamicType, Signature};
 
 use super::fault::Fault;
@@ -56,89 +55,6 @@ pub(crate) fn reply(method: &Method, call: &Header<'_>, response: &[u8]) -> Resu
     let reply = reply.map_err(|error| encoder.into_error(error))?;
     let size = reply.data().len();
     if size > MAX_MESSAGE_BYTES { Err(too_large(size)) } else { Ok(reply) }
-}
-
-/// A request on its way into the body of a call.
-pub(crate) struct Request<'p> {
-    method: &'p Method,
-    encoder: Encoder<'p>,
-    slots: Vec<Slot<'p>>,
-    options: &'p [(&'p str, zbus::Variant<'p>)],
-}
-
-impl<'p> Request<'p> {
-    /// A request, encoded, with the options that belong to the call.
-    ///
-    /// # Errors
-    /// `InvalidArgument` if the bytes are no such message, `LimitExceeded` if they are more than D-Bus
-    /// carries.
-    pub(crate) fn new(
-        method: &'p Method,
-        request: &'p [u8],
-        options: &'p [(&'p str, zbus::Variant<'p>)],
-    ) -> Result<Self, Error> {
-        let slots = slot::read(method.arena.message(method.input), request)
-            .map_err(|Malformed| Error::invalid("request", "cannot be decoded"))?;
-        let this = Self { method, encoder: Encoder::new(&method.arena), slots, options };
-        if request.len() < SMALL_BYTES {
-            return Ok(this);
-        }
-        // What a bus does not carry makes it close the connection, with every call on it.
-        let written = Message::method_call("/", "M").build(&this.body());
-        match written {
-            Ok(message) if message.data().len() <= MAX_MESSAGE_BYTES => Ok(this),
-            Ok(message) => Err(request_too_large(message.data().len())),
-            Err(error) => Err(this
-                .into_error(error)
-                .unwrap_or_else(|error| Error::internal(error.to_string()))),
-        }
-    }
-
-    /// The body to send.
-    pub(crate) fn body(&self) -> Body<'_, 'p> {
-        Body {
-            encoder: &self.encoder,
-            fields: &self.method.arena.message(self.method.input).fields,
-            slots: &self.slots,
-            arguments: &self.method.inputs,
-            rest: Some(self.options),
-            signature: &self.method.in_signature,
-        }
-    }
-
-    /// The error in the request on which sending it has failed with `error`, if that is why.
-    ///
-    /// # Errors
-    /// `error` if the request is not to blame.
-    pub(crate) fn into_error(self, error: zbus::Error) -> Result<Error, zbus::Error> {
-        if self.encoder.is_too_deep(&error) {
-            let text = "the request is nested deeper than D-Bus carries; call it over gRPC";
-            return Ok(Error::limit("D-Bus nesting", MAX_LEVELS, text));
-        }
-        if matches!(error, zbus::Error::ExcessData) {
-            return Ok(request_too_large(MAX_MESSAGE_BYTES));
-        }
-        match std::mem::take(&mut *self.encoder.fault()) {
-            fault if fault.is_noted() => {
-                let (place, problem) = fault.into_parts(error, "request");
-                Ok(Error::invalid(place, problem))
-            }
-            _ => Err(error),
-        }
-    }
-}
-
-/// A request of fewer bytes cannot become so many that D-Bus does not carry them.
-const SMALL_BYTES: usize = 256 * 1024;
-
-fn request_too_large(size: usize) -> Error {
-    Error::limit(
-        "D-Bus message size",
-        MAX_MESSAGE_BYTES,
-        format_args!(
-            "the request takes {size} bytes, more than the bus carries; call it over gRPC"
-        ),
-    )
 }
 
 /// A reply that holds nothing of a client's or an agent's, so that it can be written.
@@ -235,11 +151,11 @@ impl<'p> Encoder<'p> {
         Ok((key, value))
     }
 
-    fn fault(&self) -> MutexGuard<'_, Fault> {
+    pub(super) fn fault(&self) -> MutexGuard<'_, Fault> {
         self.fault.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_too_deep(&self, error: &zbus::Error) -> bool {
+    pub(super) fn is_too_deep(&self, error: &zbus::Error) -> bool {
         self.too_deep.load(Ordering::Relaxed) || matches!(error, zbus::Error::MaxDepthExceeded(_))
     }
 
@@ -263,14 +179,14 @@ impl<'p> Encoder<'p> {
 
 /// All arguments of a call or of its reply.
 pub(crate) struct Body<'e, 'p> {
-    encoder: &'e Encoder<'p>,
-    fields: &'e [Field],
-    slots: &'e [Slot<'e>],
+    pub(super) encoder: &'e Encoder<'p>,
+    pub(super) fields: &'e [Field],
+    pub(super) slots: &'e [Slot<'e>],
     /// The fields that are arguments, by position.
-    arguments: &'e [usize],
+    pub(super) arguments: &'e [usize],
     /// What the dictionary at the end holds beside the other fields; `None` if there is no such one.
-    rest: Option<&'e [(&'e str, zbus::Variant<'e>)]>,
-    signature: &'e Signature,
+    pub(super) rest: Option<&'e [(&'e str, zbus::Variant<'e>)]>,
+    pub(super) signature: &'e Signature,
 }
 
 impl DynamicType for Body<'_, '_> {

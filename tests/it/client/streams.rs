@@ -1,11 +1,14 @@
 //! Streams over gRPC and over D-Bus, where they are tasks: all shapes, their ends, and what dropping does.
 
+use std::time::Duration;
+
 use futures_util::StreamExt as _;
 use futures_util::stream::{iter, pending};
+use op_dbus::client::prost_types::Duration as Time;
 use op_dbus::client::{AgentClient, Page, ProbeClient, Request, TaskFilter, TasksClient};
 use op_dbus::error::ErrorKind;
 use op_dbus::proto::opdbus::agent::probe::v1::{
-    BlocksRequest, ChatRequest, GenerateRequest, SumRequest,
+    BlocksRequest, ChatRequest, GenerateRequest, SleepRequest, SumRequest,
 };
 use op_dbus::proto::opdbus::v1::{OnDisconnect, TaskState, WatchTaskRequest};
 
@@ -77,11 +80,9 @@ async fn a_call_that_is_dropped_is_cancelled_over_grpc() {
     let world = World::new();
     let [grpc, _] = world.both();
     let probe = ProbeClient::new(grpc.clone());
-    let request = op_dbus::proto::opdbus::agent::probe::v1::SleepRequest {
-        duration: Some(op_dbus::client::prost_types::Duration { seconds: 600, nanos: 0 }),
-    };
-    let call = probe.sleep(Request::new(request).timeout(std::time::Duration::from_secs(600)));
-    let call = tokio::spawn(async move { call.await });
+    let request = SleepRequest { duration: Some(Time { seconds: 600, nanos: 0 }) };
+    let request = Request::new(request).timeout(Duration::from_secs(600));
+    let call = tokio::spawn(async move { probe.sleep(request).await });
     eventually("the call runs", async || {
         grpc.status(&Default::default()).await.unwrap().message.calls_in_flight > 1
     })
@@ -104,7 +105,7 @@ async fn what_ends_a_stream_is_told_over_every_way() {
     let world = World::new();
     for client in world.both() {
         let probe = ProbeClient::new(client);
-        let requests = Request::new(pending()).timeout(std::time::Duration::from_millis(200));
+        let requests = Request::new(pending()).timeout(Duration::from_millis(200));
         let mut replies = probe.chat(requests).await.unwrap();
         let failure = failure(replies.message().await);
         assert_eq!(failure.kind, ErrorKind::DeadlineExceeded, "{failure:?}");

@@ -21,6 +21,7 @@ fn the_report_ends_with_what_blocks_the_end_of_dbus() {
     let daemon = Daemon::start(OFTEN);
     let remember = ["call", "memory", "Remember", "key=k", "value=1"];
     json(&daemon, "grpc", &remember);
+    json(&daemon, "dbus", &["agents"]);
     let report = ctl(&daemon, "dbus", &["migration", "report"]);
     assert_eq!(report.status.code(), Some(0), "{}", stdout(&report));
     assert!(stdout(&report).contains("no client is on D-Bus"), "{}", stdout(&report));

@@ -17,7 +17,7 @@ use crate::call::Interface;
 use crate::compat::dbusmcp::{self, Outcome, Refusal, Task};
 use crate::error::{Error, ErrorKind};
 use crate::metrics::Rejection;
-use crate::wire::dbus::decode::{Beside as _, Given};
+use crate::wire::dbus::beside::{Beside as _, Given};
 
 /// Runs a task. Beside the reply there is `TaskCompleted` for the client whose task it was.
 ///
