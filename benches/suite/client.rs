@@ -20,8 +20,9 @@ pub fn run(plan: &Plan) {
     parties::pin();
     let daemon = Daemon::start("normal");
     heading("A typed call over gRPC, Unix socket, 64 bytes, one core");
-    let mut bare = bare(&daemon.socket(), plan);
-    let mut library = library(&daemon.socket(), plan);
+    let socket = daemon.socket();
+    let mut bare = bare(&socket, plan);
+    let mut library = library(&socket, plan);
     let mut parties: [Party<'_>; 2] = [
         ("what tonic-build generates", Box::new(&mut bare)),
         ("op_dbus::client", Box::new(&mut library)),

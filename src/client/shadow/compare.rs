@@ -192,7 +192,16 @@ fn walk_fields<'a>(
             continue;
         }
         let separator = if path.is_empty() { "" } else { "." };
-        walk(value, format!("{path}{separator}{}", field.name()), leaves);
+        let path = format!("{path}{separator}{}", field.name());
+        // D-Bus gives every REQUIRED message, so that an empty one is the same as none.
+        if let Value::Message(message) = value
+            && leaves.len() < MAX_PLACES
+            && !is_one_value(message)
+        {
+            walk_fields(message, &path, leaves);
+        } else {
+            walk(value, path, leaves);
+        }
     }
 }
 
