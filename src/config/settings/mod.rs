@@ -24,6 +24,7 @@ mod access;
 mod agent_bounds;
 mod agent_lists;
 mod checker;
+mod client;
 mod commands;
 mod dbus_transport;
 mod migration;
@@ -200,7 +201,7 @@ pub(super) fn check(keys: &Keys, sources: &[Source]) -> Result<Settings, Problem
         metrics: metrics(&mut c, keys),
         log: log(&mut c, &keys.log),
         drain_grace: c.millis(&keys.daemon.drain_grace_ms, 0..=600_000),
-        client: client(&mut c, &keys.client),
+        client: client::client(&mut c, &keys.client),
         agents: agent_lists::agents(&mut c, &keys.agents),
     };
     if !keys.dbus.enabled.value && !keys.grpc.enabled.value {
@@ -405,25 +406,5 @@ fn log(c: &mut Checker<'_>, keys: &keys::log::Section) -> Log {
                 ("stderr", LogTarget::Stderr),
             ],
         ),
-    }
-}
-
-fn client(c: &mut Checker<'_>, keys: &keys::client::Section) -> Client {
-    let address = &keys.address.value;
-    let unix = address.strip_prefix("unix:").is_some_and(|path| path.starts_with('/'));
-    let http = address.strip_prefix("http://").or_else(|| address.strip_prefix("https://"));
-    let http = http.is_some_and(|host| !host.is_empty());
-    if !unix && !http {
-        c.reject(
-            &keys.address,
-            "it must be \"unix:/path\", \"http://host:port\" or \"https://host:port\", as \"unix:/run/op-dbus/grpc.sock\"",
-        );
-    }
-    Client {
-        address: address.clone(),
-        connect_timeout: c.millis(&keys.connect_timeout_ms, 1..=600_000),
-        request_timeout: c.millis(&keys.request_timeout_ms, 1..=MAX_TIMEOUT_MS),
-        max_retries: u32::try_from(c.size(&keys.max_retries, 0..=100, "times")).unwrap_or_default(),
-        pool_connections: keys.pool_connections.value,
     }
 }
