@@ -231,7 +231,7 @@ pub fn plain(value: &Value, key: &str) -> Value {
                 (
                     "level" | "role" | "status" | "state" | "cause" | "kind" | "mode"
                     | "on_disconnect" | "stream" | "event" | "activation" | "host" | "reason"
-                    | "decision" | "risk" | "may_approve",
+                    | "decision" | "risk" | "may_approve" | "stage" | "next" | "way",
                     Value::String(text),
                 ) => {
                     let part = text.rsplit('_').next().unwrap_or_default();
