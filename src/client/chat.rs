@@ -278,10 +278,7 @@ fn execution(
         session_id: session_id.to_owned(),
         agent_id: agent_id.to_owned(),
         operation: operation.to_owned(),
-        arguments_json: match arguments {
-            Value::Null => String::new(),
-            arguments => arguments.to_string(),
-        },
+        arguments_json: if arguments.is_null() { String::new() } else { arguments.to_string() },
         timeout_ms: 0,
     }
 }

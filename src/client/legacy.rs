@@ -128,9 +128,10 @@ fn response(result: &str) -> Result<String, Failure> {
     let result: Value = serde_json::from_str(result).map_err(|error| unreadable(&error))?;
     let metadata = &result["metadata"];
     if result["success"] == true {
-        return match &metadata["response"] {
-            Value::Null => Err(unreadable(&"its metadata hold no response")),
-            response => Ok(response.to_string()),
+        let response = &metadata["response"];
+        return match response.is_null() {
+            true => Err(unreadable(&"its metadata hold no response")),
+            false => Ok(response.to_string()),
         };
     }
     let message = result["data"].as_str().unwrap_or_default();

@@ -51,26 +51,32 @@ fn is_no_connection(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
+/// What to do about a socket that cannot be connected to.
+const ADVICE: [(io::ErrorKind, &str); 3] = [
+    (
+        io::ErrorKind::NotFound,
+        "the service is not started (systemctl start op-dbus.socket) or listens elsewhere \
+         (OP_DBUS_ADDRESS)",
+    ),
+    (
+        io::ErrorKind::ConnectionRefused,
+        "nobody listens there (systemctl status op-dbus) or the service listens elsewhere \
+         (OP_DBUS_ADDRESS)",
+    ),
+    (
+        io::ErrorKind::PermissionDenied,
+        "only members of the group op-dbus may open the socket (usermod -aG op-dbus USER)",
+    ),
+];
+
 /// Why no connection came about, and what to do about it.
 pub(super) fn no_connection(error: &(dyn std::error::Error + 'static)) -> String {
     let problem = innermost(error);
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<io::Error>() {
-            let advice = match error.kind() {
-                io::ErrorKind::NotFound => {
-                    "the service is not started (systemctl start op-dbus.socket) or listens elsewhere \
-                     (OP_DBUS_ADDRESS)"
-                }
-                io::ErrorKind::ConnectionRefused => {
-                    "nobody listens there (systemctl status op-dbus) or the service listens elsewhere \
-                     (OP_DBUS_ADDRESS)"
-                }
-                io::ErrorKind::PermissionDenied => {
-                    "only members of the group op-dbus may open the socket (usermod -aG op-dbus USER)"
-                }
-                _ => return problem,
-            };
+            let advice = ADVICE.into_iter().find(|(kind, _)| *kind == error.kind());
+            let Some((_, advice)) = advice else { return problem };
             return format!("{problem}; {advice}");
         }
         cause = error.source();

@@ -42,10 +42,14 @@ const REASONS: usize = ErrorKind::ALL.len() + 2;
 /// counts as two. It may be shared, and read at any time.
 #[derive(Debug, Default)]
 pub struct AgentMetrics {
-    operations: RwLock<HashMap<Box<str>, HashMap<Box<str>, Arc<Operation>>>>,
+    /// By agent.
+    operations: RwLock<HashMap<Box<str>, OfAgent>>,
     active_sessions: AtomicI64,
     breakers: Arc<Breakers>,
 }
+
+/// By operation.
+type OfAgent = HashMap<Box<str>, Arc<Operation>>;
 
 /// The figures of one operation.
 #[derive(Debug, Default)]

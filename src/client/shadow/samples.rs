@@ -39,8 +39,10 @@ impl Samples {
         for place in places {
             let is_known = kept.iter().any(|known| known.field == place.field);
             if !is_known && kept.len() < MAX_SAMPLES {
-                let end = place.field.floor_char_boundary(MAX_FIELD_BYTES);
-                let field = place.field[..end].to_owned();
+                let mut field = place.field;
+                while field.len() > MAX_FIELD_BYTES {
+                    field.pop();
+                }
                 kept.push(Difference { field, dbus: place.one, grpc: place.other, seen });
             }
         }
