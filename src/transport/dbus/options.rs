@@ -163,7 +163,7 @@ impl Options {
     pub(super) fn makes_task(&self, operation: &Operation) -> Result<bool, Error> {
         let is_task = operation.is_streaming() || self.detach;
         let out_of_place = [
-            (is_task && !operation.is_agents, "detach", NO_AGENT),
+            (is_task && !operation.is_agents && !operation.on_bus, "detach", NO_AGENT),
             (!is_task && self.token.is_some(), "handle-token", NO_TASK),
             (!is_task && self.on_disconnect.is_some(), "on-disconnect", NO_TASK),
             (!is_task && self.output.is_some(), "output-fd", NO_TASK),
