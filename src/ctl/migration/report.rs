@@ -66,11 +66,9 @@ pub(super) async fn plan(
 }
 
 fn next(step: &Step) -> String {
-    match step.next() {
-        Stage::Canary => format!("canary {}", share(step.next_share_per_10000)),
-        next if next == step.stage() => "(stays)".to_owned(),
-        next @ (Stage::Unspecified | Stage::Dbus | Stage::Shadow | Stage::Grpc | Stage::Final) => {
-            stage(next)
-        }
+    let next = step.next();
+    if next == Stage::Canary {
+        return format!("canary {}", share(step.next_share_per_10000));
     }
+    if next == step.stage() { "(stays)".to_owned() } else { stage(next) }
 }
