@@ -10,6 +10,9 @@ use op_dbus::error::ErrorKind;
 use serde_json::json;
 
 /// What the program does now: several calls in one round trip, each with its own outcome.
+///
+/// # Errors
+/// That the service cannot be reached, or refuses the session.
 pub async fn work(
     client: &GrpcAgentClient,
     session: &str,
@@ -36,6 +39,7 @@ pub async fn moved(settings: &Settings) -> Option<String> {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "it is a program")]
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let settings = Settings::load()?;

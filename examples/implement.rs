@@ -9,6 +9,9 @@ use op_dbus::client::{AgentClient, MemoryClient, Request, Settings, Via};
 use op_dbus::proto::opdbus::agent::memory::v1::{IncrementRequest, RecallRequest, RememberRequest};
 
 /// What the program does, over whatever way `client` takes.
+///
+/// # Errors
+/// That of the first call that fails.
 pub async fn work(client: &AgentClient) -> Result<Vec<String>, op_dbus::client::Error> {
     let memory = MemoryClient::new(client.clone());
     let value = Some("vi".into());
@@ -25,7 +28,10 @@ pub async fn work(client: &AgentClient) -> Result<Vec<String>, op_dbus::client::
     Ok(vec![format!("{:?}", recalled.value), format!("{}", again.value - first.value)])
 }
 
-/// Does the work over both ways; an error if they differ.
+/// Does the work over both ways.
+///
+/// # Errors
+/// That the results differ, or that of the first call that fails.
 pub async fn compare(settings: &Settings) -> Result<Vec<String>, Box<dyn Error>> {
     let over = |via| AgentClient::new(&Settings { via, ..settings.clone() });
     let (dbus, grpc) = (work(&over(Via::Dbus)).await?, work(&over(Via::Grpc)).await?);
@@ -35,6 +41,7 @@ pub async fn compare(settings: &Settings) -> Result<Vec<String>, Box<dyn Error>>
     }
 }
 
+#[expect(clippy::print_stdout, reason = "it is a program")]
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     println!("both ways give {:?}", compare(&Settings::load()?).await?);

@@ -10,6 +10,9 @@ use op_dbus::proto::opdbus::agent::context_manager::v1::{ExportRequest, SaveRequ
 use op_dbus::proto::opdbus::v1::{EndSessionRequest, StartSessionRequest};
 
 /// Works in a session of its own; gives how many pieces the export had.
+///
+/// # Errors
+/// That of the first call that fails.
 pub async fn work(client: &AgentClient, session: &str) -> Result<usize, op_dbus::client::Error> {
     let sessions = SessionsClient::new(client.clone());
     let start = StartSessionRequest {
@@ -33,6 +36,7 @@ pub async fn work(client: &AgentClient, session: &str) -> Result<usize, op_dbus:
     Ok(count)
 }
 
+#[expect(clippy::print_stdout, reason = "it is a program")]
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let client = AgentClient::new(&Settings { via: Via::Auto, ..Settings::load()? });

@@ -30,6 +30,7 @@ pub async fn record(client: &AgentClient) -> Vec<(String, String)> {
     record
 }
 
+#[expect(clippy::print_stdout, reason = "it is a program")]
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut settings = Settings::load()?;

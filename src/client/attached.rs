@@ -10,8 +10,9 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 use tokio::time::Instant;
 
-use super::call::{CallOptions, Request, Requests};
+use super::call::{CallOptions, Request, Requests, Rpc};
 use super::error::{Error, Failure};
+use super::known;
 use super::metrics::Operation as Figures;
 use super::retry::Verdict;
 use super::routed::Routed;
@@ -39,12 +40,21 @@ const OWN_CALL: Duration = Duration::from_secs(5);
 /// The options with which a stream is opened that this side cancels itself when it is dropped: to the
 /// service, its task goes on when the connection breaks. Where the user said what is to become of it, or
 /// sends a stream, which cannot be sent on over another connection, they are as they were.
-pub(super) fn kept(options: &CallOptions, requests: &Requests) -> CallOptions {
+pub(super) fn kept(rpc: &Rpc, options: &CallOptions, requests: &Requests) -> CallOptions {
     let mut kept = options.clone();
-    if matches!(requests, Requests::One(_)) && options.on_disconnect == OnDisconnect::Unspecified {
+    if matches!(requests, Requests::One(_))
+        && options.on_disconnect == OnDisconnect::Unspecified
+        && !is_view(rpc)
+    {
         kept.on_disconnect = OnDisconnect::Continue;
     }
     kept
+}
+
+/// True for a stream of op-dbus's own services and of gateways: it is no task, and opened anew instead.
+fn is_view(rpc: &Rpc) -> bool {
+    let known = known::at(&rpc.path).ok().flatten();
+    known.is_some_and(|known| !known.operation.is_agents)
 }
 
 /// The messages of a stream that was opened over `way`, with `options` as the user gave them.
@@ -87,23 +97,6 @@ impl Task {
     }
 }
 
-impl Drop for Task {
-    fn drop(&mut self) {
-        if !self.is_cancelled_when_dropped {
-            return;
-        }
-        // Outside a runtime there is nothing left that could send it.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let client = self.client();
-            let request = CancelTaskRequest { id: std::mem::take(&mut self.id) };
-            runtime.spawn(async move {
-                // Where the service cannot be reached, the task ends with its own time.
-                drop(client.cancel_task(Request::new(request).timeout(OWN_CALL)).await);
-            });
-        }
-    }
-}
-
 /// Where the messages come from.
 enum Source {
     /// The stream that was opened.
@@ -126,6 +119,26 @@ struct Reading {
     ready: VecDeque<Bytes>,
     /// How the task ended, once everything before is given.
     end: Option<Result<(), Error>>,
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        let Some(mut task) = self.task.take().filter(|task| task.is_cancelled_when_dropped) else {
+            return;
+        };
+        // Outside a runtime there is nothing left that could send it.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let source = std::mem::replace(&mut self.source, Source::Ended);
+            let client = task.client();
+            let request = CancelTaskRequest { id: std::mem::take(&mut task.id) };
+            runtime.spawn(async move {
+                // Where the service cannot be reached, the task ends with its own time.
+                drop(client.cancel_task(Request::new(request).timeout(OWN_CALL)).await);
+                // Only now: work that nobody holds up any more may be done before it is cancelled.
+                drop(source);
+            });
+        }
+    }
 }
 
 fn read_on(

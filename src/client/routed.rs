@@ -205,7 +205,7 @@ impl Inner {
         self.name_request(&call.rpc, &mut call.options)?;
         let plan = self.plan(&call.rpc, &call.options).await;
         let StreamCall { rpc, requests, options } = call;
-        let kept = attached::kept(&options, &requests);
+        let kept = attached::kept(&rpc, &options, &requests);
         let request = match requests {
             Requests::One(request) => request,
             Requests::Many(requests) => {

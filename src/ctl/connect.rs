@@ -33,7 +33,9 @@ pub(super) async fn connect(global: &Global) -> Result<AgentClient, Problem> {
 /// # Errors
 /// As [`connect`].
 pub(super) async fn connect_by(global: &Global, via: client::Via) -> Result<AgentClient, Problem> {
-    open(global, Settings { via, ..settings(global)? }).await
+    // So that the ledger can tell these calls from a client's that has not moved.
+    let client_name = Some("op-dbusctl-parity".to_owned());
+    open(global, Settings { via, client_name, ..settings(global)? }).await
 }
 
 async fn open(global: &Global, settings: Settings) -> Result<AgentClient, Problem> {

@@ -1,8 +1,6 @@
 //! How the move stands: who is still on D-Bus, and what keeps rules from the last stage. The next step of
 //! each rule is not chosen here; what it is chosen by is given beside the report.
 
-use std::ffi::OsStr;
-use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::{Connection, params};
@@ -14,12 +12,16 @@ use crate::error::Error;
 use crate::proto::opdbus::v1::{Blocker, ClientIdentity, GetReportResponse, Stage, Use, Way};
 use crate::storage::{Failure, time};
 
+/// What op-dbusctl calls itself where it compares both ways.
+const NAME_OF_COMPARISON: &str = "op-dbusctl-parity";
+
 /// How far back the report looks unless it is said.
 const PERIOD: i64 = 7 * DAY;
 
-/// True for op-dbusctl, which goes on over gRPC where D-Bus is not served any more: it keeps nothing back.
-fn takes_either_way(client: &ClientIdentity) -> bool {
-    Path::new(&client.executable).file_name() == Some(OsStr::new("op-dbusctl"))
+/// True for op-dbusctl where it compares both ways: it keeps nothing back. Whoever else says so hides
+/// himself only.
+fn compares(client: &ClientIdentity) -> bool {
+    client.name == NAME_OF_COMPARISON
 }
 
 /// The most clients still on D-Bus, and the most blockers, that are told.
@@ -153,7 +155,7 @@ impl Making {
                 let over = if seen.way == Way::Legacy { "the older interface" } else { "D-Bus" };
                 let text = format!("{} calls of {} over {over}", seen.calls, seen.name());
                 let client = seen.client.clone();
-                if !takes_either_way(&client) {
+                if !compares(&client) {
                     self.block(rule, &text, seen.last, client, &seen.agent, &seen.operation);
                 }
                 let stage = self.rules.stage(rule);

@@ -4,16 +4,16 @@ use op_dbus::client::{AgentClient, GrpcAgentClient, Settings, Via};
 
 use super::World;
 
-#[expect(dead_code, clippy::print_stdout, reason = "a program, of which the work is run")]
+#[expect(dead_code, reason = "a program, of which the work is run")]
 #[path = "../../../examples/finalize.rs"]
 mod finalize;
-#[expect(dead_code, clippy::print_stdout, reason = "a program, of which the work is run")]
+#[expect(dead_code, reason = "a program, of which the work is run")]
 #[path = "../../../examples/implement.rs"]
 mod implement;
-#[expect(dead_code, clippy::print_stdout, reason = "a program, of which the work is run")]
+#[expect(dead_code, reason = "a program, of which the work is run")]
 #[path = "../../../examples/migrate.rs"]
 mod migrate;
-#[expect(dead_code, clippy::print_stdout, reason = "a program, of which the work is run")]
+#[expect(dead_code, reason = "a program, of which the work is run")]
 #[path = "../../../examples/prepare.rs"]
 mod prepare;
 

@@ -57,9 +57,8 @@ impl World {
                 && line.contains(&format!("operation=\"{operation}\""))
                 && line.contains(&format!("transport=\"{transport}\""))
         };
-        let count = |line: &str| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap();
-        let total: f64 = metrics.message.text.lines().filter(is_meant).map(count).sum();
-        total as usize
+        let count = |line: &str| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap();
+        metrics.message.text.lines().filter(is_meant).map(count).sum()
     }
 }
 

@@ -183,11 +183,13 @@ pub fn json_of(value: &Variant<'_>) -> Value {
 /// Takes out what differs between ways by nature: the key, times and versions, numbers as texts, and
 /// what is left out when it is empty.
 pub fn plain(value: &Value, key: &str) -> Value {
-    const VOLATILE: [&str; 25] = [
+    const VOLATILE: [&str; 26] = [
         "version",
         "token",
         "took",
         "newest",
+        // Of a stage.
+        "changed",
         "oldest",
         "revision",
         "from_version",
@@ -218,6 +220,8 @@ pub fn plain(value: &Value, key: &str) -> Value {
             // Of a command and of its end.
             let of_command: &[&str] = match () {
                 () if fields.contains_key("argv") => &["id", "pid"],
+                // It follows from the name that the client gives itself.
+                () if fields.contains_key("routes") => &["client"],
                 () if fields.contains_key("wall") => {
                     &["wall", "user", "system", "memory_max_bytes"]
                 }

@@ -46,6 +46,18 @@ fn chosen(id: &str, uid: u32) -> Context {
 async fn stop(service: &Service) {
     service.executor.drain();
     service.executor.tasks().stop(Duration::from_secs(5)).await;
+    // What runs apart lets go of the executor, and of the databases that only one may hold.
+    let only_ours = || Arc::strong_count(&service.executor) == 1;
+    let patience = Instant::now() + PATIENCE;
+    while !only_ours() && Instant::now() < patience {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    eprintln!(
+        "{} {} {}",
+        Arc::strong_count(&service.executor),
+        Arc::strong_count(&service.migration.rollout),
+        Arc::strong_count(&service.migration.ledger)
+    );
 }
 
 #[tokio::test]
