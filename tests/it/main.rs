@@ -21,6 +21,7 @@ mod context_manager;
 mod crash;
 mod ctl;
 mod ctl_live;
+mod ctl_parity;
 mod ctl_run;
 mod ctl_tasks;
 mod daemon;

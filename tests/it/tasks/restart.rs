@@ -52,12 +52,6 @@ async fn stop(service: &Service) {
     while !only_ours() && Instant::now() < patience {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    eprintln!(
-        "{} {} {}",
-        Arc::strong_count(&service.executor),
-        Arc::strong_count(&service.migration.rollout),
-        Arc::strong_count(&service.migration.ledger)
-    );
 }
 
 #[tokio::test]
