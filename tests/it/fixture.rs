@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use op_dbus::agents::{self, Setup};
 use op_dbus::call::{Context, Transport};
@@ -23,6 +24,8 @@ use op_dbus::storage::{self, Durability};
 use op_dbus::task::{Event, Tasks};
 use prost::Message;
 use tempfile::TempDir;
+
+use crate::process::PATIENCE;
 
 /// A private `dbus-daemon` that ends with this value.
 pub struct Bus {
@@ -121,9 +124,19 @@ impl Service {
     }
 
     /// Ends this one and begins another on what it has left behind.
-    pub fn again(self, config: Config) -> Self {
+    pub async fn again(self, config: Config) -> Self {
         let Self { executor, migration, folder, .. } = self;
+        let migration_held = Arc::downgrade(&migration.rollout);
+        let ledger_held = Arc::downgrade(&migration.ledger);
+        let held = Arc::downgrade(&executor);
         drop((executor, migration));
+        // What runs apart lets go of the databases, which only one may hold, when it has its turn.
+        let is_held =
+            || held.strong_count() + migration_held.strong_count() + ledger_held.strong_count() > 0;
+        let patience = Instant::now() + PATIENCE;
+        while is_held() && Instant::now() < patience {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         Self::starting(config, &compose::Starts::default(), folder)
     }
 

@@ -52,11 +52,11 @@ impl Histogram {
             if below + count >= wanted {
                 let (start, end) = bounds(*bucket);
                 let inside = (wanted - below) / count;
-                return Some(Duration::from_secs_f64((start + (end - start) * inside) / 1e6));
+                return Some(micros(start + (end - start) * inside));
             }
             below += count;
         }
-        self.0.last().map(|(bucket, _)| Duration::from_secs_f64(bounds(*bucket).1 / 1e6))
+        self.0.last().map(|(bucket, _)| micros(bounds(*bucket).1))
     }
 
     /// As it is stored: for each bucket its number and its count as a varint.
@@ -111,6 +111,11 @@ const LAST: u8 = 51;
 fn bounds(bucket: u8) -> (f64, f64) {
     let end = |bucket: u8| f64::from(1_u32 << FIRST_POWER) * 2_f64.powf(f64::from(bucket) / 2.0);
     (if bucket == 0 { 0.0 } else { end(bucket - 1) }, end(bucket))
+}
+
+/// A time of so many microseconds, to the nearest whole: D-Bus has no finer ones.
+fn micros(time: f64) -> Duration {
+    Duration::from_secs_f64(time.round() / 1e6)
 }
 
 #[cfg(test)]

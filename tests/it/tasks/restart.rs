@@ -46,12 +46,6 @@ fn chosen(id: &str, uid: u32) -> Context {
 async fn stop(service: &Service) {
     service.executor.drain();
     service.executor.tasks().stop(Duration::from_secs(5)).await;
-    // What runs apart lets go of the executor, and of the databases that only one may hold.
-    let only_ours = || Arc::strong_count(&service.executor) == 1;
-    let patience = Instant::now() + PATIENCE;
-    while !only_ours() && Instant::now() < patience {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 #[tokio::test]
@@ -74,7 +68,7 @@ async fn what_has_ended_is_there_after_a_restart() {
     assert!(given > 0);
     drop((ended, failed, running, waiting));
 
-    let service = service.again(config.clone());
+    let service = service.again(config.clone()).await;
     for (id, before) in [("ended", &before[0]), ("failed", &before[1])] {
         assert_eq!(&get(&service, elsewhere(1), id).await.unwrap(), before);
     }
@@ -95,7 +89,7 @@ async fn what_has_ended_is_there_after_a_restart() {
     over(&again).await;
     stop(&service).await;
     drop(again);
-    let service = service.again(config);
+    let service = service.again(config).await;
     assert_eq!(get(&service, context(1), "ended").await.unwrap().last_seq, 1);
 }
 
@@ -108,12 +102,12 @@ async fn what_is_kept_is_bounded_after_a_restart_too() {
     stop(&service).await;
     let mut config = Config::default();
     config.tasks.keep_max = 1;
-    let service = service.again(config.clone());
+    let service = service.again(config.clone()).await;
     assert!(get(&service, context(1), "b").await.is_err());
     get(&service, context(1), "c").await.unwrap();
     stop(&service).await;
     config.tasks.keep = Duration::from_millis(1);
-    let service = service.again(config);
+    let service = service.again(config).await;
     tokio::time::sleep(Duration::from_millis(5)).await;
     assert!(get(&service, context(1), "c").await.is_err());
 }
