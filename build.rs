@@ -1,5 +1,5 @@
-//! Compiles the contract: messages, one trait and one adapter for each agent service, and the
-//! descriptor set with comments and options. It reads `proto/` (and, with feature `testing`, the
+//! Compiles the contract: messages, one typed client for each service, for the daemon one trait and one
+//! adapter for each, and the descriptor set with comments and options. It reads `proto/` (and, with feature `testing`, the
 //! tests' protos) and nothing else: no protoc, no git, no clock.
 
 use std::error::Error;
@@ -9,7 +9,10 @@ use std::{env, fs};
 
 use prost_build::{Config, Method, Service, ServiceGenerator};
 use prost_reflect::prost::Message as _;
-use prost_reflect::{DescriptorPool, DynamicMessage, ExtensionDescriptor, Value};
+use prost_reflect::prost_types::method_options::IdempotencyLevel;
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, ExtensionDescriptor, MethodDescriptor, ServiceDescriptor, Value,
+};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
@@ -37,10 +40,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let operation = pool
         .get_extension_by_name("opdbus.v1.operation")
         .ok_or("proto/opdbus/v1/options.proto does not define opdbus.v1.operation")?;
+    fs::write(out.join("clients.rs"), reexports(&pool, &agent))?;
+    let is_daemon = env::var_os("CARGO_FEATURE_DAEMON").is_some();
     Config::new()
         .bytes(["."])
         .btree_map(["."])
-        .service_generator(Box::new(AgentGenerator { pool, agent, operation }))
+        .service_generator(Box::new(AgentGenerator { pool, agent, operation, is_daemon }))
         .include_file("contract.rs")
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
@@ -91,12 +96,13 @@ fn collect_protos(
     Ok(())
 }
 
-/// Writes, for each service that bears the `agent` option, the trait to implement and the adapter
-/// that serves it over encoded messages.
+/// Writes, for each service that bears the `agent` option, the typed client, and for the daemon the trait
+/// to implement and the adapter that serves it over encoded messages.
 struct AgentGenerator {
     pool: DescriptorPool,
     agent: ExtensionDescriptor,
     operation: ExtensionDescriptor,
+    is_daemon: bool,
 }
 
 /// The operations of a service that are implemented together: those that run in workers and those that
@@ -115,6 +121,10 @@ impl ServiceGenerator for AgentGenerator {
         let full_name = format!("{}.{}", service.package, service.proto_name);
         let Some(descriptor) = self.pool.get_service_by_name(&full_name) else { return };
         if !descriptor.options().has_extension(&self.agent) {
+            return;
+        }
+        write_client(&service, &descriptor, &self.id(&descriptor), code);
+        if !self.is_daemon {
             return;
         }
         let in_daemon: Vec<bool> =
@@ -141,6 +151,13 @@ impl ServiceGenerator for AgentGenerator {
 }
 
 impl AgentGenerator {
+    fn id(&self, service: &ServiceDescriptor) -> String {
+        let options = service.options();
+        let agent = options.get_extension(&self.agent);
+        let id = agent.as_message().and_then(|agent| agent.get_field_by_name("id"));
+        id.and_then(|id| id.as_str().map(str::to_owned)).unwrap_or_default()
+    }
+
     fn is_in_daemon(&self, options: &DynamicMessage) -> bool {
         let operation = options.get_extension(&self.operation);
         let in_daemon = operation
@@ -148,6 +165,109 @@ impl AgentGenerator {
             .and_then(|operation| operation.get_field_by_name("in_daemon")?.as_bool());
         in_daemon.unwrap_or_default()
     }
+}
+
+/// The name of the typed client of a service: `MemoryClient` for `MemoryService`.
+fn client_name(service: &str) -> String {
+    format!("{}Client", service.strip_suffix("Service").unwrap_or(service))
+}
+
+/// What brings op-dbus's own clients to where programs look for them. Those of foreign contracts stay with
+/// these.
+fn reexports(pool: &DescriptorPool, agent: &ExtensionDescriptor) -> String {
+    let mut code = String::new();
+    for service in pool.services() {
+        let package = service.parent_file().package_name().to_owned();
+        if package.starts_with("opdbus.") && service.options().has_extension(agent) {
+            let path = package.replace('.', "::");
+            let client = client_name(service.name());
+            line(&mut code, 0, &format!("pub use crate::proto::{path}::{client};"));
+        }
+    }
+    code
+}
+
+fn write_client(service: &Service, descriptor: &ServiceDescriptor, id: &str, code: &mut String) {
+    let name = client_name(&service.name);
+    service.comments.append_with_indent(0, code);
+    line(code, 0, "#[derive(Clone, Debug)]");
+    line(code, 0, &format!("pub struct {name}(crate::client::AgentClient);"));
+    line(code, 0, &format!("impl {name} {{"));
+    line(code, 1, "/// A client whose calls go over `client`.");
+    line(code, 1, "#[must_use]");
+    line(code, 1, "pub fn new(client: crate::client::AgentClient) -> Self { Self(client) }");
+    line(code, 1, "/// What calls go over.");
+    line(code, 1, "#[must_use]");
+    line(code, 1, "pub fn client(&self) -> &crate::client::AgentClient { &self.0 }");
+    for (method, descriptor) in service.methods.iter().zip(descriptor.methods()) {
+        write_client_method(method, &descriptor, id, code);
+    }
+    line(code, 0, "}");
+}
+
+fn write_client_method(
+    method: &Method,
+    descriptor: &MethodDescriptor,
+    id: &str,
+    code: &mut String,
+) {
+    let (input, output) = (&method.input_type, &method.output_type);
+    let (call, output) = match (method.client_streaming, method.server_streaming) {
+        (false, false) => ("unary", output.clone()),
+        (false, true) => ("server_stream", format!("crate::client::Responses<{output}>")),
+        (true, false) => ("client_stream", output.clone()),
+        (true, true) => ("exchange", format!("crate::client::Responses<{output}>")),
+    };
+    let request = match method.client_streaming {
+        false => format!("impl ::core::convert::Into<crate::client::Request<{input}>>"),
+        true => format!(
+            "crate::client::Request<impl ::futures_util::Stream<Item = {input}> + Send + 'static>"
+        ),
+    };
+    let into = if method.client_streaming { "" } else { ".into()" };
+    method.comments.append_with_indent(1, code);
+    line(code, 1, "///");
+    line(code, 1, "/// # Errors");
+    line(code, 1, "/// As [`AgentClient::call`](crate::client::AgentClient::call).");
+    line(code, 1, "///");
+    line(code, 1, "/// # Cancel safety");
+    line(code, 1, "/// The call is given up.");
+    line(
+        code,
+        1,
+        &format!(
+            "pub async fn {}(&self, request: {request}) -> ::core::result::Result<{output}, crate::client::Error> {{",
+            method.name
+        ),
+    );
+    write_rpc(descriptor, id, code);
+    line(code, 2, &format!("self.0.{call}(&RPC, request{into}).await"));
+    line(code, 1, "}");
+}
+
+/// Writes what a client knows of an operation.
+fn write_rpc(method: &MethodDescriptor, id: &str, code: &mut String) {
+    let options = method.method_descriptor_proto().options.as_ref();
+    let idempotency = match options.map(|options| options.idempotency_level()) {
+        Some(IdempotencyLevel::NoSideEffects) => "NoSideEffects",
+        Some(IdempotencyLevel::Idempotent) => "Idempotent",
+        Some(IdempotencyLevel::IdempotencyUnknown) | None => "Unknown",
+    };
+    let service = method.parent_service().full_name().to_owned();
+    let text = |text: &str| format!("::std::borrow::Cow::Borrowed({text:?})");
+    line(code, 2, "static RPC: crate::client::Rpc = crate::client::Rpc {");
+    for (field, value) in [
+        ("agent", text(id)),
+        ("operation", text(method.name())),
+        ("service", text(&service)),
+        ("path", text(&format!("/{service}/{}", method.name()))),
+        ("idempotency", format!("crate::contract::Idempotency::{idempotency}")),
+        ("client_streaming", method.is_client_streaming().to_string()),
+        ("server_streaming", method.is_server_streaming().to_string()),
+    ] {
+        line(code, 3, &format!("{field}: {value},"));
+    }
+    line(code, 2, "};");
 }
 
 fn write_trait(part: &Part<'_>, code: &mut String) {

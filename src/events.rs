@@ -52,8 +52,11 @@ pub const AUDIT_FAILED: &str = "9f760878c1854d96909a9af4f0fb3a41";
 /// The audit log does not end as the service left it.
 pub const AUDIT_DAMAGED: &str = "ebd95e12d94c4e9d9ceddbc8870089a9";
 
+/// A rule of the rollout was moved.
+pub const ROLLOUT_STEP: &str = "5f0c3b9e6a7d4d52b8e1c2f49a3d7e61";
+
 /// Every kind, in the order of this file.
-pub const ALL: [&str; 17] = [
+pub const ALL: [&str; 18] = [
     STARTED,
     STOPPED,
     START_FAILED,
@@ -71,6 +74,7 @@ pub const ALL: [&str; 17] = [
     AUDIT,
     AUDIT_FAILED,
     AUDIT_DAMAGED,
+    ROLLOUT_STEP,
 ];
 
 #[cfg(test)]

@@ -28,16 +28,18 @@
 //! * [`daemon`]: start, ready, reload, drain. The only place that knows everything. [`config`]: files to
 //!   typed settings, for the daemon alone.
 //! * [`transport`]: how calls arrive. [`compat`]: contracts of other systems, served by calling agents.
-//!   [`ctl`] and [`client`]: the command and the library on the other side of the wire.
+//!   [`ctl`] and [`client`]: the command and the library on the other side of the wire. The library needs
+//!   only `contract`, `error`, `files`, `proto` and `wire`; the feature `client` alone builds no more.
 //! * [`executor`], [`task`], [`session`], [`registry`], [`host`]: what happens to a call, what is left
 //!   of it, for which client's work it is, what is served, where it runs.
+//! * [`migration`]: how far clients have moved from D-Bus to gRPC, and who calls what over which way.
 //! * [`worker`] and [`exec`]: the processes that act as callers, and how they come to be.
 //! * [`polkit`]: asks polkit about calls on which the policy leaves the decision to it.
 //! * [`audit`]: the log of calls that were refused or may change something.
 //! * [`agents`]: what can be done. [`storage`]: SQLite, for agents that keep something. [`process`]:
 //!   programs, confined and killed as a tree, for agents that start some.
-//! * `wire`: messages, contexts and outcomes as gRPC writes them down, for transports, clients and both
-//!   sides of a worker's socket.
+//! * `wire`: messages, contexts and outcomes as gRPC and D-Bus write them down, for transports, clients and
+//!   both sides of a worker's socket. `files`: the files of the configuration, for `config` and `client`.
 //! * [`contract`] and [`proto`]: the descriptors and everything that is derived from them.
 //! * [`metrics`], [`status`], [`events`], [`call`], [`error`]: the bottom.
 //!
@@ -52,31 +54,58 @@
 //! * Dropping a call's future cancels the call; an agent's state is then as before or as after it.
 //! * Whatever grows has a bound, the bound has a name, and who meets it is told both.
 
+#[cfg(not(feature = "client"))]
+compile_error!("op-dbus without the feature `client` or `daemon` is nothing");
+
+#[cfg(feature = "daemon")]
 pub mod agents;
+#[cfg(feature = "daemon")]
 pub mod audit;
+#[cfg(feature = "daemon")]
 pub mod call;
 pub mod client;
+#[cfg(feature = "daemon")]
 pub mod compat;
+#[cfg(feature = "daemon")]
 pub mod config;
 pub mod contract;
+#[cfg(feature = "daemon")]
 pub mod ctl;
+#[cfg(feature = "daemon")]
 pub mod daemon;
 pub mod error;
+#[cfg(feature = "daemon")]
 pub mod events;
+#[cfg(feature = "daemon")]
 pub mod exec;
+#[cfg(feature = "daemon")]
 pub mod executor;
+mod files;
+#[cfg(feature = "daemon")]
 pub mod host;
+#[cfg(feature = "daemon")]
 pub mod metrics;
+#[cfg(feature = "daemon")]
+pub mod migration;
+#[cfg(feature = "daemon")]
 pub mod polkit;
+#[cfg(feature = "daemon")]
 pub mod process;
 pub mod proto;
+#[cfg(feature = "daemon")]
 pub mod registry;
+#[cfg(feature = "daemon")]
 pub mod session;
+#[cfg(feature = "daemon")]
 pub mod status;
+#[cfg(feature = "daemon")]
 pub mod storage;
+#[cfg(feature = "daemon")]
 pub mod task;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(feature = "daemon")]
 pub mod transport;
 mod wire;
+#[cfg(feature = "daemon")]
 pub mod worker;

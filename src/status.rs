@@ -55,6 +55,14 @@ impl Status {
         });
     }
 
+    /// Where a transport can be reached; empty while it cannot.
+    #[must_use]
+    pub fn addresses(&self, transport: Transport) -> Vec<String> {
+        let notes = self.notes();
+        let status = notes.transports.get(transport.name()).filter(|status| status.serving);
+        status.map(|status| status.addresses.clone()).unwrap_or_default()
+    }
+
     /// Notes that a lost connection of a transport was made again.
     pub fn reconnected(&self, transport: Transport) {
         self.note(|notes| notes.transport(transport).reconnects += 1);
@@ -99,12 +107,18 @@ impl Status {
         });
     }
 
-    /// Replaces the warnings that begin with `prefix` by `warnings`.
+    /// Replaces the warnings that begin with `prefix` by `warnings`. Nobody is told if these are the same.
     pub fn replace_warnings(&self, prefix: &str, warnings: Vec<String>) {
-        self.note(|notes| {
+        {
+            let mut notes = self.notes();
+            let before = notes.warnings.iter().filter(|warning| warning.starts_with(prefix));
+            if before.eq(&warnings) {
+                return;
+            }
             notes.warnings.retain(|warning| !warning.starts_with(prefix));
             notes.warnings.extend(warnings);
-        });
+        }
+        self.changed.notify_one();
     }
 
     /// Resolves when something was noted since the last time; for one waiter.

@@ -1,9 +1,10 @@
 //! The benchmark suite: each figure of op-dbus beside a peer's from the same run, as a table.
 //!
-//! `cargo bench` runs all of it; `cargo bench -- NAME` one part (`grpc`, `stream`, `connections`,
-//! `sessions`, `watchers`, `dbus`, `descriptor`, `store`, `workers`, `programs`, `commands`, `start`,
-//! `record`, `audit`); `--runs N` and `--millis N` change how often and how long each cell is measured. The
-//! parties of a cell take turns, and the table gives medians. Nothing is asserted.
+//! `cargo bench` runs all of it; `cargo bench -- NAME` one part (`grpc`, `client`, `stream`,
+//! `connections`, `sessions`, `watchers`, `dbus`, `descriptor`, `store`, `workers`, `programs`, `commands`,
+//! `shadow`, `start`, `record`, `audit`, `ledger`); `--runs N` and `--millis N` change how often and how
+//! long each cell is measured. The parties of a cell take turns, and the table gives medians. Nothing is
+//! asserted.
 
 #![expect(
     clippy::disallowed_methods,
@@ -15,16 +16,19 @@
 )]
 
 mod audit;
+mod client;
 mod commands;
 mod connections;
 mod dbus;
 mod descriptor;
 mod grpc;
+mod ledger;
 mod measure;
 mod parties;
 mod programs;
 mod record;
 mod sessions;
+mod shadow;
 mod start;
 mod store;
 mod stream;
@@ -49,8 +53,9 @@ fn main() {
         runs: number("--runs").map_or(5, |runs| runs as usize),
         millis: number("--millis").map_or(400, u64::from),
     };
-    let parts: [Part; 14] = [
+    let parts: [Part; 17] = [
         ("grpc", grpc::run),
+        ("client", client::run),
         ("stream", stream::run),
         ("connections", connections::run),
         ("sessions", sessions::run),
@@ -61,9 +66,11 @@ fn main() {
         ("workers", workers::run),
         ("programs", programs::run),
         ("commands", commands::run),
+        ("shadow", shadow::run),
         ("start", start::run),
         ("record", record::run),
         ("audit", audit::run),
+        ("ledger", ledger::run),
     ];
     let chosen: Vec<&String> = arguments
         .iter()

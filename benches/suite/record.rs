@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use op_dbus::agents::Start;
-use op_dbus::call::{Attested, Caller, Context, Identity, Transport};
+use op_dbus::call::{Attested, Caller, Context, Identity, Interface, Transport};
 use op_dbus::contract::Contract;
 use op_dbus::host::{self, Activated, Host, Life, Local, Roster};
 use op_dbus::metrics::{Metrics, Stage};
@@ -22,11 +22,11 @@ pub fn run(plan: &Plan) {
     let times = (0..plan.runs.max(5)).map(|_| {
         let start = Instant::now();
         for _ in 0..CALLS {
-            operation.arrived(Transport::Grpc);
+            operation.arrived(Transport::Grpc, Interface::Own);
             for stage in Stage::ALL {
                 metrics.stage(stage, Instant::now().elapsed());
             }
-            operation.ended(Transport::Grpc, None, Duration::from_micros(20));
+            operation.ended((Transport::Grpc, Interface::Own), None, Duration::from_micros(20));
         }
         start.elapsed().as_secs_f64() * 1e9 / f64::from(CALLS)
     });

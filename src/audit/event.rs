@@ -27,14 +27,14 @@ pub enum Target {
 /// One call, or a refused one.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// [`Kind::Call`], [`Kind::Start`], [`Kind::End`] or [`Kind::Refused`].
+    /// [`Kind::Call`], [`Kind::Start`], [`Kind::End`], [`Kind::Refused`] or [`Kind::Step`].
     pub kind: Kind,
     /// When it happened.
     pub time: SystemTime,
     /// Who called; of a caller that nobody vouches for the address.
     pub caller: Arc<Caller>,
-    /// Over which transport.
-    pub transport: Transport,
+    /// Over which transport; `None` if the service did it by itself.
+    pub transport: Option<Transport>,
     /// The session that the call named.
     pub session: Option<Arc<str>>,
     /// The task that the call is.
@@ -58,7 +58,7 @@ pub struct Event {
 #[derive(PartialEq, Eq, Hash)]
 pub(super) struct Sameness {
     uid: Option<u32>,
-    transport: Transport,
+    transport: Option<Transport>,
     agent: String,
     operation: String,
     rule: Cow<'static, str>,
@@ -92,7 +92,7 @@ impl Event {
             uid: self.caller.uid(),
             pid: self.caller.pid,
             address: bounded(&self.caller.address),
-            transport: self.transport.name().to_owned(),
+            transport: self.transport.map_or("", Transport::name).to_owned(),
             session: text(self.session.as_deref()),
             task: text(self.task.as_deref()),
             request_id: text(self.request_id.as_deref()),

@@ -95,6 +95,9 @@ pub enum Kind {
     End,
     /// A call was turned away before anything was done for it.
     Refused,
+    /// A rule of the rollout was moved: by a call, which has a record of its own, or by the service
+    /// itself, whose name for that stands in the place of the address.
+    Step,
     /// The service has begun to write here.
     Open,
     /// The service has stopped as it should.
@@ -119,6 +122,7 @@ impl Kind {
             Self::Start => "start",
             Self::End => "end",
             Self::Refused => "refused",
+            Self::Step => "step",
             Self::Open => "open",
             Self::Close => "close",
             Self::Torn => "torn",

@@ -24,7 +24,7 @@ fn event(kind: Kind, what: &str) -> Event {
             pid: Some(7),
             ..Caller::new(identity, Attested::Kernel, "unix:7")
         }),
-        transport: Transport::Grpc,
+        transport: Some(Transport::Grpc),
         session: None,
         task: None,
         request_id: None,

@@ -244,6 +244,7 @@ impl Verifier {
             | Kind::Start
             | Kind::End
             | Kind::Refused
+            | Kind::Step
             | Kind::Open
             | Kind::Close
             | Kind::Torn

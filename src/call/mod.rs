@@ -44,6 +44,38 @@ impl Transport {
     }
 }
 
+/// What a client speaks on its transport; the `interface` label of the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Interface {
+    /// op-dbus's own: the contract's services and what is derived from them.
+    Own,
+    /// The older D-Bus interface, `org.dbusmcp.Agent`.
+    Legacy,
+}
+
+impl Interface {
+    /// Every interface, in the order of [`Interface::index`].
+    pub const ALL: [Self; 2] = [Self::Own, Self::Legacy];
+
+    /// The name in metrics, logs and reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::Legacy => "legacy",
+        }
+    }
+
+    /// The position in [`Interface::ALL`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        match self {
+            Self::Own => 0,
+            Self::Legacy => 1,
+        }
+    }
+}
+
 /// The most groups that are kept of a caller. Whoever is in more is looked up where it matters.
 pub const MAX_GROUPS: usize = 1024;
 
@@ -187,6 +219,21 @@ pub struct SessionScope {
     pub id: Arc<str>,
 }
 
+/// The longest name that a client gives itself, in bytes.
+pub const MAX_CLIENT_NAME: usize = 64;
+
+/// What a client calls itself, as `op-chat`.
+///
+/// # Errors
+/// The problem with a text that is no such name.
+pub fn client_name(text: &str) -> Result<Arc<str>, &'static str> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    match (1..=MAX_CLIENT_NAME).contains(&text.len()) && text.bytes().all(is_plain) {
+        true => Ok(text.into()),
+        false => Err("must be 1 to 64 letters, digits, dots, dashes and underscores"),
+    }
+}
+
 /// Hears how far a call is.
 pub trait Reporter: fmt::Debug + Send + Sync {
     /// So much of so much is done, counted in `unit`s.
@@ -210,6 +257,8 @@ pub struct Context {
     pub caller: Arc<Caller>,
     /// Over which transport.
     pub transport: Transport,
+    /// By which interface of it. Nothing is authorized by this.
+    pub interface: Interface,
     /// How long the client is ready to wait, counted from `received`. The executor applies its own
     /// maximum to it; agents see the outcome in `deadline`.
     pub timeout: Option<Duration>,
@@ -237,6 +286,8 @@ pub struct Context {
     pub approved: Option<Arc<Approval>>,
     /// True if the client lets somebody at this machine be asked to authenticate for the call, and waits.
     pub interactive: bool,
+    /// What the client calls itself; see [`client_name`]. Nothing is permitted by it.
+    pub client_name: Option<Arc<str>>,
     /// Who hears how far the call is. Set by the executor for tasks.
     pub reporter: Option<Arc<dyn Reporter>>,
 }
@@ -248,6 +299,7 @@ impl Context {
         Self {
             caller,
             transport,
+            interface: Interface::Own,
             timeout: None,
             deadline: None,
             received: Instant::now(),
@@ -259,6 +311,7 @@ impl Context {
             approval_id: None,
             approved: None,
             interactive: false,
+            client_name: None,
             reporter: None,
         }
     }

@@ -4,14 +4,20 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags};
 
 /// The most that is read of a file in `/proc`.
 const MAX_PROC_BYTES: u64 = 16 * 1024;
+
+/// The longest path of a program as a text, in characters; a longer one is cut.
+const MAX_PROGRAM_CHARS: usize = 1024;
+
+/// What the kernel adds to the program of a process when its file is replaced, as by an upgrade.
+const DELETED: &str = " (deleted)";
 
 /// A process: a pid and when it started, which together mean one process for as long as the machine
 /// runs.
@@ -29,6 +35,8 @@ pub struct Client {
     pub name: String,
     /// The program, where the kernel lets this process see it.
     pub exe: Option<PathBuf>,
+    /// The program as a text; where it cannot be seen, `name`.
+    pub program: String,
     /// The systemd unit that it belongs to.
     pub unit: Option<String>,
 }
@@ -62,6 +70,13 @@ impl Process {
         self.client.get_or_init(|| self.look_up()).as_ref()
     }
 
+    /// Has [`Process::client`] found out on a thread for such, while the process is likely to live. Must
+    /// be called in a runtime.
+    pub fn look_up_soon(self: &Arc<Self>) {
+        let process = Arc::clone(self);
+        drop(tokio::task::spawn_blocking(move || process.client().is_some()));
+    }
+
     /// A descriptor that stands for the process; `None` if it has ended or the system has none.
     #[must_use]
     pub fn pidfd(&self) -> Option<OwnedFd> {
@@ -77,7 +92,8 @@ impl Process {
         let unit = read(pid, "cgroup").as_deref().and_then(unit);
         // Read last: if it is still the same process, so it was for the rest.
         let stat = stat(pid).filter(|stat| stat.started == self.started)?;
-        Some(Client { name: stat.name, exe, unit })
+        let program = exe.as_deref().map_or_else(|| stat.name.clone(), program);
+        Some(Client { name: stat.name, exe, program, unit })
     }
 }
 
@@ -109,6 +125,11 @@ fn read(pid: u32, file: &str) -> Option<String> {
     let file = File::open(format!("/proc/{pid}/{file}")).ok()?;
     file.take(MAX_PROC_BYTES).read_to_end(&mut bytes).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn program(path: &Path) -> String {
+    let path = path.to_string_lossy();
+    path.strip_suffix(DELETED).unwrap_or(&path).chars().take(MAX_PROGRAM_CHARS).collect()
 }
 
 /// True if the process of a pidfd has not ended.
@@ -147,6 +168,8 @@ mod tests {
         assert_eq!(client.name, "sleep");
         let exe = client.exe.as_ref().unwrap();
         assert!(exe.is_absolute(), "{}", exe.display());
+        assert_eq!(client.program, exe.to_str().unwrap());
+        assert_eq!(program(Path::new("/usr/bin/chat (deleted)")), "/usr/bin/chat");
         let pidfd = process.pidfd().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();

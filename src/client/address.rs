@@ -16,6 +16,11 @@ pub enum Target {
         /// The service's well-known name.
         name: String,
     },
+    /// The older names on a message bus, for the agents that have one.
+    Legacy {
+        /// Which bus.
+        bus: Bus,
+    },
 }
 
 /// A gRPC address.
@@ -103,6 +108,7 @@ impl fmt::Display for Target {
         match self {
             Self::Grpc(address) => write!(f, "gRPC at {address}"),
             Self::Dbus { bus, name } => write!(f, "{name} on {bus}"),
+            Self::Legacy { bus } => write!(f, "the older names on {bus}"),
         }
     }
 }

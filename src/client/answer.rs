@@ -3,9 +3,10 @@
 use std::sync::OnceLock;
 
 use prost::Message;
-use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage};
+use prost_reflect::DescriptorPool;
 
 use super::error::{Error, Failure};
+use super::json::from_json;
 use crate::proto::DESCRIPTOR_SET;
 
 /// An answer.
@@ -18,8 +19,8 @@ pub struct Answer<T> {
 }
 
 impl<T: Message + Default> Answer<T> {
-    /// Decodes an answer, the `opdbus.v1` message called `name`. A field that this build does not know comes from a newer service and is
-    /// no error.
+    /// Decodes an answer, the `opdbus.v1` message called `name`. A field that this build does not know
+    /// comes from a newer service and is no error.
     pub(super) fn new(name: &str, json: String) -> Result<Self, Error> {
         let message = decode(name, &json).map_err(|problem| {
             Failure::internal(format!("the service's answer cannot be read: {problem}"))
@@ -37,10 +38,6 @@ fn decode<T: Message + Default>(name: &str, json: &str) -> Result<T, String> {
     let descriptor = pool
         .get_message_by_name(&format!("opdbus.v1.{name}"))
         .ok_or_else(|| format!("the contract has no message {name}"))?;
-    let options = DeserializeOptions::new().deny_unknown_fields(false);
-    let mut deserializer = serde_json::Deserializer::from_str(json);
-    DynamicMessage::deserialize_with_options(descriptor, &mut deserializer, &options)
-        .map_err(|error| error.to_string())?
-        .transcode_to()
-        .map_err(|error| error.to_string())
+    let message = from_json(&descriptor, json)?;
+    T::decode(message.as_slice()).map_err(|error| error.to_string())
 }

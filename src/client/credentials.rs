@@ -1,16 +1,12 @@
 //! By what a client is known to a service that does not see its process, and how it knows the service:
 //! a token, a certificate with its key, and the root of the server's certificate.
 
-#![expect(clippy::disallowed_types, reason = "this is part of the gRPC client")]
-
 use std::fmt;
 use std::net::IpAddr;
 
 use http::Uri;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::service::Interceptor;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
-use tonic::{Request, Status};
 
 /// What a client has beside an address. All of it is for gRPC; on D-Bus the bus says who calls.
 #[derive(Clone, Default)]
@@ -51,7 +47,7 @@ impl Credentials {
     /// What TLS needs.
     pub(super) fn tls(&self) -> Result<ClientTlsConfig, String> {
         let ca = self.ca.clone().ok_or(
-            "https needs the root that signed the server's certificate; name its file (--ca)",
+            "https needs the root that signed the server's certificate; name its file (--ca, OP_DBUS_CA)",
         )?;
         let tls = ClientTlsConfig::new().ca_certificate(ca);
         Ok(match &self.identity {
@@ -61,16 +57,19 @@ impl Credentials {
     }
 
     /// What every call bears on a way that nobody listens to: TLS or this machine's own.
-    pub(super) fn bearer(&self) -> Bearer {
-        Bearer(self.token.clone())
+    pub(super) fn token(&self) -> Option<MetadataValue<Ascii>> {
+        self.token.clone()
     }
 
     /// The same for an address without TLS.
-    pub(super) fn bearer_in_the_open(&self, uri: &Uri) -> Result<Bearer, String> {
+    pub(super) fn token_in_the_open(
+        &self,
+        uri: &Uri,
+    ) -> Result<Option<MetadataValue<Ascii>>, String> {
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
         let here = host == "localhost" || host.parse().is_ok_and(|host: IpAddr| host.is_loopback());
         match self.token.is_none() || here {
-            true => Ok(self.bearer()),
+            true => Ok(self.token()),
             false => {
                 Err("a token is not sent to another machine without TLS; use https".to_owned())
             }
@@ -85,18 +84,5 @@ impl fmt::Debug for Credentials {
             .field("certificate", &self.identity.is_some())
             .field("token", &self.token.is_some())
             .finish()
-    }
-}
-
-/// Adds the token to each call.
-#[derive(Clone)]
-pub(super) struct Bearer(Option<MetadataValue<Ascii>>);
-
-impl Interceptor for Bearer {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(token) = &self.0 {
-            request.metadata_mut().insert("authorization", token.clone());
-        }
-        Ok(request)
     }
 }

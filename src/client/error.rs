@@ -38,11 +38,23 @@ pub struct Failure {
     pub facts: BTreeMap<String, String>,
     /// When trying again makes sense, if the service says so.
     pub retry_after: Option<Duration>,
+    /// True if the service did not say this: the answer was lost or did not come in time, so that the call
+    /// may or may not have been carried out.
+    pub lost: bool,
 }
 
 impl Failure {
-    pub(super) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), facts: BTreeMap::new(), retry_after: None }
+    /// A failure that the service did not say but this side found before anything was sent, or that a
+    /// program makes up.
+    #[must_use]
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            facts: BTreeMap::new(),
+            retry_after: None,
+            lost: false,
+        }
     }
 
     pub(super) fn internal(message: impl Into<String>) -> Self {
@@ -55,12 +67,12 @@ impl Failure {
             "the connection was lost before the answer came, so that the call may or may not have \
              been carried out: {problem}"
         );
-        Self::new(ErrorKind::Unavailable, message)
+        Self { lost: true, ..Self::new(ErrorKind::Unavailable, message) }
     }
 
     pub(super) fn no_answer(timeout: Duration) -> Self {
         let message = format!("there was no answer within {timeout:?}");
-        Self::new(ErrorKind::DeadlineExceeded, message)
+        Self { lost: true, ..Self::new(ErrorKind::DeadlineExceeded, message) }
     }
 }
 
@@ -68,15 +80,23 @@ impl Error {
     pub(super) fn unreachable(target: String, problem: impl Into<String>) -> Self {
         Self::Unreachable(vec![Attempt { target, problem: problem.into() }])
     }
+}
 
-    /// The same error, which also names what was tried before.
-    pub(super) fn after(self, earlier: &[Attempt]) -> Self {
-        match self {
-            Self::Unreachable(last) => {
-                Self::Unreachable(earlier.iter().cloned().chain(last).collect())
-            }
-            Self::Failed(failure) => Self::Failed(failure),
+impl From<crate::error::Error> for Failure {
+    /// For what this side finds wrong by the same code as the service.
+    fn from(error: crate::error::Error) -> Self {
+        let facts = error.facts().iter().map(|(name, value)| (name.to_string(), value.clone()));
+        Self {
+            facts: facts.collect(),
+            retry_after: error.retry_after(),
+            ..Self::new(error.kind(), error.message())
         }
+    }
+}
+
+impl From<crate::error::Error> for Error {
+    fn from(error: crate::error::Error) -> Self {
+        Self::Failed(error.into())
     }
 }
 
@@ -95,6 +115,7 @@ impl From<&v1::Failure> for Failure {
             message: failure.message.clone(),
             facts: failure.facts.clone().into_iter().collect(),
             retry_after: failure.retry_after.and_then(|delay| Duration::try_from(delay).ok()),
+            lost: false,
         }
     }
 }

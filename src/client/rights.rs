@@ -3,7 +3,7 @@
 use prost::Message;
 use serde_json::{Value, json};
 
-use super::{Answer, CallOptions, Client, Error, Page};
+use super::{AgentClient, Answer, CallOptions, Error, Page};
 use crate::proto::opdbus::v1::{
     ApproveResponse, ExplainResponse, ExplainUserResponse, GetApprovalResponse,
     ListApprovalsResponse, ListRulesResponse, RejectResponse,
@@ -13,11 +13,11 @@ use crate::proto::opdbus::v1::{
 const APPROVALS: &str = "approvals";
 const POLICY: &str = "policy";
 
-impl Client {
+impl AgentClient {
     /// A page of the approvals that the caller may see, the newest first.
     ///
     /// # Errors
-    /// As [`Client::call_json`].
+    /// As [`AgentClient::call_json`].
     ///
     /// # Cancel safety
     /// The call is given up.
@@ -33,7 +33,7 @@ impl Client {
     /// One approval.
     ///
     /// # Errors
-    /// As [`Client::call_json`]; `NotFound` for one that the caller may not see.
+    /// As [`AgentClient::call_json`]; `NotFound` for one that the caller may not see.
     ///
     /// # Cancel safety
     /// The call is given up.
@@ -48,7 +48,7 @@ impl Client {
     /// Approves a call, which its caller must then make anew.
     ///
     /// # Errors
-    /// As [`Client::approval`]; `AccessDenied` if the caller may not, as for a call of his own.
+    /// As [`AgentClient::approval`]; `AccessDenied` if the caller may not, as for a call of his own.
     ///
     /// # Cancel safety
     /// The call is given up; it may have been approved.
@@ -63,7 +63,7 @@ impl Client {
     /// Rejects a call; `reason` is told to its caller.
     ///
     /// # Errors
-    /// As [`Client::approve`].
+    /// As [`AgentClient::approve`].
     ///
     /// # Cancel safety
     /// The call is given up; it may have been rejected.
@@ -79,7 +79,7 @@ impl Client {
     /// What would come of a call of the caller's own.
     ///
     /// # Errors
-    /// As [`Client::call_json`]; `UnknownAgent`, `UnknownOperation`.
+    /// As [`AgentClient::call_json`]; `UnknownAgent`, `UnknownOperation`.
     ///
     /// # Cancel safety
     /// The call is given up.
@@ -96,7 +96,7 @@ impl Client {
     /// What would come of a call of `user`, who is named or numbered.
     ///
     /// # Errors
-    /// As [`Client::explain`]; `NotFound` if there is no such user.
+    /// As [`AgentClient::explain`]; `NotFound` if there is no such user.
     ///
     /// # Cancel safety
     /// The call is given up.
@@ -114,7 +114,7 @@ impl Client {
     /// The rules of the policy, in their order.
     ///
     /// # Errors
-    /// As [`Client::call_json`].
+    /// As [`AgentClient::call_json`].
     ///
     /// # Cancel safety
     /// The call is given up.
@@ -126,7 +126,7 @@ impl Client {
     }
 
     /// Calls an operation of op-dbus's own, whose response is named after it.
-    async fn own<T: Message + Default>(
+    pub(super) async fn own<T: Message + Default>(
         &self,
         agent: &str,
         operation: &str,

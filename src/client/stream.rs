@@ -1,47 +1,33 @@
-//! Calls with a stream of messages on one side or both, over gRPC. The messages are encoded protobuf;
-//! what is in them is the user's matter.
+//! The responses of a call with streams, encoded and decoded. Where they come from is each way's own.
 
-#![expect(clippy::disallowed_types, reason = "this is part of the gRPC client")]
-
+use std::fmt;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
-use bytes::{Buf as _, BufMut as _, Bytes};
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt as _};
-use http::uri::PathAndQuery;
-use tonic::client::Grpc;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic::metadata::MetadataValue;
-use tonic::{Request, Status, Streaming};
+use prost::Message;
 
-use super::MAX_ANSWER_BYTES;
 use super::error::{Error, Failure};
-use super::grpc::{Connection, MAX_TIMEOUT, failure, header, innermost};
-use crate::call::OnDisconnect;
-use crate::error::ErrorKind;
 
-/// What belongs to a stream but not to its messages.
-#[derive(Clone, Debug, Default)]
-pub struct StreamOptions {
-    /// How long the work may take; the service's own default if `None`.
-    pub timeout: Option<Duration>,
-    /// The session that the call belongs to.
-    pub session: Option<String>,
-    /// What becomes of the work when this client goes away; the service's default if `None`.
-    pub on_disconnect: Option<OnDisconnect>,
-    /// Whether the user may be asked to authenticate for the call, which then waits for him.
-    pub interactive: bool,
-}
-
-/// The responses of a call, as they come. Dropping it is the client's going away.
-#[derive(Debug)]
+/// The responses of a call as they come, encoded. Dropping it gives the call up.
 pub struct Messages {
     task_id: Option<String>,
-    messages: Streaming<Bytes>,
+    messages: BoxStream<'static, Result<Bytes, Error>>,
 }
 
 impl Messages {
+    /// The responses that `messages` gives, of a call that is the task `task_id`.
+    #[must_use]
+    pub fn new(
+        task_id: Option<String>,
+        messages: impl Stream<Item = Result<Bytes, Error>> + Send + 'static,
+    ) -> Self {
+        Self { task_id, messages: messages.boxed() }
+    }
+
     /// The id of the task that the call is, to find it again; `None` for what is a mere view.
     #[must_use]
     pub fn task_id(&self) -> Option<&str> {
@@ -53,93 +39,68 @@ impl Stream for Messages {
     type Item = Result<Bytes, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.messages.poll_next_unpin(context)
+    }
+}
+
+impl fmt::Debug for Messages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Messages").field("task_id", &self.task_id).finish_non_exhaustive()
+    }
+}
+
+/// The responses of a call as they come. Dropping it gives the call up.
+#[derive(Debug)]
+pub struct Responses<T> {
+    messages: Messages,
+    message: PhantomData<fn() -> T>,
+}
+
+impl<T: Message + Default> Responses<T> {
+    pub(super) fn new(messages: Messages) -> Self {
+        Self { messages, message: PhantomData }
+    }
+
+    /// The id of the task that the call is, to find it again; `None` for what is a mere view.
+    #[must_use]
+    pub fn task_id(&self) -> Option<&str> {
+        self.messages.task_id()
+    }
+
+    /// The next response; `None` after the last.
+    ///
+    /// # Errors
+    /// As of the call; nothing follows an error.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn message(&mut self) -> Result<Option<T>, Error> {
+        self.next().await.transpose()
+    }
+
+    /// The one response of an operation that gives one, after which nothing may follow.
+    pub(super) async fn only(mut self) -> Result<T, Error> {
+        let first = self.message().await?;
+        let response = first.ok_or_else(|| Failure::internal("the service gave no response"))?;
+        match self.message().await? {
+            None => Ok(response),
+            Some(_) => Err(Failure::internal("the service gave more than one response").into()),
+        }
+    }
+}
+
+impl<T: Message + Default> Stream for Responses<T> {
+    type Item = Result<T, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let message = ready!(self.messages.poll_next_unpin(context));
-        Poll::Ready(message.map(|message| message.map_err(|status| failed(&status))))
+        Poll::Ready(message.map(|message| decoded(message?)))
     }
 }
 
-impl Connection {
-    /// Opens a stream. An operation that takes one message takes a stream of one.
-    pub(super) async fn stream(
-        &self,
-        path: &str,
-        requests: impl Stream<Item = Bytes> + Send + 'static,
-        options: &StreamOptions,
-    ) -> Result<Messages, Error> {
-        let path = PathAndQuery::try_from(path)
-            .map_err(|error| Failure::new(ErrorKind::InvalidArgument, format!("path: {error}")))?;
-        let mut request = Request::new(requests);
-        if let Some(timeout) = options.timeout {
-            request.set_timeout(timeout.min(MAX_TIMEOUT));
-        }
-        if let Some(session) = &options.session {
-            request.metadata_mut().insert("opdbus-session-id", header("session", session)?);
-        }
-        if options.interactive {
-            let allowed = MetadataValue::from_static("true");
-            request.metadata_mut().insert("opdbus-interactive", allowed);
-        }
-        if let Some(choice) = options.on_disconnect {
-            let choice = match choice {
-                OnDisconnect::Continue => "continue",
-                OnDisconnect::Cancel => "cancel",
-            };
-            request
-                .metadata_mut()
-                .insert("opdbus-on-disconnect", MetadataValue::from_static(choice));
-        }
-        let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES);
-        grpc.ready().await.map_err(|error| self.lost(&error))?;
-        let response =
-            grpc.streaming(request, path, Encoded).await.map_err(|status| failed(&status))?;
-        let task_id = response.metadata().get("opdbus-task-id");
-        let task_id = task_id.and_then(|id| id.to_str().ok()).map(str::to_owned);
-        Ok(Messages { task_id, messages: response.into_inner() })
-    }
-}
-
-/// A status as an error. One with a source was made by this side over a connection that broke.
-fn failed(status: &Status) -> Error {
-    match std::error::Error::source(status) {
-        Some(source) => Failure::lost(innermost(source)).into(),
-        None => failure(status).into(),
-    }
-}
-
-/// Messages as they are.
-#[derive(Clone, Copy)]
-struct Encoded;
-
-impl Codec for Encoded {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Encoded {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, message: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put(message);
-        Ok(())
-    }
-}
-
-impl Decoder for Encoded {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
-    }
+/// A response, decoded.
+pub(super) fn decoded<T: Message + Default>(bytes: Bytes) -> Result<T, Error> {
+    T::decode(bytes).map_err(|error| {
+        Failure::internal(format!("the service's answer cannot be read: {error}")).into()
+    })
 }

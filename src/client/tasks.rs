@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Answer, CallOptions, Client, Error, Failure};
-use crate::call::OnDisconnect;
+use super::{AgentClient, Answer, CallOptions, Error, Failure};
 use crate::error::ErrorKind;
 use crate::proto::opdbus::v1::{
     CancelTaskResponse, EndSessionResponse, GetSessionResponse, GetTaskResponse,
-    ListSessionsResponse, ListTasksResponse, StartCallResponse, Task, TaskState, WaitTaskResponse,
+    ListSessionsResponse, ListTasksResponse, OnDisconnect, StartCallResponse, Task, TaskState,
+    WaitTaskResponse,
 };
 
 /// The agent ids of op-dbus's own services.
@@ -29,8 +29,8 @@ pub struct NewTask<'a> {
     pub arguments: &'a str,
     /// How long the task may take; as long as the service allows if `None`.
     pub runtime: Option<Duration>,
-    /// What becomes of it when this client goes away; the service's default if `None`.
-    pub on_disconnect: Option<OnDisconnect>,
+    /// What becomes of it when this client goes away; unless it is said, what the service does with tasks.
+    pub on_disconnect: OnDisconnect,
 }
 
 /// Which tasks to list.
@@ -51,11 +51,11 @@ pub struct Page<'a> {
     pub token: &'a str,
 }
 
-impl Client {
+impl AgentClient {
     /// Starts a call as a task, and answers as soon as it has begun.
     ///
     /// # Errors
-    /// As [`Client::call_json`].
+    /// As [`AgentClient::call_json`].
     ///
     /// # Cancel safety
     /// The call is given up; the task may have been started.
@@ -70,11 +70,8 @@ impl Client {
         if let Some(runtime) = task.runtime {
             request["timeout"] = duration(runtime);
         }
-        if let Some(choice) = task.on_disconnect {
-            request["on_disconnect"] = json!(match choice {
-                OnDisconnect::Continue => "ON_DISCONNECT_CONTINUE",
-                OnDisconnect::Cancel => "ON_DISCONNECT_CANCEL",
-            });
+        if task.on_disconnect != OnDisconnect::Unspecified {
+            request["on_disconnect"] = json!(task.on_disconnect.as_str_name());
         }
         let json = self.call_json(CALLS, "StartCall", &request.to_string(), options).await?;
         Answer::new("StartCallResponse", json)
@@ -83,7 +80,7 @@ impl Client {
     /// One task.
     ///
     /// # Errors
-    /// As [`Client::call_json`]; `NotFound` for what is not the caller's.
+    /// As [`AgentClient::call_json`]; `NotFound` for what is not the caller's.
     ///
     /// # Cancel safety
     /// The call is given up.
@@ -100,7 +97,7 @@ impl Client {
     /// A page of the caller's tasks, the newest first.
     ///
     /// # Errors
-    /// As [`Client::call_json`].
+    /// As [`AgentClient::call_json`].
     ///
     /// # Cancel safety
     /// The call is given up.
@@ -124,7 +121,7 @@ impl Client {
     /// Waits until a task has ended, at most for `patience`.
     ///
     /// # Errors
-    /// As [`Client::task`].
+    /// As [`AgentClient::task`].
     ///
     /// # Cancel safety
     /// The wait is given up; the task goes on.
@@ -135,8 +132,8 @@ impl Client {
         options: &CallOptions,
     ) -> Result<Answer<WaitTaskResponse>, Error> {
         let request = json!({ "id": id, "timeout": duration(patience) }).to_string();
-        let timeout = options.timeout.map(|timeout| timeout.saturating_add(patience));
-        let options = CallOptions { timeout, ..options.clone() };
+        let timeout = options.timeout.unwrap_or(self.request_timeout).saturating_add(patience);
+        let options = CallOptions { timeout: Some(timeout), ..options.clone() };
         let json = self.call_json(TASKS, "WaitTask", &request, &options).await?;
         Answer::new("WaitTaskResponse", json)
     }
@@ -144,7 +141,7 @@ impl Client {
     /// Cancels a task; one that has ended stays as it is.
     ///
     /// # Errors
-    /// As [`Client::task`].
+    /// As [`AgentClient::task`].
     ///
     /// # Cancel safety
     /// The call is given up; the task may have been cancelled.
@@ -161,7 +158,7 @@ impl Client {
     /// A page of the caller's sessions, the newest first.
     ///
     /// # Errors
-    /// As [`Client::call_json`].
+    /// As [`AgentClient::call_json`].
     ///
     /// # Cancel safety
     /// The call is given up.
@@ -178,7 +175,7 @@ impl Client {
     /// One session.
     ///
     /// # Errors
-    /// As [`Client::call_json`]; `NotFound` for what is not the caller's.
+    /// As [`AgentClient::call_json`]; `NotFound` for what is not the caller's.
     ///
     /// # Cancel safety
     /// The call is given up.
@@ -195,7 +192,7 @@ impl Client {
     /// Ends a session, and with it what is kept for it only.
     ///
     /// # Errors
-    /// As [`Client::session`].
+    /// As [`AgentClient::session`].
     ///
     /// # Cancel safety
     /// The call is given up; the session may have been ended.

@@ -35,7 +35,7 @@ async fn what_was_tried_is_said_in_order() {
         },
     ];
     let Err(Error::Unreachable(attempts)) =
-        Client::connect(&targets, &Credentials::default()).await
+        AgentClient::connect(&targets, &Credentials::default()).await
     else {
         panic!("nothing listens there");
     };
@@ -61,7 +61,7 @@ async fn a_token_is_not_sent_in_the_open() {
     assert!(!format!("{credentials:?}").contains(secret));
     let problem = async |address: &str| {
         let target = Target::Grpc(address.parse().unwrap());
-        match Client::connect(&[target], &credentials).await.unwrap_err() {
+        match AgentClient::connect(&[target], &credentials).await.unwrap_err() {
             Error::Unreachable(attempts) => attempts[0].problem.clone(),
             Error::Failed(failure) => panic!("{failure:?}"),
         }

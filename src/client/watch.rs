@@ -1,16 +1,15 @@
-//! A task message by message: over gRPC by the stream `WatchTask`, over D-Bus, where that does not
-//! exist, by asking again in growing pauses. What is done with the messages is the user's matter.
+//! A task message by message: over gRPC by the stream `WatchTask`; over D-Bus, where that does not exist,
+//! and once the stream's connection has broken, by asking again in growing pauses. What is done with the
+//! messages is the user's matter.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use prost::Message as _;
 use serde_json::json;
 
+use super::retry::Verdict;
 use super::tasks::{TASKS, outcome};
-use super::{Answer, CallOptions, Client, Error, Failure, Messages, StreamOptions};
-use crate::call::Transport;
+use super::{AgentClient, Answer, CallOptions, Error, Request, Responses, TasksClient, Way};
 use crate::proto::opdbus::v1::watch_task_response::Event;
 use crate::proto::opdbus::v1::{ReadTaskResponse, WatchTaskRequest, WatchTaskResponse};
 
@@ -22,18 +21,16 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// What happens to a task: its messages as JSON, what is missing of them, and the task whenever it
 /// has changed, last as it ended.
 #[derive(Debug)]
-pub struct TaskEvents<'a>(Source<'a>);
-
-#[derive(Debug)]
-enum Source<'a> {
-    Told(Box<Messages>),
-    Asked(Asked<'a>),
+pub struct TaskEvents<'a> {
+    /// What comes by itself; `None`: nothing any more.
+    told: Option<Responses<WatchTaskResponse>>,
+    asked: Asked<'a>,
 }
 
 /// Reading by questions.
 #[derive(Debug)]
 struct Asked<'a> {
-    client: &'a Client,
+    client: &'a AgentClient,
     options: CallOptions,
     id: String,
     /// The number of the next message.
@@ -43,11 +40,11 @@ struct Asked<'a> {
     ended: bool,
 }
 
-impl Client {
+impl AgentClient {
     /// What happens to a task, from the message with the number `from` on; 0: the oldest that is kept.
     ///
     /// # Errors
-    /// As [`Client::task`].
+    /// As [`AgentClient::task`].
     ///
     /// # Cancel safety
     /// The call is given up; the task goes on.
@@ -57,24 +54,24 @@ impl Client {
         from: u64,
         options: &CallOptions,
     ) -> Result<TaskEvents<'_>, Error> {
-        Ok(TaskEvents(match self.transport() {
-            Transport::Grpc => {
+        let told = match self.way() {
+            Way::Grpc => {
                 let request = WatchTaskRequest { id: id.to_owned(), from_seq: from, json: true };
-                let request = futures_util::stream::iter([request.encode_to_vec().into()]);
-                let path = "/opdbus.v1.TasksService/WatchTask";
-                let messages = self.stream(path, request, &StreamOptions::default()).await?;
-                Source::Told(Box::new(messages))
+                let tasks = TasksClient::new(self.clone());
+                Some(tasks.watch_task(Request::new(request)).await?)
             }
-            Transport::Dbus => Source::Asked(Asked {
-                client: self,
-                options: options.clone(),
-                id: id.to_owned(),
-                next: from,
-                pause: None,
-                events: VecDeque::new(),
-                ended: false,
-            }),
-        }))
+            Way::Dbus | Way::Legacy => None,
+        };
+        let asked = Asked {
+            client: self,
+            options: options.clone(),
+            id: id.to_owned(),
+            next: from,
+            pause: None,
+            events: VecDeque::new(),
+            ended: false,
+        };
+        Ok(TaskEvents { told, asked })
     }
 }
 
@@ -82,28 +79,38 @@ impl TaskEvents<'_> {
     /// What happens next; `None` after the end.
     ///
     /// # Errors
-    /// As [`Client::call_json`].
+    /// As [`AgentClient::call_json`].
     ///
     /// # Cancel safety
     /// Nothing is lost.
     pub async fn next(&mut self) -> Result<Option<Event>, Error> {
-        match &mut self.0 {
-            Source::Told(messages) => loop {
-                let Some(message) = messages.next().await else { return Ok(None) };
-                let event = WatchTaskResponse::decode(message?).map_err(|error| {
-                    Failure::internal(format!("the service's answer cannot be read: {error}"))
-                })?;
-                // An event that this build does not know comes from a newer service.
-                if event.event.is_some() {
-                    return Ok(event.event);
+        while let Some(messages) = &mut self.told {
+            match messages.message().await {
+                Ok(None) => return Ok(None),
+                Ok(Some(event)) => {
+                    // An event that this build does not know comes from a newer service.
+                    let Some(event) = event.event else { continue };
+                    self.asked.passed(&event);
+                    return Ok(Some(event));
                 }
-            },
-            Source::Asked(asked) => asked.next().await,
+                Err(error) if Verdict::on(&error).is_ways => self.told = None,
+                Err(error) => return Err(error),
+            }
         }
+        self.asked.next().await
     }
 }
 
 impl Asked<'_> {
+    /// An event came: what is asked for comes after it.
+    fn passed(&mut self, event: &Event) {
+        match event {
+            Event::Gap(gap) => self.next = gap.to.saturating_add(1),
+            Event::Message(message) => self.next = message.seq.saturating_add(1),
+            Event::Task(_) => {}
+        }
+    }
+
     async fn next(&mut self) -> Result<Option<Event>, Error> {
         while self.events.is_empty() && !self.ended {
             if let Some(pause) = self.pause {
@@ -123,13 +130,10 @@ impl Asked<'_> {
         let is_empty = answer.messages.is_empty();
         let longer = |pause: Duration| pause.saturating_mul(2).min(LONGEST_PAUSE);
         self.pause = is_empty.then(|| self.pause.map_or(FIRST_PAUSE, longer));
-        if let Some(gap) = answer.gap {
-            self.next = gap.to.saturating_add(1);
-            self.events.push_back(Event::Gap(gap));
-        }
-        for message in answer.messages {
-            self.next = message.seq.saturating_add(1);
-            self.events.push_back(Event::Message(message));
+        let gap = answer.gap.map(Event::Gap);
+        for event in gap.into_iter().chain(answer.messages.into_iter().map(Event::Message)) {
+            self.passed(&event);
+            self.events.push_back(event);
         }
         if let Some(task) = answer.task {
             self.ended = outcome(&task).is_some() && (is_empty || task.last_seq < self.next);

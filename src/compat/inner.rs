@@ -129,6 +129,7 @@ pub(super) async fn next(stream: &mut Subscription) -> Result<Option<Bytes>, Err
 /// is named, and within what is left of the outer call's time.
 pub(super) fn within(outer: &Context, session_id: &str, timeout: Option<Duration>) -> Context {
     let mut inner = Context::new(Arc::clone(&outer.caller), outer.transport);
+    inner.interface = outer.interface;
     let left = outer.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     inner.timeout = match (left, timeout) {
         (Some(left), Some(timeout)) => Some(left.min(timeout)),
@@ -136,6 +137,7 @@ pub(super) fn within(outer: &Context, session_id: &str, timeout: Option<Duration
     };
     inner.traceparent.clone_from(&outer.traceparent);
     inner.interactive = outer.interactive;
+    inner.client_name.clone_from(&outer.client_name);
     inner.session = match session_id {
         "" => outer.session.clone(),
         id => Some(id.into()),

@@ -6,9 +6,10 @@ use toml::Spanned;
 
 use super::locate;
 use super::problem::Problems;
-use super::read::Source;
 use super::tables;
 use crate::agents::commands::Rule;
+use crate::files::Source;
+use crate::transport::dbus::LegacyName;
 
 /// One key's value, and where it was set.
 #[derive(Clone, Debug)]
@@ -153,6 +154,8 @@ sections! {
         bus: String = "system".to_owned(),
         name: String = "org.opdbus.Agents1".to_owned(),
         max_body_bytes: i64 = 1_048_576,
+        legacy: bool = true,
+        legacy_names: Vec<String> = LegacyName::all().map(|name| name.to_string()).collect(),
     }
     grpc {
         enabled: bool = true,
@@ -322,6 +325,20 @@ sections! {
         grace_ms: i64 = 2000,
         max_grace_ms: i64 = 30_000,
         rule: Vec<Rule> = Vec::new(),
+    }
+    migration {
+        stage: String = "dbus".to_owned(),
+        percent: f64 = 0.0,
+        steps: Vec<f64> = vec![5.0, 25.0, 50.0],
+        error_margin: f64 = 0.01,
+        latency_margin: f64 = 1.5,
+        min_calls: i64 = 200,
+        rule: Vec<tables::MigrationRule> = Vec::new(),
+        ledger_flush_ms: i64 = 5000,
+        ledger_keep_ms: i64 = 7_776_000_000,
+        ledger_clients: i64 = 16_384,
+        ledger_clients_per_uid: i64 = 1024,
+        ledger_unwritten: i64 = 32_768,
     }
     metrics {
         unix: String = "/run/op-dbus/metrics.sock".to_owned(),

@@ -5,7 +5,8 @@ use toml::de::DeTable;
 
 use super::keys::{RULE_KEYS, SECTIONS};
 use super::problem::Problem;
-use super::read::Source;
+use super::tables::MIGRATION_RULE_KEYS;
+use crate::files::Source;
 
 /// How alike a name must be to be suggested, from 0 to 1.
 const LIKENESS: f64 = 0.8;
@@ -76,7 +77,10 @@ fn unknown(path: &[String]) -> String {
         };
     };
     let mut all = SECTIONS.iter().copied().chain([("policy", RULE_KEYS)]);
-    let keys = all.find(|(known, _)| known == section).map_or(&[][..], |(_, keys)| keys);
+    let keys = match sections {
+        [first, _] if first == "migration" => MIGRATION_RULE_KEYS,
+        _ => all.find(|(known, _)| known == section).map_or(&[][..], |(_, keys)| keys),
+    };
     if let Some(near) = nearest(name, keys.iter().copied()) {
         return format!("there is no such key; did you mean {near}?");
     }

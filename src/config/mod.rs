@@ -4,11 +4,13 @@
 mod keys;
 mod locate;
 mod problem;
-mod read;
 mod settings;
 mod tables;
 
 use std::path::{Path, PathBuf};
+
+use crate::files::{self, Unreadable};
+use crate::migration::rollout;
 
 pub use keys::Entry;
 pub use problem::{Problem, Problems};
@@ -18,7 +20,7 @@ pub use settings::{
 };
 
 /// Where the configuration is unless the command line or `OP_DBUS_CONFIG` say otherwise.
-pub const DEFAULT_PATH: &str = "/etc/op-dbus/grpc.toml";
+pub const DEFAULT_PATH: &str = files::DEFAULT_PATH;
 
 /// A configuration that is complete and free of contradictions.
 #[derive(Clone, Debug)]
@@ -40,13 +42,24 @@ pub enum Missing {
     UseDefaults,
 }
 
+/// The rules of the rollout in `text`, which is the `[migration]` part of a configuration. Looks up users,
+/// which may block.
+///
+/// # Errors
+/// Every problem that was found, as [`load`] gives them.
+pub fn rollout(text: &str) -> Result<rollout::Config, Problems> {
+    settings::from_text(text)
+}
+
 /// Reads `path` and then its drop-ins, `<path>.d/*.toml` in the order of their names. A key in a
 /// later file replaces the same key of an earlier one; lists are replaced as a whole.
 ///
 /// # Errors
 /// Every problem that was found, each with its file, line, column and key where it has them.
 pub fn load(path: &Path, missing: Missing) -> Result<Loaded, Problems> {
-    let sources = read::sources(path, missing)?;
+    let sources = files::sources(path, missing == Missing::UseDefaults);
+    let sources =
+        sources.map_err(|Unreadable { path, error }| Problem::unreadable(path, &error))?;
     let keys = keys::Keys::merged(&sources)?;
     let settings = settings::check(&keys, &sources)?;
     Ok(Loaded {

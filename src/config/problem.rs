@@ -1,6 +1,7 @@
 //! What is wrong with a configuration, and where: the text that an administrator reads.
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 
 /// One problem.
@@ -19,6 +20,21 @@ pub struct Problem {
 /// All problems of a configuration; there is at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
+
+impl Problem {
+    /// A file that cannot be read.
+    pub(super) fn unreadable(path: PathBuf, error: &io::Error) -> Self {
+        let hint = if error.kind() == io::ErrorKind::NotFound {
+            "; name an existing file with --config, or leave the option out"
+        } else if error.kind() == io::ErrorKind::PermissionDenied {
+            "; the user that the service runs as must be able to read it"
+        } else {
+            ""
+        };
+        let text = format!("the file cannot be read: {error}{hint}");
+        Self { file: Some(path), place: None, key: None, text }
+    }
+}
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

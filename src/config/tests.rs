@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::keys::SECTIONS;
 use super::{Loaded, Missing, Problems, load};
 use crate::agents::commands::Decision;
+use crate::transport::dbus::LegacyName;
 
 fn data(folder: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/config").join(folder);
@@ -48,6 +49,16 @@ fn invalid_files_are_refused_with_the_place_and_the_reason() {
 fn all_wrong_values_are_reported_at_once() {
     let text = "[executor]\nqueue = -1\n[log]\nlevel = \"loud\"\n[grpc]\nunix_mode = \"9\"\n";
     assert_eq!(load_text(text).unwrap_err().0.len(), 3);
+}
+
+#[test]
+fn older_names_are_served_unless_that_is_switched_off() {
+    let legacy = |text: &str| load_text(text).unwrap().settings.dbus.unwrap().legacy;
+    assert_eq!(legacy(""), LegacyName::all().collect::<Vec<_>>());
+    let some = legacy("[dbus]\nlegacy_names = [\"memory\", \"Memory.main\"]\n");
+    let some: Vec<String> = some.iter().map(ToString::to_string).collect();
+    assert_eq!(some, ["Memory", "Memory.main"]);
+    assert!(legacy("[dbus]\nlegacy = false\n").is_empty());
 }
 
 #[test]

@@ -14,22 +14,30 @@ const TASK_OPTIONS: &str = "Of the call: handle-token (s), session-id (s), on-di
 const INPUT_OPTIONS: &str = " In place of messages: input-fd (h), input-format (s).";
 
 /// The interface element of a service, indented by two, for an object's introspection document.
+/// `is_deprecated`: which operations should no longer be called there; if none should, nor the interface.
 #[must_use]
-pub fn interface_xml(service: &Service) -> String {
+pub fn interface_xml(service: &Service, is_deprecated: impl Fn(&Operation) -> bool) -> String {
     let mut xml = format!("  <interface name=\"{}\">\n", service.interface);
     push_doc(&mut xml, 4, &service.docs);
-    for operation in service.operations.iter().filter(|operation| operation.is_on_bus()) {
-        xml.push_str(&method_xml(operation));
+    let on_bus = || service.operations.iter().filter(|operation| operation.is_on_bus());
+    if on_bus().all(|operation| is_deprecated(operation)) {
+        push_deprecated(&mut xml, 4);
+    }
+    for operation in on_bus() {
+        xml.push_str(&method_xml(operation, is_deprecated(operation)));
     }
     xml.push_str("  </interface>\n");
     xml
 }
 
-/// The method element of an operation.
+/// The method element of an operation; `is_deprecated`: it should no longer be called there.
 #[must_use]
-pub fn method_xml(operation: &Operation) -> String {
+pub fn method_xml(operation: &Operation, is_deprecated: bool) -> String {
     let mut xml = format!("    <method name=\"{}\">\n", operation.name);
     push_doc(&mut xml, 6, &operation.docs);
+    if is_deprecated {
+        push_deprecated(&mut xml, 6);
+    }
     let shape = &operation.shape;
     let input_docs = Docs::of(&operation.input.parent_file());
     if shape.takes_messages {
@@ -114,6 +122,14 @@ fn push_doc(xml: &mut String, indent: usize, text: &str) {
             escape(text)
         ));
     }
+}
+
+/// Adds the annotation of what should no longer be called.
+pub fn push_deprecated(xml: &mut String, indent: usize) {
+    xml.push_str(&format!(
+        "{:indent$}<annotation name=\"org.freedesktop.DBus.Deprecated\" value=\"true\"/>\n",
+        ""
+    ));
 }
 
 /// Escapes a text for an XML attribute; line breaks survive as character references.

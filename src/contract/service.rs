@@ -100,6 +100,8 @@ pub struct Operation {
     pub lossy: bool,
     /// True if it runs in the daemon although its agent runs in workers.
     pub in_daemon: bool,
+    /// True if it is on D-Bus although it is a stream of op-dbus's own.
+    pub on_bus: bool,
     /// True if calling it as a stream or on request makes a task that is kept: it belongs to an agent
     /// and is no mere view.
     pub is_agents: bool,
@@ -156,11 +158,11 @@ impl Operation {
         self.client_streaming || self.server_streaming
     }
 
-    /// True if it is a method on D-Bus. Streams of op-dbus's own services are not: the bus has objects
-    /// and signals for what they give.
+    /// True if it is a method on D-Bus. Streams of op-dbus's own services are not, unless they say so: the
+    /// bus has objects and signals for what they give.
     #[must_use]
     pub fn is_on_bus(&self) -> bool {
-        self.is_agents || !self.is_streaming()
+        self.is_agents || self.on_bus || !self.is_streaming()
     }
 }
 
@@ -291,6 +293,7 @@ impl Reader {
             waits: options.waits || agent.gateway,
             lossy: options.lossy,
             in_daemon: options.in_daemon,
+            on_bus: options.on_bus,
             key: key.transpose()?,
             is_agents: !agent.manager && !agent.gateway,
         })

@@ -4,10 +4,10 @@ use super::output::{Output, clean};
 use super::problem::Problem;
 use super::table::Table;
 use super::{Outcome, describe};
-use crate::client::{CallOptions, Client};
+use crate::client::{AgentClient, CallOptions};
 
 pub(super) async fn run(
-    client: &Client,
+    client: &AgentClient,
     options: &CallOptions,
     output: &mut Output,
 ) -> Result<Outcome, Problem> {

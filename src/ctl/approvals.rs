@@ -10,14 +10,14 @@ use super::problem::Problem;
 use super::rows::{self, Pages};
 use super::table::Table;
 use super::times::{age, moment};
-use crate::client::{CallOptions, Client};
+use crate::client::{AgentClient, CallOptions};
 use crate::proto::opdbus::v1::{Approval, ApprovalState};
 
 /// How much of a preview the table shows, in characters.
 const SHOWN: usize = 60;
 
 pub(super) async fn run(
-    client: &Client,
+    client: &AgentClient,
     approvals: &Approvals,
     options: &CallOptions,
     output: &mut Output,
@@ -34,7 +34,7 @@ pub(super) async fn run(
 }
 
 async fn list(
-    client: &Client,
+    client: &AgentClient,
     wanted: &ListApprovals,
     options: &CallOptions,
     output: &mut Output,
@@ -66,7 +66,7 @@ async fn list(
 }
 
 async fn show(
-    client: &Client,
+    client: &AgentClient,
     id: &str,
     options: &CallOptions,
     output: &mut Output,
@@ -123,7 +123,7 @@ fn write(approval: &Approval, output: &mut Output) -> Result<(), Problem> {
 
 /// Approves, or rejects for a reason.
 async fn decide(
-    client: &Client,
+    client: &AgentClient,
     ids: &[String],
     rejected: Option<&str>,
     options: &CallOptions,

@@ -10,7 +10,7 @@ use super::args::Batch;
 use super::output::Output;
 use super::problem::Problem;
 use super::table::Table;
-use crate::client::{CallOptions, Client};
+use crate::client::{AgentClient, CallOptions};
 use crate::proto::opdbus::v1::{BatchCallResponse, BatchResult, BatchStatus};
 
 /// One call as the file has it.
@@ -55,7 +55,7 @@ struct Request<'a> {
 }
 
 pub(super) async fn run(
-    client: &Client,
+    client: &AgentClient,
     batch: &Batch,
     options: CallOptions,
     output: &mut Output,

@@ -14,16 +14,15 @@ use super::notes::Notes;
 use super::output::{Output, clean};
 use super::problem::Problem;
 use super::stream::{self, Input};
-use crate::call::OnDisconnect;
-use crate::client::{CallOptions, Client, NewTask, StreamOptions};
+use crate::client::{AgentClient, CallOptions, NewTask};
 use crate::contract::Operation;
-use crate::proto::opdbus::v1::OperationDescription;
+use crate::proto::opdbus::v1::{OnDisconnect, OperationDescription};
 
 /// What a word of the command line stands for standard input.
 const STDIN: &str = "-";
 
 pub(super) async fn run(
-    client: &Client,
+    client: &AgentClient,
     call: &Call,
     global: &Global,
     output: &mut Output,
@@ -54,7 +53,10 @@ pub(super) async fn run(
         operation: &call.operation,
         arguments: &request,
         runtime: global.timeout,
-        on_disconnect: (!call.detach).then_some(OnDisconnect::Cancel),
+        on_disconnect: match call.detach {
+            true => OnDisconnect::Unspecified,
+            false => OnDisconnect::Cancel,
+        },
     };
     if call.detach {
         return detach(client, &task, &options, output).await;
@@ -68,7 +70,7 @@ pub(super) async fn run(
 
 /// What the service itself, which alone knows the agents of the moment, says of the operation.
 async fn described(
-    client: &Client,
+    client: &AgentClient,
     call: &Call,
     options: &CallOptions,
 ) -> Result<OperationDescription, Problem> {
@@ -88,7 +90,7 @@ fn messages<'a>(
 
 /// Starts a task and leaves it.
 async fn detach(
-    client: &Client,
+    client: &AgentClient,
     task: &NewTask<'_>,
     options: &CallOptions,
     output: &mut Output,
@@ -109,7 +111,7 @@ async fn detach(
 
 /// Makes a call that is a stream on the wire.
 async fn exchange(
-    client: &Client,
+    client: &AgentClient,
     call: &Call,
     (operation, known): (&OperationDescription, Option<&Operation>),
     global: &Global,
@@ -144,8 +146,7 @@ async fn exchange(
     let mut messages = messages(call, operation, output)?;
     let mut interrupts = Interrupts::new()?;
     let interactive = call.interactive;
-    let options =
-        StreamOptions { timeout: global.timeout, interactive, ..StreamOptions::default() };
+    let options = CallOptions { timeout: global.timeout, interactive, ..CallOptions::default() };
     stream::run(client, known, input, &mut messages, &mut interrupts, options).await
 }
 

@@ -12,11 +12,11 @@ use clap_complete::env::{CompleteEnv, Shells};
 use super::Outcome;
 use super::args::{Args, Global};
 use super::arguments::{Kind, Schema, short_names};
-use super::connect::{self, Places};
+use super::connect;
 use super::describe::plain;
 use super::output::{Output, clean};
 use super::problem::Problem;
-use crate::client::{CallOptions, Client, Page, TaskFilter};
+use crate::client::{AgentClient, CallOptions, Page, Settings, TaskFilter};
 use crate::proto::opdbus::v1::Task;
 
 /// The shells that are served.
@@ -160,7 +160,7 @@ fn pairs(schema: &Schema<'_>, given: &[&String], current: &str) -> Vec<(String, 
 
 /// Asks the service about the command line so far.
 fn ask(
-    question: impl AsyncFnOnce(&Client, &CallOptions, &ArgMatches) -> Option<Vec<(String, String)>>,
+    question: impl AsyncFnOnce(&AgentClient, &CallOptions, &ArgMatches) -> Option<Vec<(String, String)>>,
 ) -> Vec<(String, String)> {
     let answer = || {
         let words = Args::command()
@@ -173,14 +173,11 @@ fn ask(
         while let Some((_, inner)) = words.subcommand() {
             words = inner;
         }
-        let targets = Places::here(&global).ok()?.targets(&global);
         let credentials = connect::credentials(&global.credentials).ok()?;
+        let settings = Settings { credentials, ..connect::settings(&global).ok()? };
         let options = CallOptions { timeout: Some(PATIENCE), ..CallOptions::default() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-        let asked = async {
-            let client = Client::connect(&targets, &credentials).await.ok()?;
-            question(&client, &options, words).await
-        };
+        let asked = async { question(&AgentClient::direct(&settings), &options, words).await };
         runtime.block_on(async { tokio::time::timeout(PATIENCE, asked).await.ok().flatten() })
     };
     answer().unwrap_or_default()

@@ -1,6 +1,7 @@
-//! Which way to the service: from the command line, the environment and the service's own
-//! configuration file. The client library does the connecting.
+//! Which way to the service: from the command line, and through the client library from the environment
+//! and the service's own configuration file.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -8,29 +9,39 @@ use std::path::{Path, PathBuf};
 use super::args::{Credentials as Named, Global, Via};
 use super::output::clean;
 use super::problem::Problem;
-use crate::client::{Bus, Client, Credentials, GrpcAddress, Target};
-
-/// Where the service listens unless it is told otherwise.
-const DEFAULT_SOCKET: &str = "/run/op-dbus/grpc.sock";
-/// The service's configuration file unless another is named.
-const DEFAULT_CONFIG: &str = "/etc/op-dbus/grpc.toml";
+use crate::client::{self, AgentClient, Credentials, Settings};
+use crate::files;
 
 /// Where the service keeps its state unless its configuration says otherwise.
 const DEFAULT_STATE: &str = "/var/lib/op-dbus";
-/// The service's name on the bus unless it is told otherwise.
-const DEFAULT_NAME: &str = "org.opdbus.Agents1";
 /// The most that is read of a file with a certificate, a key or a token.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
-/// The environment variable with the gRPC address.
-const ADDRESS_VARIABLE: &str = "OP_DBUS_ADDRESS";
+/// The variables that are options of the command line as well, which has read them.
+const OPTIONS: [&str; 5] =
+    ["OP_DBUS_CA", "OP_DBUS_CERT", "OP_DBUS_KEY", "OP_DBUS_TOKEN_FILE", "OP_DBUS_VIA"];
 
 /// Connects the way that the command line asks for.
 ///
 /// # Errors
-/// A usage problem for a wrong `$OP_DBUS_ADDRESS`; else that the service cannot be reached.
-pub(super) async fn connect(global: &Global) -> Result<Client, Problem> {
-    let targets = Places::here(global)?.targets(global);
-    let client = Client::connect(&targets, &credentials(&global.credentials)?).await?;
+/// A usage problem for a wrong variable; else that the service cannot be reached.
+pub(super) async fn connect(global: &Global) -> Result<AgentClient, Problem> {
+    open(global, settings(global)?).await
+}
+
+/// Connects over one way, whichever the command line asks for.
+///
+/// # Errors
+/// As [`connect`].
+pub(super) async fn connect_by(global: &Global, via: client::Via) -> Result<AgentClient, Problem> {
+    // So that the ledger can tell these calls from a client's that has not moved.
+    let client_name = Some("op-dbusctl-parity".to_owned());
+    open(global, Settings { via, client_name, ..settings(global)? }).await
+}
+
+async fn open(global: &Global, settings: Settings) -> Result<AgentClient, Problem> {
+    let credentials = credentials(&global.credentials)?;
+    let client = AgentClient::direct(&Settings { credentials, ..settings });
+    client.ready().await?;
     if global.verbose {
         let mut stderr = io::stderr().lock();
         for attempt in client.earlier() {
@@ -76,118 +87,64 @@ fn read(option: &str, path: &Path) -> Result<Vec<u8>, Problem> {
     Ok(bytes)
 }
 
-/// Where the service may be, as far as command line, environment and configuration tell.
-#[derive(Debug)]
-pub(super) struct Places {
-    /// The gRPC addresses, at least one.
-    pub(super) addresses: Vec<GrpcAddress>,
-    /// The bus.
-    pub(super) bus: Bus,
-    /// The name on the bus.
-    pub(super) name: String,
+/// How the service is reached, as far as command line, environment and configuration tell.
+///
+/// # Errors
+/// A usage problem for a wrong variable.
+pub(super) fn settings(global: &Global) -> Result<Settings, Problem> {
+    settings_with(global, std::env::vars_os())
 }
 
-impl Places {
-    /// The places, given the value of `$OP_DBUS_ADDRESS`.
-    pub(super) fn new(global: &Global, variable: Option<&str>) -> Result<Self, Problem> {
-        let hints = Hints::read(global.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG)));
-        let addresses = match (&global.address, variable) {
-            (Some(address), _) => vec![address.clone()],
-            (None, Some(text)) if !text.is_empty() => {
-                let wrong = |problem| Problem::usage(format!("${ADDRESS_VARIABLE}: {problem}"), "");
-                vec![text.parse().map_err(wrong)?]
-            }
-            (None, _) if hints.addresses.is_empty() => {
-                vec![GrpcAddress::Unix(PathBuf::from(DEFAULT_SOCKET))]
-            }
-            (None, _) => hints.addresses,
-        };
-        Ok(Self {
-            addresses,
-            bus: global.bus.clone().or(hints.bus).unwrap_or(Bus::System),
-            name: global.name.clone().or(hints.name).unwrap_or_else(|| DEFAULT_NAME.to_owned()),
-        })
+fn settings_with(
+    global: &Global,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Settings, Problem> {
+    let mut settings = from_file(global.config.as_deref());
+    let variables = variables.into_iter().filter(|(name, _)| !OPTIONS.iter().any(|it| name == it));
+    let read = settings.read_variables(variables);
+    read.map_err(|error| Problem::usage(format!("${error}"), ""))?;
+    if let Some(address) = &global.address {
+        settings.addresses = vec![address.clone()];
     }
-
-    /// The places of this process.
-    pub(super) fn here(global: &Global) -> Result<Self, Problem> {
-        Self::new(global, std::env::var(ADDRESS_VARIABLE).ok().as_deref())
+    if let Some(bus) = &global.bus {
+        settings.bus = bus.clone();
     }
-
-    /// The ways to try, in order.
-    pub(super) fn targets(self, global: &Global) -> Vec<Target> {
-        // What is named on the command line is meant: the other transport is no substitute for it.
-        let (grpc, dbus) = match global.via {
-            Via::Grpc => (true, false),
-            Via::Dbus => (false, true),
-            Via::Auto => {
-                let address = global.address.is_some();
-                let bus = global.bus.is_some() || global.name.is_some();
-                (address || !bus, bus || !address)
-            }
-        };
-        let grpc = self.addresses.into_iter().filter(|_| grpc).map(Target::Grpc);
-        grpc.chain(dbus.then_some(Target::Dbus { bus: self.bus, name: self.name })).collect()
+    if let Some(name) = &global.name {
+        settings.name.clone_from(name);
     }
+    // What is named on the command line is meant: the other transport is no substitute for it.
+    let (address, bus) = (global.address.is_some(), global.bus.is_some() || global.name.is_some());
+    settings.via = match global.via {
+        Via::Grpc => client::Via::Grpc,
+        Via::Dbus => client::Via::Dbus,
+        Via::Auto if address && !bus => client::Via::Grpc,
+        Via::Auto if bus && !address => client::Via::Dbus,
+        Via::Auto => client::Via::Auto,
+    };
+    Ok(settings)
 }
 
-/// What the configuration file says about where the service is.
-#[derive(Debug, Default)]
-struct Hints {
-    /// `[client] address`, then `[grpc] unix`.
-    addresses: Vec<GrpcAddress>,
-    /// `[dbus] bus`.
-    bus: Option<Bus>,
-    /// `[dbus] name`.
-    name: Option<String>,
-}
-
-impl Hints {
-    /// Reads the file and its drop-ins. What cannot be read gives no hints: whether the
-    /// configuration is right is the service's matter, and `config check` tells.
-    fn read(file: &Path) -> Self {
-        let mut hints = Self::default();
-        let (mut client, mut unix) = (None, None);
-        for file in files(file) {
-            let Ok(text) = fs::read_to_string(&file) else { continue };
-            let Ok(table) = text.parse::<toml::Table>() else { continue };
-            let text = |section: &str, key: &str| {
-                table.get(section).and_then(|section| section.get(key)).and_then(|v| v.as_str())
-            };
-            client = text("client", "address").and_then(|text| text.parse().ok()).or(client);
-            unix = text("grpc", "unix").and_then(|text| text.parse().ok()).or(unix);
-            hints.bus = text("dbus", "bus").and_then(|text| text.parse().ok()).or(hints.bus);
-            hints.name = text("dbus", "name").map(str::to_owned).or(hints.name);
-        }
-        hints.addresses = client.into_iter().chain(unix).collect();
-        hints
-    }
+/// What the configuration says. One that is wrong or cannot be read gives no hints: whether it is right is
+/// the service's matter, and `config check` tells.
+fn from_file(path: Option<&Path>) -> Settings {
+    let mut settings = Settings::default();
+    let read = match path {
+        Some(path) => settings.read_file(path),
+        None => settings.read_default_file(),
+    };
+    read.map_or_else(|_| Settings::default(), |()| settings)
 }
 
 /// The folder for state, as the configuration file says, as far as it can be read.
 pub(super) fn state_folder(global: &Global) -> PathBuf {
-    let file = global.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG));
-    let read = |file: PathBuf| {
-        let table: toml::Table = fs::read_to_string(file).ok()?.parse().ok()?;
+    let file = global.config.as_deref().unwrap_or(Path::new(files::DEFAULT_PATH));
+    let sources = files::sources(file, true).unwrap_or_default();
+    let read = |source: files::Source| {
+        let table: toml::Table = source.text.parse().ok()?;
         table.get("storage")?.get("path")?.as_str().map(PathBuf::from)
     };
-    let last = files(file).into_iter().filter_map(read).next_back();
+    let last = sources.into_iter().filter_map(read).next_back();
     last.unwrap_or_else(|| PathBuf::from(DEFAULT_STATE))
-}
-
-/// The file and its drop-ins, in the order in which the service reads them.
-fn files(file: &Path) -> Vec<PathBuf> {
-    let mut folder = file.as_os_str().to_owned();
-    folder.push(".d");
-    let mut drop_ins: Vec<PathBuf> = match fs::read_dir(&folder) {
-        Ok(entries) => entries
-            .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-            .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
-            .collect(),
-        Err(_) => Vec::new(),
-    };
-    drop_ins.sort();
-    [file.to_owned()].into_iter().chain(drop_ins).collect()
 }
 
 #[cfg(test)]
@@ -197,12 +154,16 @@ mod tests {
     use super::*;
     use crate::ctl::args::Args;
 
+    fn address(value: Option<&str>) -> Vec<(OsString, OsString)> {
+        value.map(|value| ("OP_DBUS_ADDRESS".into(), value.into())).into_iter().collect()
+    }
+
     fn shown(words: &[&str], variable: Option<&str>, config: &Path) -> Vec<String> {
         let config = config.display().to_string();
         let words = [&["op-dbusctl", "--config", &config], words, &["agents"]].concat();
         let args = Args::try_parse_from(words).unwrap();
-        let places = Places::new(&args.global, variable).unwrap();
-        places.targets(&args.global).iter().map(ToString::to_string).collect()
+        let settings = settings_with(&args.global, address(variable)).unwrap();
+        settings.targets().iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -246,7 +207,7 @@ mod tests {
     fn a_wrong_variable_is_named() {
         let args =
             Args::try_parse_from(["op-dbusctl", "--config", "/nonexistent", "agents"]).unwrap();
-        let problem = Places::new(&args.global, Some("ftp://x")).unwrap_err();
+        let problem = settings_with(&args.global, address(Some("ftp://x"))).unwrap_err();
         assert!(
             matches!(&problem, Problem::Usage(text, _) if text.starts_with("$OP_DBUS_ADDRESS: "))
         );

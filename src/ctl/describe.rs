@@ -4,20 +4,19 @@ use serde_json::Value;
 
 use super::Outcome;
 use super::arguments::Schema;
-use super::connect::Places;
 use super::examples;
 use super::output::{Output, clean};
 use super::problem::Problem;
 use super::table::{Table, wrap};
-use crate::client::{CallOptions, Client};
+use crate::client::{AgentClient, CallOptions, Settings};
 use crate::proto::opdbus::v1::{
     Activation, AgentState, AgentSummary, DescribeAgentResponse, Host, OperationDescription, Risk,
 };
 
 pub(super) async fn run(
-    client: &Client,
+    client: &AgentClient,
     (agent, operation): (&str, Option<&str>),
-    places: &Places,
+    settings: &Settings,
     options: &CallOptions,
     output: &mut Output,
 ) -> Result<Outcome, Problem> {
@@ -28,7 +27,7 @@ pub(super) async fn run(
     }
     let summary = answer.message.agent.clone().unwrap_or_default();
     match (operation, answer.message.operations.as_slice()) {
-        (Some(_), [operation]) => write_operation(&summary, operation, places, output)?,
+        (Some(_), [operation]) => write_operation(&summary, operation, settings, output)?,
         _ => write_agent(&summary, &answer.message, output)?,
     }
     Ok(Outcome::Done)
@@ -76,7 +75,7 @@ fn write_agent(
 fn write_operation(
     agent: &AgentSummary,
     operation: &OperationDescription,
-    places: &Places,
+    settings: &Settings,
     output: &mut Output,
 ) -> Result<(), Problem> {
     let paint = output.paint();
@@ -129,7 +128,7 @@ fn write_operation(
     }
     output.line("")?;
     output.line(&paint.bold("Calls"))?;
-    for call in examples::calls(agent, operation, &request, places) {
+    for call in examples::calls(agent, operation, &request, settings) {
         output.line(&format!("  {}", clean(&call)))?;
     }
     Ok(())

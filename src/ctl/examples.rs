@@ -6,8 +6,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use super::arguments::{Kind, Schema, short_names};
-use super::connect::Places;
-use crate::client::{Bus, GrpcAddress};
+use crate::client::{Bus, GrpcAddress, Settings};
 use crate::proto::opdbus::v1::{AgentSummary, OperationDescription};
 
 /// The text that stands for any.
@@ -18,7 +17,7 @@ pub(super) fn calls(
     agent: &AgentSummary,
     operation: &OperationDescription,
     request: &Schema<'_>,
-    places: &Places,
+    settings: &Settings,
 ) -> Vec<String> {
     let fields: Vec<(&str, Kind<'_>)> = request
         .fields()
@@ -29,9 +28,9 @@ pub(super) fn calls(
     let own = if operation.client_streaming { own_stream } else { own };
     let mut calls = vec![own(agent, operation, &fields)];
     if !operation.dbus_in.is_empty() {
-        calls.push(busctl(agent, operation, &fields, places));
+        calls.push(busctl(agent, operation, &fields, settings));
     }
-    calls.push(grpcurl(operation, &fields, places));
+    calls.push(grpcurl(operation, &fields, settings));
     calls
 }
 
@@ -69,16 +68,16 @@ fn busctl(
     agent: &AgentSummary,
     operation: &OperationDescription,
     fields: &[(&str, Kind<'_>)],
-    places: &Places,
+    settings: &Settings,
 ) -> String {
-    let bus = match &places.bus {
+    let bus = match &settings.bus {
         Bus::System => String::new(),
         Bus::Session => "--user ".to_owned(),
         Bus::Address(address) => format!("--address={} ", quoted(address)),
     };
     let mut call = format!(
         "busctl {bus}call {} {} {} {} {}",
-        places.name,
+        settings.name,
         agent.object_path,
         agent.interface,
         operation.name,
@@ -101,11 +100,11 @@ fn busctl(
 fn grpcurl(
     operation: &OperationDescription,
     fields: &[(&str, Kind<'_>)],
-    places: &Places,
+    settings: &Settings,
 ) -> String {
     let request = quoted(&request(fields));
     let method = operation.grpc_path.trim_start_matches('/');
-    match places.addresses.first() {
+    match settings.addresses.first() {
         Some(GrpcAddress::Http(uri)) => {
             let host = uri.trim_start_matches("http://").trim_end_matches('/');
             format!("grpcurl -plaintext -d {request} {host} {method}")
@@ -196,20 +195,11 @@ fn quoted(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
 
     use prost_reflect::MessageDescriptor;
 
     use super::*;
     use crate::contract::{Contract, json_to_message, message_schema};
-
-    fn places() -> Places {
-        Places {
-            addresses: vec![GrpcAddress::Unix(PathBuf::from("/run/op-dbus/grpc.sock"))],
-            bus: Bus::System,
-            name: "org.opdbus.Agents1".to_owned(),
-        }
-    }
 
     /// The calls of an operation of the contract.
     fn calls_of(agent: &str, operation: &str) -> Vec<String> {
@@ -230,7 +220,7 @@ mod tests {
             client_streaming: operation.client_streaming,
             ..OperationDescription::default()
         };
-        calls(&summary, &description, &Schema::new(&schema), &places())
+        calls(&summary, &description, &Schema::new(&schema), &Settings::default())
     }
 
     #[test]

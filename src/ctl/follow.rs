@@ -10,7 +10,7 @@ use super::Outcome;
 use super::messages::Messages;
 use super::notes::Notes;
 use super::problem::Problem;
-use crate::client::{Answer, CallOptions, Client, Error, Failure, outcome};
+use crate::client::{AgentClient, Answer, CallOptions, Error, Failure, outcome};
 use crate::error::ErrorKind;
 use crate::proto::opdbus::v1::watch_task_response::Event;
 use crate::proto::opdbus::v1::{Task, WaitTaskResponse};
@@ -46,7 +46,7 @@ pub(super) enum Watched {
 
 /// Shows the messages of the task `id` from the number `from` on.
 pub(super) async fn watch(
-    client: &Client,
+    client: &AgentClient,
     (id, from): (&str, u64),
     messages: &mut Messages<'_>,
     interrupts: &mut Interrupts,
@@ -93,7 +93,7 @@ pub(super) async fn watch(
 /// Shows a task that this command has started, which ends with it: Ctrl-C cancels it, and so does a
 /// reader of standard output who has gone.
 pub(super) async fn attend(
-    client: &Client,
+    client: &AgentClient,
     id: &str,
     messages: &mut Messages<'_>,
     interrupts: &mut Interrupts,
@@ -122,7 +122,7 @@ pub(super) async fn attend(
     }
 }
 
-async fn cancel(client: &Client, id: &str, options: &CallOptions) -> Result<Task, Problem> {
+async fn cancel(client: &AgentClient, id: &str, options: &CallOptions) -> Result<Task, Problem> {
     client.cancel_task(id, options).await?;
     let answer = until_ended(client, id, None, options).await?;
     answer.message.task.ok_or_else(|| Problem::Local("the service gave no task".to_owned()))
@@ -130,7 +130,7 @@ async fn cancel(client: &Client, id: &str, options: &CallOptions) -> Result<Task
 
 /// Waits until a task has ended, at most for `patience`.
 pub(super) async fn until_ended(
-    client: &Client,
+    client: &AgentClient,
     id: &str,
     patience: Option<Duration>,
     options: &CallOptions,
@@ -161,6 +161,7 @@ pub(super) fn called_off(message: &str) -> Problem {
         message: message.to_owned(),
         facts: std::collections::BTreeMap::new(),
         retry_after: None,
+        lost: false,
     })
     .into()
 }

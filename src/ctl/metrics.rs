@@ -9,11 +9,11 @@ use super::output::Output;
 use super::ping;
 use super::problem::Problem;
 use super::table::Table;
-use crate::call::Transport;
-use crate::client::{CallOptions, Client};
+use crate::call::{Interface, Transport};
+use crate::client::{AgentClient, CallOptions};
 
 pub(super) async fn run(
-    client: &Client,
+    client: &AgentClient,
     raw: bool,
     options: &CallOptions,
     output: &mut Output,
@@ -38,6 +38,8 @@ pub(super) async fn run(
 struct Calls {
     calls: f64,
     errors: f64,
+    /// Those of the calls that came by an older interface.
+    legacy: f64,
     /// Upper bound in seconds and how many calls did not exceed it, as the histogram has them.
     buckets: Vec<(f64, f64)>,
 }
@@ -58,11 +60,14 @@ fn by_operation(families: &[Family]) -> BTreeMap<String, [Calls; Transport::ALL.
                 if label("outcome") != "ok" {
                     calls.errors += sample.value;
                 }
+                if label("interface") == Interface::Legacy.name() {
+                    calls.legacy += sample.value;
+                }
             }
             "opdbus_call_duration_seconds_bucket" => {
                 if let Ok(bound) = label("le").parse() {
                     let calls = &mut operations.entry(name).or_default()[transport.index()];
-                    calls.buckets.push((bound, sample.value));
+                    calls.add(bound, sample.value);
                 }
             }
             _ => {}
@@ -80,6 +85,7 @@ fn write_calls(families: &[Family], output: &mut Output) -> Result<(), Problem> 
     let mut table = Table::new(&[
         "OPERATION",
         ">D-BUS CALLS",
+        ">OLDER",
         ">ERRORS",
         ">P50",
         ">GRPC CALLS",
@@ -87,8 +93,9 @@ fn write_calls(families: &[Family], output: &mut Output) -> Result<(), Problem> 
         ">P50",
     ]);
     for (name, [dbus, grpc]) in &operations {
+        let older = if dbus.calls == 0.0 { "-".to_owned() } else { dbus.legacy.to_string() };
         let (dbus, grpc) = (dbus.cells(), grpc.cells());
-        table.row([name, &dbus[0], &dbus[1], &dbus[2], &grpc[0], &grpc[1], &grpc[2]]);
+        table.row([name, &dbus[0], &older, &dbus[1], &dbus[2], &grpc[0], &grpc[1], &grpc[2]]);
     }
     table.write(0, output)?;
     Ok(())
@@ -123,6 +130,14 @@ fn title(sample: &Sample) -> String {
 }
 
 impl Calls {
+    /// Adds one bucket of one interface.
+    fn add(&mut self, bound: f64, count: f64) {
+        match self.buckets.iter_mut().find(|(known, _)| *known == bound) {
+            Some((_, total)) => *total += count,
+            None => self.buckets.push((bound, count)),
+        }
+    }
+
     /// Calls, errors and the median.
     fn cells(&self) -> [String; 3] {
         if self.calls == 0.0 {
@@ -163,16 +178,21 @@ mod tests {
     fn both_transports_stand_side_by_side() {
         let metrics = Metrics::new().unwrap();
         let operation = metrics.operation("memory", "Recall");
-        for error in [None, None, Some(ErrorKind::NotFound)] {
-            operation.arrived(Transport::Dbus);
-            operation.ended(Transport::Dbus, error, Duration::from_micros(20));
+        for (interface, error) in [
+            (Interface::Own, None),
+            (Interface::Legacy, None),
+            (Interface::Own, Some(ErrorKind::NotFound)),
+        ] {
+            operation.arrived(Transport::Dbus, interface);
+            operation.ended((Transport::Dbus, interface), error, Duration::from_micros(20));
         }
-        operation.arrived(Transport::Grpc);
-        operation.ended(Transport::Grpc, None, Duration::from_secs(1000));
+        operation.arrived(Transport::Grpc, Interface::Own);
+        operation.ended((Transport::Grpc, Interface::Own), None, Duration::from_secs(1000));
         let families = exposition::parse(&metrics.render().unwrap());
         let operations = by_operation(&families);
         let [dbus, grpc] = &operations["memory.Recall"];
         assert_eq!(dbus.cells(), ["3", "1", "18 µs"]);
+        assert_eq!((dbus.legacy, grpc.legacy), (1.0, 0.0));
         assert_eq!(grpc.cells(), ["1", "0", "over 300.00 s"]);
         assert_eq!(Calls::default().cells(), ["-", "-", "-"]);
     }

@@ -19,8 +19,10 @@ mod lines;
 mod man;
 mod messages;
 mod metrics;
+mod migration;
 mod notes;
 mod output;
+mod parity;
 mod ping;
 mod policy;
 mod problem;
@@ -52,6 +54,8 @@ enum Outcome {
     Degraded,
     /// The task that was watched or awaited goes on.
     Unfinished,
+    /// Something keeps clients from moving to gRPC; it has been said on the output.
+    Blocked,
     /// What was checked is wrong, or some calls of several failed; it has been said on the output.
     Refused,
     /// With this code, a program's.
@@ -94,6 +98,7 @@ pub fn main(others: &[OtherPage]) -> ExitCode {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Degraded) => ExitCode::from(problem::DEGRADED),
         Ok(Outcome::Unfinished) => ExitCode::from(problem::UNFINISHED),
+        Ok(Outcome::Blocked) => ExitCode::from(problem::BLOCKED),
         Ok(Outcome::Refused) => ExitCode::from(problem::FAILED),
         Ok(Outcome::Exit(code)) => ExitCode::from(code),
         Err(problem) => match (problem.report(&mut output), &args.command) {
@@ -113,9 +118,9 @@ fn run(args: &Args, others: &[OtherPage], output: &mut Output) -> Result<Outcome
         match &args.command {
             Command::Agents => agents::run(&client().await?, &options, output).await,
             Command::Describe { agent, operation } => {
-                let places = connect::Places::here(global)?;
+                let settings = connect::settings(global)?;
                 let wanted = (agent.as_str(), operation.as_deref());
-                describe::run(&client().await?, wanted, &places, &options, output).await
+                describe::run(&client().await?, wanted, &settings, &options, output).await
             }
             Command::Call(call) => call::run(&client().await?, call, global, output).await,
             Command::Run(program) => run::run(&client().await?, program, global, output).await,
@@ -130,7 +135,13 @@ fn run(args: &Args, others: &[OtherPage], output: &mut Output) -> Result<Outcome
             Command::Policy(policy) => {
                 policy::run(&client().await?, &policy.command, &options, output).await
             }
+            Command::Migration(migration) => {
+                migration::run(&client().await?, migration, &options, output).await
+            }
             Command::Audit(audit) => audit::run(audit, global, output).await,
+            Command::Parity { agent } => {
+                parity::run(agent.as_deref(), global, &options, output).await
+            }
             Command::Ping { count } => ping::run(&client().await?, *count, &options, output).await,
             Command::Metrics { raw } => {
                 metrics::run(&client().await?, *raw, &options, output).await

@@ -7,13 +7,13 @@ use serde_json::json;
 use super::Outcome;
 use super::output::Output;
 use super::problem::Problem;
-use crate::client::{CallOptions, Client};
+use crate::client::{AgentClient, CallOptions};
 
 /// What is sent and must come back.
 const PAYLOAD: &[u8] = b"op-dbusctl ping";
 
 pub(super) async fn run(
-    client: &Client,
+    client: &AgentClient,
     count: u32,
     options: &CallOptions,
     output: &mut Output,
@@ -26,7 +26,7 @@ pub(super) async fn run(
     }
     times.sort_unstable();
     let (min, median, p99) = (quantile(&times, 0.0), quantile(&times, 0.5), quantile(&times, 0.99));
-    let transport = client.transport().name();
+    let transport = client.way().name();
     if output.json() {
         let micros = |time: Duration| time.as_micros();
         output.raw_json(

@@ -8,11 +8,11 @@ use super::describe::plain;
 use super::output::{Output, clean};
 use super::problem::Problem;
 use super::table::Table;
-use crate::client::{CallOptions, Client};
+use crate::client::{AgentClient, CallOptions};
 use crate::proto::opdbus::v1::{MayApprove, PolicyDecision, PolicyExplanation};
 
 pub(super) async fn run(
-    client: &Client,
+    client: &AgentClient,
     command: &PolicyCommand,
     options: &CallOptions,
     output: &mut Output,
@@ -45,7 +45,7 @@ fn is_me(user: &str) -> bool {
 }
 
 async fn show(
-    client: &Client,
+    client: &AgentClient,
     options: &CallOptions,
     output: &mut Output,
 ) -> Result<Outcome, Problem> {

@@ -18,6 +18,8 @@ pub(super) const USAGE: u8 = 2;
 pub(super) const DEGRADED: u8 = 3;
 /// The task goes on.
 pub(super) const UNFINISHED: u8 = 3;
+/// Something keeps clients from moving to gRPC.
+pub(super) const BLOCKED: u8 = 3;
 /// The service cannot be reached.
 pub(super) const UNREACHABLE: u8 = 4;
 /// `run`: what is wrong is not the program's fault. The code is the one of `env(1)` and its like.

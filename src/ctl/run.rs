@@ -18,10 +18,10 @@ use super::messages::Messages;
 use super::notes::Notes;
 use super::output::{Output, clean};
 use super::problem::Problem;
-use crate::call::OnDisconnect;
-use crate::client::{Client, Error, NewTask};
+use crate::client::{AgentClient, Error, NewTask};
 use crate::error::ErrorKind;
 use crate::proto::opdbus::agent::commands::v1::{Command, Ended, MechanismState};
+use crate::proto::opdbus::v1::OnDisconnect;
 
 /// What `timeout(1)` and its like end with when a program was ended at a limit.
 const AT_A_LIMIT: u8 = 124;
@@ -32,7 +32,7 @@ const INPUT_BYTES_MAX: u64 = 3 << 20;
 
 /// Runs the program, and gives its exit code.
 pub(super) async fn run(
-    client: &Client,
+    client: &AgentClient,
     run: &Run,
     global: &Global,
     output: &mut Output,
@@ -44,7 +44,7 @@ pub(super) async fn run(
         operation: "ExecStream",
         arguments: &arguments,
         runtime: global.timeout,
-        on_disconnect: Some(OnDisconnect::Cancel),
+        on_disconnect: OnDisconnect::Cancel,
     };
     let mut messages = Messages::of_program(output);
     let mut interrupts = Interrupts::new()?;

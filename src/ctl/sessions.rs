@@ -9,11 +9,11 @@ use super::problem::Problem;
 use super::rows::{self, Pages};
 use super::table::Table;
 use super::times::{age, moment};
-use crate::client::{CallOptions, Client};
+use crate::client::{AgentClient, CallOptions};
 use crate::proto::opdbus::v1::Session;
 
 pub(super) async fn run(
-    client: &Client,
+    client: &AgentClient,
     sessions: &Sessions,
     options: &CallOptions,
     output: &mut Output,
@@ -27,7 +27,7 @@ pub(super) async fn run(
 }
 
 async fn list(
-    client: &Client,
+    client: &AgentClient,
     wanted: &ListSessions,
     options: &CallOptions,
     output: &mut Output,
@@ -62,7 +62,7 @@ async fn list(
 }
 
 async fn show(
-    client: &Client,
+    client: &AgentClient,
     id: &str,
     options: &CallOptions,
     output: &mut Output,
@@ -107,7 +107,7 @@ fn write(session: &Session, output: &mut Output) -> Result<(), Problem> {
 }
 
 async fn end(
-    client: &Client,
+    client: &AgentClient,
     ids: &[String],
     options: &CallOptions,
     output: &mut Output,

@@ -6,11 +6,11 @@ use super::output::{Output, clean};
 use super::problem::Problem;
 use super::table::Table;
 use super::times::span;
-use crate::client::{CallOptions, Client};
+use crate::client::{AgentClient, CallOptions};
 use crate::proto::opdbus::v1::GetStatusResponse;
 
 pub(super) async fn run(
-    client: &Client,
+    client: &AgentClient,
     options: &CallOptions,
     output: &mut Output,
 ) -> Result<Outcome, Problem> {

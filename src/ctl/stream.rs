@@ -1,6 +1,7 @@
 //! A call with a stream of requests, or of one of op-dbus's own services, over gRPC as the method is.
 //! Streams of responses that are tasks are `follow.rs`.
 
+use std::borrow::Cow;
 use std::io::BufReader;
 
 use bytes::Bytes;
@@ -11,9 +12,9 @@ use super::follow::{Interrupts, called_off};
 use super::lines;
 use super::messages::Messages;
 use super::problem::Problem;
-use crate::call::{OnDisconnect, Transport};
-use crate::client::{Client, StreamOptions};
+use crate::client::{AgentClient, CallOptions, Requests, Rpc, StreamCall, Way};
 use crate::contract::{Contract, Operation, json_to_message, message_to_json};
+use crate::proto::opdbus::v1::OnDisconnect;
 
 /// What is sent.
 #[derive(Debug)]
@@ -26,14 +27,14 @@ pub(super) enum Input {
 
 /// Makes the call and shows its responses. Ctrl-C and a wrong request break it off.
 pub(super) async fn run(
-    client: &Client,
+    client: &AgentClient,
     operation: &Operation,
     input: Input,
     messages: &mut Messages<'_>,
     interrupts: &mut Interrupts,
-    mut options: StreamOptions,
+    mut options: CallOptions,
 ) -> Result<Outcome, Problem> {
-    options.on_disconnect = Some(OnDisconnect::Cancel);
+    options.on_disconnect = OnDisconnect::Cancel;
     match input {
         Input::One(json) => {
             let request = json_to_message(&operation.input, &json)
@@ -57,13 +58,18 @@ pub(super) async fn run(
 }
 
 async fn exchange(
-    client: &Client,
+    client: &AgentClient,
     operation: &Operation,
     requests: impl Stream<Item = Bytes> + Send + 'static,
     messages: &mut Messages<'_>,
-    options: StreamOptions,
+    options: CallOptions,
 ) -> Result<Outcome, Problem> {
-    let mut responses = client.stream(&operation.grpc_path, requests, &options).await?;
+    let call = StreamCall {
+        rpc: Cow::Owned(Rpc::from(operation)),
+        requests: Requests::Many(requests.boxed()),
+        options,
+    };
+    let mut responses = client.stream(call).await?;
     while let Some(response) = responses.next().await {
         let json = message_to_json(&operation.output, &response?)
             .map_err(|error| Problem::Local(error.to_string()))?;
@@ -80,10 +86,10 @@ pub(super) fn known(grpc_path: &str) -> Result<Option<std::sync::Arc<Operation>>
 }
 
 /// Refuses a connection that streams do not go over.
-pub(super) fn require_grpc(client: &Client, name: &str, what: &str) -> Result<(), Problem> {
-    match client.transport() {
-        Transport::Grpc => Ok(()),
-        Transport::Dbus => Err(Problem::usage(
+pub(super) fn require_grpc(client: &AgentClient, name: &str, what: &str) -> Result<(), Problem> {
+    match client.way() {
+        Way::Grpc => Ok(()),
+        Way::Dbus | Way::Legacy => Err(Problem::usage(
             format!("{name} {what}, which op-dbusctl serves over gRPC only"),
             "--via grpc takes that way; --address unix:/PATH says where the socket is",
         )),

@@ -14,11 +14,11 @@ use super::problem::Problem;
 use super::rows::{self, Pages};
 use super::table::Table;
 use super::times::{age, moment, size};
-use crate::client::{CallOptions, Client, TaskFilter, outcome};
+use crate::client::{AgentClient, CallOptions, TaskFilter, outcome};
 use crate::proto::opdbus::v1::{Task, TaskState};
 
 pub(super) async fn run(
-    client: &Client,
+    client: &AgentClient,
     tasks: &Tasks,
     global: &Global,
     output: &mut Output,
@@ -37,7 +37,7 @@ pub(super) async fn run(
 }
 
 async fn list(
-    client: &Client,
+    client: &AgentClient,
     wanted: &ListTasks,
     options: &CallOptions,
     output: &mut Output,
@@ -81,7 +81,7 @@ async fn list(
 }
 
 async fn show(
-    client: &Client,
+    client: &AgentClient,
     id: &str,
     options: &CallOptions,
     output: &mut Output,
@@ -151,7 +151,7 @@ fn write(task: &Task, output: &mut Output) -> Result<(), Problem> {
 }
 
 async fn watch(
-    client: &Client,
+    client: &AgentClient,
     (id, from): (&str, u64),
     raw: bool,
     options: &CallOptions,
@@ -177,13 +177,13 @@ async fn watch(
 }
 
 async fn wait(
-    client: &Client,
+    client: &AgentClient,
     id: &str,
     global: &Global,
     output: &mut Output,
 ) -> Result<Outcome, Problem> {
     // The user's time is that of the wait, not of the questions that it is made of.
-    let options = Global::default_options();
+    let options = CallOptions::default();
     let answer = follow::until_ended(client, id, global.timeout, &options).await?;
     let task = answer.message.task.unwrap_or_default();
     let outcome = follow::ended(&task);
@@ -197,7 +197,7 @@ async fn wait(
 }
 
 async fn cancel(
-    client: &Client,
+    client: &AgentClient,
     ids: &[String],
     options: &CallOptions,
     output: &mut Output,

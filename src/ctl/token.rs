@@ -12,8 +12,8 @@ use super::args::NewToken as Wanted;
 use super::output::Output;
 use super::problem::Problem;
 use crate::call::Scope;
-use crate::client::NewToken;
 use crate::error::Error;
+use crate::wire::NewToken;
 
 /// Makes a token and shows it with its lines for the configuration.
 pub(super) fn new(wanted: &Wanted, output: &mut Output) -> Result<Outcome, Problem> {

@@ -7,14 +7,16 @@ use std::time::Duration;
 use crate::agents::{self, Start};
 use crate::audit::Audit;
 use crate::compat::op_chat;
+use crate::config;
 use crate::contract::Contract;
 use crate::error::Error;
 use crate::executor::{self, ApprovalDesk, Authority, Calls, Executor, PolicyInForce};
 use crate::host::worker::{InWorkers, Workers};
 use crate::host::{Activated, Host, Life, Local, Parted, Plan};
+use crate::migration::{self, Ledger, Rollout, rollout};
 use crate::proto::opdbus::v1::{
-    Activation, AgentsServiceAgent, ApprovalsServiceAgent, CallsServiceAgent, PolicyServiceAgent,
-    SessionsServiceAgent, TasksServiceAgent,
+    Activation, AgentsServiceAgent, ApprovalsServiceAgent, CallsServiceAgent,
+    MigrationServiceAgent, PolicyServiceAgent, SessionsServiceAgent, TasksServiceAgent,
 };
 use crate::registry::{Agents, Registry};
 use crate::session::{self, Sessions};
@@ -110,6 +112,65 @@ pub fn executor(
     let executor = Executor::new(config, registry, metrics, tasks, sessions, audit, authority);
     serve_callers(&executor, &contract)?;
     Ok(executor)
+}
+
+/// The parts that move calls to gRPC.
+pub struct Migration {
+    /// Who called what over which way.
+    pub ledger: Arc<Ledger>,
+    /// How far which calls are.
+    pub rollout: Arc<Rollout>,
+}
+
+impl Migration {
+    /// Puts another configuration in force.
+    ///
+    /// # Cancel safety
+    /// A part of it may be in force.
+    pub async fn configure(&self, config: migration::Config) {
+        self.ledger.configure(config.ledger);
+        self.rollout.reconfigure(&config.rollout).await;
+    }
+
+    /// Keeps what is known, before the service ends.
+    ///
+    /// # Errors
+    /// Why it cannot be kept.
+    ///
+    /// # Cancel safety
+    /// It may have been kept.
+    pub async fn close(&self) -> Result<(), Error> {
+        self.ledger.flush().await
+    }
+}
+
+/// Has the calls of `executor` moved to gRPC, as far as they are, and adds the service for that. Must be
+/// called in a runtime, which writes down what is seen.
+///
+/// # Errors
+/// That of the ledger or the rollout if its database cannot be opened.
+pub fn migration(
+    executor: &Arc<Executor>,
+    config: migration::Config,
+    setup: &agents::Setup,
+    audit: Option<Arc<Audit>>,
+) -> Result<Migration, Error> {
+    let contract = Contract::built_in()?;
+    let ledger = Ledger::open(config.ledger, &setup.storage, &setup.metrics, &setup.status)?;
+    executor.observe(Arc::clone(&ledger) as _);
+    let told = (&setup.metrics, &setup.status);
+    let rollout = Rollout::open(&config.rollout, &setup.storage, &contract, audit, told)?;
+    executor.observe(Arc::clone(&rollout) as _);
+    executor.ask_moves(Arc::clone(&rollout) as _);
+    let own = migration::Service::new(Arc::clone(&rollout), Arc::clone(&ledger), read_rules);
+    let host = Arc::new(Local::new(Arc::new(MigrationServiceAgent(Arc::new(own)))));
+    executor.registry().register(&contract, "opdbus.v1.MigrationService", host)?;
+    executor.refresh();
+    Ok(Migration { ledger, rollout })
+}
+
+fn read_rules(text: &str) -> Result<rollout::Config, Error> {
+    config::rollout(text).map_err(|problems| Error::invalid("rules", problems))
 }
 
 /// Adds the services that make calls themselves or tell of them, and so need the executor.

@@ -21,7 +21,7 @@ const IDLE_RULE: &str = "[[policy]] ";
 const NEEDS_RESTART: &str = "a restart is needed for ";
 
 /// What a reload takes up: whole sections (`executor.`) and single keys.
-const TAKEN_UP: [&str; 18] = [
+const TAKEN_UP: [&str; 19] = [
     "approvals.",
     "batch.",
     "client.",
@@ -31,6 +31,7 @@ const TAKEN_UP: [&str; 18] = [
     "grpc.token",
     "limits.",
     "log.level",
+    "migration.",
     "policy",
     "sessions.",
     "tasks.",
@@ -50,7 +51,7 @@ pub(super) async fn reload(service: &mut Service) {
             if let (Some(grpc), Some(access)) = (&service.grpc, access) {
                 grpc.replace_access(access);
             }
-            take_up(service, config);
+            take_up(service, config).await;
         }
         Err(failure) => refuse(&service.status, &failure),
     }
@@ -81,7 +82,7 @@ fn refuse(status: &Status, failure: &Failure) {
     status.config_refused(&*failure.text);
 }
 
-fn take_up(service: &mut Service, config: Loaded) {
+async fn take_up(service: &mut Service, config: Loaded) {
     let waiting = needs_restart(service, &config);
     for warning in &waiting {
         tracing::warn!(message_id = events::NEEDS_RESTART, "{warning}");
@@ -90,6 +91,7 @@ fn take_up(service: &mut Service, config: Loaded) {
     let settings = config.settings;
     service.executor.reconfigure(settings.executor);
     service.workers.configure(settings.worker_settings);
+    service.migration.configure(settings.migration).await;
     service.logging.set_level(settings.log.level);
     service.drain_grace = settings.drain_grace;
     service.status.config_reloaded(config.files);

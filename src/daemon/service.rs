@@ -41,6 +41,7 @@ pub(super) struct Service {
     pub(super) drain_grace: Duration,
     pub(super) executor: Arc<Executor>,
     pub(super) workers: Arc<Workers>,
+    pub(super) migration: compose::Migration,
     audit: Option<Arc<Audit>>,
     pub(super) status: Arc<Status>,
     watchdog: Watchdog,
@@ -82,6 +83,11 @@ impl Service {
         let executor =
             compose::executor(settings.executor.clone(), &setup, &starts, &workers, audit, polkit)
                 .map_err(|error| Failure::part("an agent cannot be built", &error, Exit::State))?;
+        let migration =
+            compose::migration(&executor, settings.migration.clone(), &setup, kept.clone())
+                .map_err(|error| {
+                    Failure::part("the move to gRPC cannot be followed", &error, Exit::State)
+                })?;
         status.config_loaded(config.files.clone());
         reload::warn_of_missing_agents(&settings.agents, &executor, &status);
         reload::warn_of_idle_rules(&executor, &status);
@@ -109,6 +115,7 @@ impl Service {
             executor,
             audit: kept,
             workers,
+            migration,
             status,
             watchdog: Watchdog::new(),
             grpc,
@@ -187,6 +194,9 @@ impl Service {
             tracing::warn!(%error, "what sessions there are could not be recorded");
         }
         self.workers.stop().await;
+        if let Err(error) = self.migration.close().await {
+            tracing::warn!(%error, "the last calls could not be written into the ledger");
+        }
         if let Some(audit) = self.audit {
             audit.close().await;
         }

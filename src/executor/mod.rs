@@ -9,6 +9,7 @@ mod authority;
 mod authorize;
 mod calls;
 mod count;
+mod moved;
 mod observe;
 mod repeats;
 mod routes;
@@ -18,8 +19,8 @@ mod start;
 mod started;
 mod trail;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -42,6 +43,8 @@ pub use access::{
 pub use approvals::{ApprovalDesk, Config as ApprovalConfig};
 pub use authority::{Answer, Authority, Question, Subject};
 pub use calls::{Calls, Config as BatchConfig};
+pub use moved::Moves;
+pub use observe::{Observed, Observer};
 pub use routes::{Route, Routes, Served};
 pub use share::{Coming, Config as ShareConfig, Exchange};
 
@@ -124,6 +127,9 @@ pub struct Executor {
     sessions: Arc<Sessions>,
     /// None if nothing is recorded.
     audit: Option<Arc<Audit>>,
+    /// Empty while every call may be made over D-Bus.
+    moves: OnceLock<Arc<dyn Moves>>,
+    observers: ArcSwap<Vec<Arc<dyn Observer>>>,
     draining: AtomicBool,
     next_call: AtomicU64,
     ended: Notify,
@@ -153,6 +159,8 @@ impl Executor {
             sessions,
             shares: ArcSwap::from_pointee(Shares::new(config.share.clone())),
             audit,
+            moves: OnceLock::new(),
+            observers: ArcSwap::default(),
             config: ArcSwap::from_pointee(config),
             access: ArcSwap::from_pointee(access),
             approvals: Approvals::new(Arc::clone(&metrics)),
@@ -201,6 +209,12 @@ impl Executor {
     pub fn clients_gone(&self, transport: Transport) {
         self.sessions.clients_gone(transport);
         self.tasks.clients_gone(transport);
+    }
+
+    /// The time for a call whose client names none.
+    #[must_use]
+    pub fn default_timeout(&self) -> Duration {
+        self.config.load().default_timeout
     }
 
     /// The operation at a gRPC path.

@@ -78,6 +78,7 @@ impl Executor {
         let start = Instant::now();
         self.metrics.stage(Stage::Lookup, start - context.received);
         let (mut verdict, mut rule) = self.authorize(route, &context.caller).await?;
+        self.stays_here(route, context)?;
         let share = self.shares.load().of(&context.caller);
         // The calls that it makes are counted themselves.
         if !route.makes_calls() {

@@ -1,5 +1,5 @@
-//! The metrics of tasks, of sessions, of approvals and of agents' lives, each family together. What they count is
-//! noted elsewhere.
+//! The metrics of tasks, of sessions, of approvals, of the rollout and of agents' lives, each family
+//! together. What they count is noted elsewhere.
 
 use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
@@ -107,6 +107,35 @@ impl Approvals {
         Ok(Self {
             events: ApprovalEvent::ALL.map(|event| events.with_label_values(&[event.name()])),
             pending: add.gauge("opdbus_approvals_pending", "Calls that wait for approval.")?,
+        })
+    }
+}
+
+/// Of the rollout.
+pub(super) struct Rollout {
+    pub(super) stages: IntGaugeVec,
+    pub(super) shares: IntGaugeVec,
+    pub(super) taken_back: IntCounterVec,
+}
+
+impl Rollout {
+    pub(super) fn new(add: &Adder<'_>) -> Result<Self, Error> {
+        Ok(Self {
+            stages: add.gauges(
+                "opdbus_migration_stage",
+                "The stage of a rule: 1 dbus, 2 shadow, 3 canary, 4 grpc, 5 final.",
+                &["rule"],
+            )?,
+            shares: add.gauges(
+                "opdbus_migration_share_per_10000",
+                "Of 10,000 sessions or clients of a rule, how many take gRPC.",
+                &["rule"],
+            )?,
+            taken_back: add.counters(
+                "opdbus_migration_taken_back_total",
+                "Times that the canary took a rule back, because gRPC was worse.",
+                &["rule"],
+            )?,
         })
     }
 }

@@ -3,6 +3,7 @@
 
 mod agent;
 mod families;
+mod ledger;
 mod names;
 mod operation;
 mod worker;
@@ -19,9 +20,10 @@ use prometheus::{
 use crate::call::Transport;
 use crate::error::Error;
 
-use families::{Agents, Approvals, Sessions, Tasks};
+use families::{Agents, Approvals, Rollout, Sessions, Tasks};
 
 pub use agent::AgentMetrics;
+pub use ledger::LedgerMetrics;
 pub use names::{ApprovalEvent, REJECTIONS, Rejection, SessionEnd, Stage};
 pub use operation::{OperationMetrics, StreamMetrics};
 pub use worker::{WorkerEnd, WorkerMetrics};
@@ -32,6 +34,9 @@ const DURATION_BUCKETS: [f64; 16] = [
     0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05,
     0.25, 1.0, 5.0, 30.0, 300.0,
 ];
+
+/// The labels of what is known of calls, whatever became of them.
+const CALL_LABELS: &[&str] = &["agent", "operation", "transport", "interface"];
 
 /// All metrics of the process.
 pub struct Metrics {
@@ -51,7 +56,9 @@ pub struct Metrics {
     sessions: Sessions,
     approvals: Approvals,
     agents: Agents,
+    rollout: Rollout,
     workers: WorkerMetrics,
+    ledger: LedgerMetrics,
 }
 
 impl Metrics {
@@ -81,18 +88,18 @@ impl Metrics {
             calls: add.counters(
                 "opdbus_calls_total",
                 "Calls that ended, by outcome: ok or the reason of the error in lower case.",
-                &["agent", "operation", "transport", "outcome"],
+                &["agent", "operation", "transport", "interface", "outcome"],
             )?,
             call_duration: add.histograms(
                 "opdbus_call_duration_seconds",
                 "Time from the whole request to the whole response.",
-                &["agent", "operation", "transport"],
+                CALL_LABELS,
             )?,
             stage_durations: Stage::ALL.map(|stage| stages.with_label_values(&[stage.name()])),
             in_flight: add.gauges(
                 "opdbus_calls_in_flight",
                 "Calls that have arrived and not ended.",
-                &["agent", "operation", "transport"],
+                CALL_LABELS,
             )?,
             running: Arc::default(),
             queued: add.gauge("opdbus_calls_queued", "Calls that wait for a place.")?,
@@ -111,7 +118,9 @@ impl Metrics {
             sessions: Sessions::new(&add)?,
             approvals: Approvals::new(&add)?,
             agents: Agents::new(&add)?,
+            rollout: Rollout::new(&add)?,
             workers: WorkerMetrics::new(&add)?,
+            ledger: LedgerMetrics::new(&add)?,
             registry,
         };
         Ok(metrics)
@@ -207,10 +216,32 @@ impl Metrics {
         &self.approvals.pending
     }
 
+    /// Shows the rules of the rollout, and no others: for each its name, the number of its stage and how
+    /// many of 10,000 sessions or clients take gRPC.
+    pub fn migration_rules<'a>(&self, rules: impl Iterator<Item = (&'a str, i64, u32)>) {
+        self.rollout.stages.reset();
+        self.rollout.shares.reset();
+        for (rule, stage, share) in rules {
+            self.rollout.stages.with_label_values(&[rule]).set(stage);
+            self.rollout.shares.with_label_values(&[rule]).set(share.into());
+        }
+    }
+
+    /// Counts that the canary has taken a rule back.
+    pub fn migration_taken_back(&self, rule: &str) {
+        self.rollout.taken_back.with_label_values(&[rule]).inc();
+    }
+
     /// The handles of all workers.
     #[must_use]
     pub fn workers(&self) -> &WorkerMetrics {
         &self.workers
+    }
+
+    /// The handles of the ledger.
+    #[must_use]
+    pub fn ledger(&self) -> &LedgerMetrics {
+        &self.ledger
     }
 
     /// All metrics in the Prometheus text format, version 0.0.4.

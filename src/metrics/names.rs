@@ -64,10 +64,12 @@ pub enum Rejection {
     Deadline,
     /// The service is stopping.
     Draining,
+    /// The operation is no longer served on D-Bus for this client.
+    Migrated,
 }
 
 /// Every reason, in the order of the enum.
-pub const REJECTIONS: [Rejection; 16] = [
+pub const REJECTIONS: [Rejection; 17] = [
     Rejection::UnknownAgent,
     Rejection::UnknownOperation,
     Rejection::InvalidRequest,
@@ -84,6 +86,7 @@ pub const REJECTIONS: [Rejection; 16] = [
     Rejection::Rate,
     Rejection::Deadline,
     Rejection::Draining,
+    Rejection::Migrated,
 ];
 
 impl Rejection {
@@ -107,6 +110,7 @@ impl Rejection {
             Self::Rate => "rate",
             Self::Deadline => "deadline",
             Self::Draining => "draining",
+            Self::Migrated => "migrated",
         }
     }
 }

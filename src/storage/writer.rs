@@ -205,10 +205,18 @@ impl Writer {
             (self.woken_at, self.moved_at) = (0, 0);
         }
         if length.saturating_sub(self.moved_at) >= LOG_PAGES_MAX {
-            let moved = self.database.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
-            if let Err(error) = moved {
-                let error = self.faults.sqlite(&error);
-                tracing::warn!(%error, "the log of a database could not be moved into its file");
+            let moved = self
+                .database
+                .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, bool>(0));
+            match moved {
+                // The keeper is moving it. It may have begun before the last writes, so that the next one
+                // looks again.
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(error) => {
+                    let error = self.faults.sqlite(&error);
+                    tracing::warn!(%error, "the log of a database could not be moved into its file");
+                }
             }
             (self.woken_at, self.moved_at) = (length, length);
         } else if length.saturating_sub(self.woken_at) >= LOG_PAGES {

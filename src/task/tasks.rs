@@ -196,7 +196,8 @@ impl Tasks {
         let ends_with_client = operation.waits || is_transient;
         let default = if ends_with_client { OnDisconnect::Cancel } else { OnDisconnect::Continue };
         let origin = Origin {
-            id: if is_transient { "".into() } else { id(context.task_id.as_deref())? },
+            // A view has one only for the path that its messages bear on the bus.
+            id: id(context.task_id.as_deref().filter(|_| !is_transient))?,
             key: self.next_key.fetch_add(1, Ordering::Relaxed),
             operation: Arc::clone(operation),
             caller: Arc::clone(&context.caller),

@@ -1,39 +1,36 @@
-//! How gRPC writes down messages, contexts and outcomes, for all who speak it: the transport, the client,
-//! and both sides of a worker's socket. It knows neither agents nor connections.
+//! How gRPC and D-Bus write down messages, contexts and outcomes, for all who speak them: the transports,
+//! the client, and both sides of a worker's socket. It knows neither agents nor connections.
 
+#[cfg(feature = "daemon")]
 pub(crate) mod bearer;
+#[cfg(feature = "daemon")]
 mod context;
+pub(crate) mod dbus;
+mod kind;
+#[cfg(feature = "daemon")]
 mod messages;
+#[cfg(feature = "daemon")]
 mod status;
 mod timeout;
+#[cfg(feature = "daemon")]
+mod worker;
 
+#[cfg(feature = "daemon")]
 pub use bearer::NewToken;
+#[cfg(feature = "daemon")]
 pub(crate) use context::{read_context, wants_notes, write_context};
+pub(crate) use kind::kind;
+#[cfg(feature = "daemon")]
 pub(crate) use messages::{
     COPIED_BYTES, Deframer, Hear, Lost, Malformed, Messages, Parts, TooLarge, put_message, put_note,
 };
-pub(crate) use status::{good, kind, outcome, status, trailers};
-pub(crate) use timeout::{timeout, timeout_text};
-
-/// Where a worker is told its settings, and shows that it is ready.
-pub(crate) const CONFIGURE: &str = "/opdbus.worker.v1.WorkerService/Configure";
-
-/// Where a worker says how much goes on in it between calls.
-pub(crate) const GOING_ON: &str = "/opdbus.worker.v1.WorkerService/GetGoingOn";
-
-/// Where a worker hears that a session has ended.
-pub(crate) const END_SESSION: &str = "/opdbus.worker.v1.WorkerService/EndSession";
-
-/// The bytes of one stream that either side of a worker's socket sends ahead of the other's reading.
-pub(crate) const WORKER_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
-
-/// The largest frame that either side of a worker's socket takes: so much that a piece of a program's output
-/// comes in one, and need not be put together from several.
-pub(crate) const WORKER_FRAME_BYTES: u32 = 128 * 1024;
-
-/// The same for all streams together: so much that streams whose readers are slow never hold up the
-/// others. What is kept is bounded by the number of streams.
-pub(crate) const WORKER_WINDOW_BYTES: u32 = (1 << 31) - 1;
-
-/// The streams that may be under way at once on a worker's socket. The front's own limits are lower.
-pub(crate) const WORKER_STREAMS: u32 = 65_536;
+#[cfg(feature = "daemon")]
+pub(crate) use status::{good, outcome, status, trailers};
+#[cfg(feature = "daemon")]
+pub(crate) use timeout::timeout;
+pub(crate) use timeout::timeout_text;
+#[cfg(feature = "daemon")]
+pub(crate) use worker::{
+    CONFIGURE, END_SESSION, GOING_ON, WORKER_FRAME_BYTES, WORKER_STREAM_WINDOW_BYTES,
+    WORKER_STREAMS, WORKER_WINDOW_BYTES,
+};

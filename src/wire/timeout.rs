@@ -6,6 +6,7 @@ use std::time::Duration;
 const MAX_NUMBER: u128 = 99_999_999;
 
 /// A gRPC timeout: one to eight digits and a unit.
+#[cfg(feature = "daemon")]
 pub(crate) fn timeout(value: &[u8]) -> Result<Duration, &'static str> {
     const FORM: &str = "must be 1 to 8 digits and one of the units H, M, S, m, u, n";
     let (unit, digits) = value.split_last().ok_or(FORM)?;

@@ -25,7 +25,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "error",
             "exec",
             "executor",
+            "files",
             "host",
+            "migration",
             "polkit",
             "session",
             "storage",
@@ -35,7 +37,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     ("transport", &[]),
-    ("transport::dbus", BELOW_TRANSPORT),
+    ("transport::dbus", BELOW_DBUS),
     ("transport::grpc", BELOW_TRANSPORT),
     (
         "executor",
@@ -44,9 +46,16 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "session", "task",
         ],
     ),
+    (
+        "migration",
+        &[
+            "audit", "call", "contract", "error", "events", "executor", "metrics", "proto",
+            "status", "storage",
+        ],
+    ),
     ("polkit", &["contract", "error", "executor", "proto"]),
     ("audit", &["call", "contract", "error", "events", "proto", "status"]),
-    ("compat", &["call", "contract", "error", "executor", "proto", "session", "task"]),
+    ("compat", &["call", "contract", "error", "executor", "metrics", "proto", "session", "task"]),
     ("session", BELOW_SESSION),
     ("task", BELOW_TASK),
     ("registry", &["call", "contract", "error", "events", "host", "metrics", "proto", "status"]),
@@ -68,14 +77,15 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("contract", &["call", "error", "proto"]),
     ("metrics", &["call", "error"]),
     ("status", &["call", "proto"]),
-    ("wire", &["call", "error"]),
+    ("wire", &["call", "contract", "error"]),
     ("events", &["call", "error"]),
     ("call", &["error", "proto"]),
     ("error", &[]),
+    ("files", &[]),
     ("proto", &[]),
     // The side of the client, which uses neither the daemon nor what stands behind it.
-    ("client", &["call", "contract", "error", "proto", "wire"]),
-    ("ctl", &["audit", "call", "client", "config", "contract", "error", "proto"]),
+    ("client", &["contract", "error", "files", "proto", "wire"]),
+    ("ctl", &["audit", "call", "client", "config", "contract", "error", "files", "proto", "wire"]),
 ];
 
 const EVERYTHING_BELOW_DAEMON: &[&str] = &[
@@ -91,6 +101,7 @@ const EVERYTHING_BELOW_DAEMON: &[&str] = &[
     "executor",
     "host",
     "metrics",
+    "migration",
     "polkit",
     "process",
     "proto",
@@ -106,6 +117,11 @@ const EVERYTHING_BELOW_DAEMON: &[&str] = &[
 const BELOW_TRANSPORT: &[&str] = &[
     "call", "contract", "error", "events", "executor", "metrics", "proto", "registry", "session",
     "status", "task", "wire",
+];
+/// The older D-Bus agents have no service of their own by which they could be reached.
+const BELOW_DBUS: &[&str] = &[
+    "call", "compat", "contract", "error", "events", "executor", "metrics", "proto", "registry",
+    "session", "status", "task", "wire",
 ];
 const BELOW_SESSION: &[&str] = &[
     "call", "contract", "error", "events", "host", "metrics", "proto", "registry", "status",

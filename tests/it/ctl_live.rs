@@ -48,6 +48,7 @@ impl Live {
             bus: dbus::Bus::Address(bus.address.clone()),
             name: "org.opdbus.Agents1".to_owned(),
             max_body_bytes: 4 << 20,
+            legacy: dbus::LegacyName::all().collect(),
         };
         let on_socket = grpc::Config {
             unix: Some(grpc::UnixSocket { path: socket.clone(), mode: 0o600, group: None }),
@@ -330,9 +331,9 @@ fn ping_and_metrics_tell_the_transports_apart() {
             line.split("  ").map(|cell| cell.trim().to_owned()).filter(|c| !c.is_empty()).collect()
         };
         let pings = row("agents.Ping ");
-        assert_eq!((pings[1].as_str(), pings[4].as_str()), ("3", "7"), "{table}");
+        assert_eq!((pings[1].as_str(), pings[5].as_str()), ("3", "7"), "{table}");
         let failed = row("probe.Fail ");
-        assert_eq!((failed[1].as_str(), failed[2].as_str()), ("1", "1"), "{table}");
+        assert_eq!((failed[1].as_str(), failed[3].as_str()), ("1", "1"), "{table}");
     }
     let raw = stdout(&live.run("dbus", &["metrics", "--raw"]));
     assert!(raw.contains("# TYPE opdbus_calls_total counter"), "{raw}");

@@ -52,11 +52,11 @@ async fn a_call_is_counted_once_with_its_outcome() {
     assert_eq!(count(&service, context(1)).await.unwrap(), 1);
     assert!(metric(
         &service,
-        r#"opdbus_calls_total{agent="probe",operation="Count",outcome="ok",transport="grpc"} 1"#
+        r#"opdbus_calls_total{agent="probe",interface="own",operation="Count",outcome="ok",transport="grpc"} 1"#
     ));
     assert!(metric(
         &service,
-        r#"opdbus_calls_in_flight{agent="probe",operation="Count",transport="grpc"} 0"#
+        r#"opdbus_calls_in_flight{agent="probe",interface="own",operation="Count",transport="grpc"} 0"#
     ));
 }
 
@@ -126,7 +126,7 @@ async fn a_client_that_goes_away_cancels_its_call() {
     assert_eq!(counters.cancelled, 1);
     assert!(metric(
         &service,
-        r#"opdbus_calls_total{agent="probe",operation="Sleep",outcome="cancelled",transport="grpc"} 1"#
+        r#"opdbus_calls_total{agent="probe",interface="own",operation="Sleep",outcome="cancelled",transport="grpc"} 1"#
     ));
 }
 
@@ -260,7 +260,7 @@ async fn json_is_counted_as_the_operation_it_calls() {
     assert_eq!(response.result, r#"{"count":"1"}"#);
     assert!(metric(
         &service,
-        r#"opdbus_calls_total{agent="probe",operation="Count",outcome="ok",transport="grpc"} 1"#
+        r#"opdbus_calls_total{agent="probe",interface="own",operation="Count",outcome="ok",transport="grpc"} 1"#
     ));
     let error = service
         .executor

@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use op_dbus::agents::{self, Setup};
 use op_dbus::call::{Context, Transport};
@@ -14,6 +15,7 @@ use op_dbus::error::Error;
 use op_dbus::executor::{Authority, Config, Decision, Executor, Input, Policy, Rule, Who};
 use op_dbus::host::worker::{self, OwnUid, Workers};
 use op_dbus::metrics::Metrics;
+use op_dbus::migration;
 use op_dbus::proto::opdbus::v1::StartSessionRequest;
 use op_dbus::registry::Registry;
 use op_dbus::session::{self, Holder, Sessions, Start};
@@ -22,6 +24,8 @@ use op_dbus::storage::{self, Durability};
 use op_dbus::task::{Event, Tasks};
 use prost::Message;
 use tempfile::TempDir;
+
+use crate::process::PATIENCE;
 
 /// A private `dbus-daemon` that ends with this value.
 pub struct Bus {
@@ -109,6 +113,7 @@ fn saying(decision: Decision) -> Config {
 pub struct Service {
     pub executor: Arc<Executor>,
     pub status: Arc<Status>,
+    pub migration: compose::Migration,
     pub folder: TempDir,
 }
 
@@ -119,9 +124,19 @@ impl Service {
     }
 
     /// Ends this one and begins another on what it has left behind.
-    pub fn again(self, config: Config) -> Self {
-        let Self { executor, folder, .. } = self;
-        drop(executor);
+    pub async fn again(self, config: Config) -> Self {
+        let Self { executor, migration, folder, .. } = self;
+        let migration_held = Arc::downgrade(&migration.rollout);
+        let ledger_held = Arc::downgrade(&migration.ledger);
+        let held = Arc::downgrade(&executor);
+        drop((executor, migration));
+        // What runs apart lets go of the databases, which only one may hold, when it has its turn.
+        let is_held =
+            || held.strong_count() + migration_held.strong_count() + ledger_held.strong_count() > 0;
+        let patience = Instant::now() + PATIENCE;
+        while is_held() && Instant::now() < patience {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         Self::starting(config, &compose::Starts::default(), folder)
     }
 
@@ -158,7 +173,9 @@ impl Service {
         let workers = Workers::new(workers, starter, Arc::clone(&setup.metrics));
         let executor =
             compose::executor(config, &setup, starts, &workers, None, authority).unwrap();
-        Self { executor, status, folder }
+        let moving = migration::Config::default();
+        let migration = compose::migration(&executor, moving, &setup, None).unwrap();
+        Self { executor, status, migration, folder }
     }
 
     /// Starts a session of a user, unless it is there; waits until agents have forgotten one before it.

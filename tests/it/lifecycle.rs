@@ -54,7 +54,7 @@ async fn sleeping(
 ) -> tokio::task::JoinHandle<Result<SleepResponse, Status>> {
     let request = SleepRequest { duration: Some(time.try_into().unwrap()) };
     let task = tokio::spawn(call(channel.clone(), "Sleep", request));
-    let running = r#"opdbus_calls_in_flight{agent="probe",operation="Sleep",transport="grpc"}"#;
+    let running = r#"opdbus_calls_in_flight{agent="probe",interface="own",operation="Sleep",transport="grpc"}"#;
     let deadline = Instant::now() + PATIENCE;
     while daemon.metric(running) != Some(1.0) {
         assert!(Instant::now() < deadline, "the call does not run");
@@ -173,7 +173,7 @@ fn calls_over_dbus_that_run_end_well_when_it_stops() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let running = r#"opdbus_calls_in_flight{agent="probe",operation="Sleep",transport="dbus"}"#;
+    let running = r#"opdbus_calls_in_flight{agent="probe",interface="own",operation="Sleep",transport="dbus"}"#;
     let deadline = Instant::now() + PATIENCE;
     while daemon.metric(running) != Some(1.0) {
         assert!(Instant::now() < deadline, "the call does not run");

@@ -55,6 +55,9 @@ box systemctl reset-failed op-dbus
 box systemctl restart op-dbus
 
 echo '-- use'
+matches 'an older client finds its agent' 'Memory is ' \
+    "$(as stranger busctl call org.dbusmcp.Agent.Memory /org/dbusmcp/Agent/Memory \
+        org.dbusmcp.Agent Status)"
 matches 'a member remembers over D-Bus' '^tba\{sv\} 1 true ' \
     "$(call member Remember 'sva{sv}' host s atlas 0)"
 matches 'and recalls over gRPC' 'atlas' \

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use super::super::inner::{next, within};
+use super::super::names::translate;
 use super::OpChat;
 use super::execution::response;
-use super::names::translate;
 use crate::call::Context;
 use crate::contract::{Replies, Requests, decode};
 use crate::error::{Error, ErrorKind};

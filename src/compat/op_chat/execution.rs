@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use super::super::inner::{next, within};
+use super::super::names::{Named, translate};
 use super::OpChat;
-use super::names::{Named, translate};
 use crate::call::Context;
 use crate::contract::{Replies, json_to_message, message_to_json};
 use crate::error::{Error, ErrorKind};

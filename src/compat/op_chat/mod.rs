@@ -5,7 +5,6 @@ mod agent_service;
 mod context_manager;
 mod execution;
 mod memory;
-mod names;
 mod sequential_thinking;
 mod session;
 mod unserved;

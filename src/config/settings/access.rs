@@ -12,8 +12,8 @@ use toml::value::Datetime;
 use super::checker::Checker;
 use crate::call::Scope;
 use crate::config::keys::{self, Key, Keys};
-use crate::config::read;
 use crate::config::tables::{Certificate, Token, TokenFile};
+use crate::files;
 use crate::transport::grpc::{
     CertificateRule, ClientCertificates, Name, Rules, TlsRules, TokenRule,
 };
@@ -65,7 +65,7 @@ fn tokens(c: &mut Checker<'_>, keys: &keys::grpc::Section) -> Vec<TokenRule> {
 }
 
 fn read_tokens(path: &std::path::Path) -> Result<TokenFile, String> {
-    let text = read::read(path).map_err(|error| format!("cannot be read: {error}"))?;
+    let text = files::read(path).map_err(|error| format!("cannot be read: {error}"))?;
     // Without the line of the file, which may hold a secret that does not belong there.
     toml::from_str(&text).map_err(|error| error.message().to_owned())
 }

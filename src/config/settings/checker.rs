@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::config::keys::Key;
 use crate::config::locate;
 use crate::config::problem::{Problem, Problems};
-use crate::config::read::Source;
+use crate::files::Source;
 
 /// The longest path of a Unix socket, in bytes; the kernel's limit without the final zero.
 const MAX_SOCKET_PATH: usize = 107;
@@ -75,6 +75,16 @@ impl<'a> Checker<'a> {
             );
             self.reject(if key.is_set() { key } else { bound }, text);
         }
+    }
+
+    /// A number that need not be whole.
+    pub(super) fn number(&mut self, key: &Key<f64>, range: RangeInclusive<f64>) -> f64 {
+        if !range.contains(&key.value) {
+            let (least, most) = range.into_inner();
+            let text = format!("{} is out of range: from {least} to {most}", key.value);
+            self.reject(key, text);
+        }
+        key.value
     }
 
     /// One of some words.

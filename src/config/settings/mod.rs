@@ -1,7 +1,6 @@
 //! The typed settings, each module its own, and the checks that lead to them. Every problem is
 //! collected, so that an administrator sees all of them at once.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -9,12 +8,12 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
-use super::keys::{self, Key, Keys};
+use super::keys::{self, Keys};
 use super::problem::Problems;
-use super::read::Source;
 use crate::agents;
 use crate::audit;
 use crate::executor;
+use crate::migration as moves;
 use crate::polkit;
 use crate::session;
 use crate::storage::{self, Durability};
@@ -23,13 +22,21 @@ use crate::transport::{dbus, grpc};
 
 mod access;
 mod agent_bounds;
+mod agent_lists;
 mod checker;
+mod client;
 mod commands;
+mod dbus_transport;
+mod migration;
 mod policy;
+mod rollout;
 mod worker;
 
+use crate::files::Source;
 use checker::Checker;
 
+pub(crate) use dbus_transport::bus;
+pub(super) use rollout::from_text;
 pub use worker::{Starter, Worker};
 
 /// The longest time for a call, in milliseconds: a day.
@@ -62,6 +69,8 @@ pub struct Settings {
     pub worker_settings: agents::WorkerSettings,
     /// The processes that act as callers.
     pub worker: Worker,
+    /// How calls move to gRPC.
+    pub migration: moves::Config,
     /// Where the metrics are served over HTTP.
     pub metrics: MetricsEndpoint,
     /// The log.
@@ -160,7 +169,7 @@ pub struct Agents {
 pub(super) fn check(keys: &Keys, sources: &[Source]) -> Result<Settings, Problems> {
     let mut c = Checker::new(sources);
     let settings = Settings {
-        dbus: dbus_transport(&mut c, &keys.dbus),
+        dbus: dbus_transport::dbus(&mut c, &keys.dbus),
         grpc: grpc_transport(&mut c, keys),
         executor: executor(&mut c, keys),
         polkit: policy::polkit(&mut c, keys),
@@ -188,42 +197,17 @@ pub(super) fn check(keys: &Keys, sources: &[Source]) -> Result<Settings, Problem
             commands: commands::commands(&mut c, &keys.commands),
         },
         worker: worker::workers(&mut c, &keys.worker),
+        migration: migration::migration(&mut c, keys),
         metrics: metrics(&mut c, keys),
         log: log(&mut c, &keys.log),
         drain_grace: c.millis(&keys.daemon.drain_grace_ms, 0..=600_000),
-        client: client(&mut c, &keys.client),
-        agents: agent_lists(&mut c, &keys.agents),
+        client: client::client(&mut c, &keys.client),
+        agents: agent_lists::agents(&mut c, &keys.agents),
     };
     if !keys.dbus.enabled.value && !keys.grpc.enabled.value {
         c.reject(&keys.grpc.enabled, "dbus.enabled and grpc.enabled are both false, so nobody could call; enable one of them");
     }
     c.finish(settings)
-}
-
-fn dbus_transport(c: &mut Checker<'_>, keys: &keys::dbus::Section) -> Option<dbus::Config> {
-    let config = dbus::Config {
-        bus: bus(&keys.bus.value),
-        name: keys.name.value.clone(),
-        max_body_bytes: c.size(&keys.max_body_bytes, 1024..=128 * 1024 * 1024, "bytes"),
-    };
-    if let dbus::Bus::Address(address) = &config.bus
-        && !address.contains(':')
-    {
-        c.reject(&keys.bus, "it must be \"system\", \"session\" or a D-Bus address, as \"unix:path=/run/dbus/system_bus_socket\"");
-    }
-    if zbus::names::WellKnownName::try_from(config.name.as_str()).is_err() {
-        c.reject(&keys.name, "it is no well-known bus name, as \"org.opdbus.Agents1\"");
-    }
-    keys.enabled.value.then_some(config)
-}
-
-/// The bus that `[dbus] bus` or `--bus` names.
-pub(crate) fn bus(text: &str) -> dbus::Bus {
-    match text {
-        "system" => dbus::Bus::System,
-        "session" => dbus::Bus::Session,
-        address => dbus::Bus::Address(address.to_owned()),
-    }
 }
 
 fn grpc_transport(c: &mut Checker<'_>, all: &Keys) -> Option<Grpc> {
@@ -422,53 +406,5 @@ fn log(c: &mut Checker<'_>, keys: &keys::log::Section) -> Log {
                 ("stderr", LogTarget::Stderr),
             ],
         ),
-    }
-}
-
-fn client(c: &mut Checker<'_>, keys: &keys::client::Section) -> Client {
-    let address = &keys.address.value;
-    let unix = address.strip_prefix("unix:").is_some_and(|path| path.starts_with('/'));
-    let http = address.strip_prefix("http://").or_else(|| address.strip_prefix("https://"));
-    let http = http.is_some_and(|host| !host.is_empty());
-    if !unix && !http {
-        c.reject(
-            &keys.address,
-            "it must be \"unix:/path\", \"http://host:port\" or \"https://host:port\", as \"unix:/run/op-dbus/grpc.sock\"",
-        );
-    }
-    Client {
-        address: address.clone(),
-        connect_timeout: c.millis(&keys.connect_timeout_ms, 1..=600_000),
-        request_timeout: c.millis(&keys.request_timeout_ms, 1..=MAX_TIMEOUT_MS),
-        max_retries: u32::try_from(c.size(&keys.max_retries, 0..=100, "times")).unwrap_or_default(),
-        pool_connections: keys.pool_connections.value,
-    }
-}
-
-fn agent_lists(c: &mut Checker<'_>, keys: &keys::agents::Section) -> Agents {
-    let mut named = BTreeSet::new();
-    for key in [&keys.run_on_connection, &keys.on_demand] {
-        for id in &key.value {
-            check_agent(c, key, id, named.insert(id.as_str()));
-        }
-    }
-    let idle_stop = c.millis(&keys.idle_stop_ms, 0..=MAX_IDLE_MS);
-    Agents {
-        run_on_connection: keys.run_on_connection.value.clone(),
-        on_demand: keys.on_demand.value.clone(),
-        idle_stop: Some(idle_stop).filter(|idle| !idle.is_zero()),
-    }
-}
-
-fn check_agent(c: &mut Checker<'_>, key: &Key<Vec<String>>, id: &str, first: bool) {
-    let well_formed = id.starts_with(|first: char| first.is_ascii_lowercase())
-        && id.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    if !well_formed {
-        c.reject(
-            key,
-            format!("{id:?} is no agent id: lower-case letters, digits and _, as \"memory\""),
-        );
-    } else if !first {
-        c.reject(key, format!("{id:?} is named twice; name it once, in one of the two lists"));
     }
 }

@@ -99,7 +99,7 @@ fn who(table: &RuleTable) -> Result<Who, String> {
 /// Finds the id of a name.
 type Find = fn(&str) -> nix::Result<Option<u32>>;
 
-fn user(name: &str) -> nix::Result<Option<u32>> {
+pub(super) fn user(name: &str) -> nix::Result<Option<u32>> {
     Ok(User::from_name(name)?.map(|user| user.uid.as_raw()))
 }
 
@@ -108,7 +108,7 @@ fn group(name: &str) -> nix::Result<Option<u32>> {
 }
 
 /// A user or group, by name or id.
-fn look_up(key: &str, name: String, find: Find) -> Result<Named, String> {
+pub(super) fn look_up(key: &str, name: String, find: Find) -> Result<Named, String> {
     if let Ok(id) = name.parse() {
         return Ok(Named { name, id });
     }

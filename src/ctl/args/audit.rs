@@ -81,7 +81,7 @@ pub(in crate::ctl) struct Wanted {
 }
 
 /// A time of the calendar, or so long ago.
-fn parse_moment(text: &str) -> Result<SystemTime, String> {
+pub(super) fn parse_moment(text: &str) -> Result<SystemTime, String> {
     let wrong =
         || format!("{text:?} is neither a time, as 2026-01-31T12:00:00Z, nor one ago, as 2h");
     if let Ok(ago) = parse_timeout(text) {

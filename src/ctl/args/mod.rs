@@ -2,6 +2,7 @@
 
 mod access;
 mod audit;
+mod migration;
 mod rights;
 mod run;
 mod work;
@@ -19,14 +20,12 @@ use crate::client::{Bus, CallOptions, GrpcAddress};
 
 pub(super) use access::{Credentials, NewToken, TokenCommand};
 pub(super) use audit::{Audit, AuditCommand, Wanted};
+pub(super) use migration::{Migration, MigrationCommand, Move, Set, WantedUses};
 pub(super) use rights::{Approvals, ApprovalsCommand, ListApprovals, Policy, PolicyCommand};
 pub(super) use run::Run;
 pub(super) use work::{
     ListSessions, ListTasks, Rows, Sessions, SessionsCommand, Tasks, TasksCommand,
 };
-
-/// How long a call may take unless it is said.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -35,7 +34,8 @@ Exit codes:
      configuration, the audit log) is wrong
   2  the command line is wrong
   3  `status`: the service runs, but a transport or the configuration has a problem;
-     `tasks wait` and `tasks watch`: the task has not ended yet
+     `tasks wait` and `tasks watch`: the task has not ended yet;
+     `migration report`: something keeps D-Bus from being given up
   4  the service cannot be reached
 `run` ends as its program does; see `op-dbusctl run --help`.
 
@@ -105,7 +105,14 @@ pub(super) struct Args {
 #[derive(Debug, clap::Args)]
 pub(super) struct Global {
     /// Which transport to take; auto: gRPC if it accepts a connection, else D-Bus
-    #[arg(long, global = true, value_enum, default_value = "auto", value_name = "TRANSPORT")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "auto",
+        value_name = "TRANSPORT",
+        env = "OP_DBUS_VIA"
+    )]
     pub(super) via: Via,
     /// The gRPC address, as unix:/run/op-dbus/grpc.sock, http://127.0.0.1:50051 or https://host:50443
     #[arg(long, global = true, value_name = "ADDRESS", visible_alias = "endpoint")]
@@ -122,7 +129,8 @@ pub(super) struct Global {
     /// /etc/op-dbus/grpc.toml]
     #[arg(long, global = true, value_name = "FILE", env = "OP_DBUS_CONFIG", value_hint = ValueHint::FilePath)]
     pub(super) config: Option<PathBuf>,
-    /// How long a call may take, as 30s or 5m [default: 30s; for a task as long as the service lets it]
+    /// How long a call may take, as 30s or 5m [default: 30s, or what
+    /// the configuration says; for a task as long as the service lets it]
     #[arg(long, global = true, value_name = "TIME", value_parser = parse_timeout)]
     pub(super) timeout: Option<Duration>,
     /// Write JSON, on one line
@@ -138,13 +146,7 @@ pub(super) struct Global {
 
 impl Global {
     pub(super) fn call_options(&self) -> CallOptions {
-        let default = Self::default_options();
-        CallOptions { timeout: self.timeout.or(default.timeout), ..default }
-    }
-
-    /// The options of a call for which the command line says nothing.
-    pub(super) fn default_options() -> CallOptions {
-        CallOptions { timeout: Some(DEFAULT_TIMEOUT), ..CallOptions::default() }
+        CallOptions { timeout: self.timeout, ..CallOptions::default() }
     }
 }
 
@@ -193,6 +195,18 @@ pub(super) enum Command {
     Policy(Policy),
     /// Check and read the audit log: what was refused, and what changed something
     Audit(Audit),
+    /// Follow the move of clients from D-Bus to gRPC, and take it on or back
+    Migration(Migration),
+    /// Make the calls that change nothing over D-Bus and over gRPC, and show where answers differ
+    ///
+    /// Each operation that only reads is called with an empty request, and with one in which every text
+    /// is a name that nothing has. It ends with 1 if answers differ, or if nothing could be compared.
+    /// What differs from call to call over one way is left out.
+    Parity {
+        /// Only this agent's operations; `agents` for the service's own
+        #[arg(add = ArgValueCompleter::new(complete::agents))]
+        agent: Option<String>,
+    },
     /// Measure how long a call that does nothing takes
     Ping {
         /// How many calls, one after the other

@@ -183,9 +183,11 @@ impl CallsService for Calls {
 /// The context of a call that is made now for the client of another.
 fn fresh(context: &Context) -> Context {
     Context {
+        interface: context.interface,
         traceparent: context.traceparent.clone(),
         session: context.session.clone(),
         interactive: context.interactive,
+        client_name: context.client_name.clone(),
         ..Context::new(Arc::clone(&context.caller), context.transport)
     }
 }

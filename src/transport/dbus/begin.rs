@@ -65,7 +65,11 @@ pub(super) async fn task(
     };
     let message = encode::built(reply)?;
     let signals = Signals::new(task, Arc::clone(&typed.method), client.into());
-    Ok(Reply { message, delivery: Some(Delivery { subscription, signals, sink, feed }) })
+    Ok(Reply {
+        message,
+        signal: None,
+        delivery: Some(Delivery { subscription, signals, sink, feed }),
+    })
 }
 
 fn sink(shared: &Shared, typed: &Typed, options: &mut Options) -> Result<Sink, Error> {

@@ -12,6 +12,7 @@ use super::caller::Callers;
 use super::delivery::Delivery;
 use super::descriptor::Descriptors;
 use super::error::{Failure, Standard};
+use super::legacy::{self, Older, OlderMethod};
 use super::objects::{Table, Typed};
 use super::options::Options;
 use super::plan::Method;
@@ -42,17 +43,23 @@ pub(super) enum Operation {
     Task(Arc<Table>),
     /// The object of a session.
     Session,
+    /// A task for an older agent.
+    Older(Arc<Older>, OlderMethod),
 }
 
 /// What comes of a call.
 pub(super) struct Reply {
     pub(super) message: Message,
+    /// What the caller is told besides, before the reply.
+    pub(super) signal: Option<Message>,
     /// What follows the reply.
     pub(super) delivery: Option<Delivery>,
 }
 
 /// What is sent for a call.
 pub(super) struct Answer {
+    /// Sent before the reply.
+    pub(super) signal: Option<Message>,
     /// `None` if the caller wants no reply.
     pub(super) reply: Option<Message>,
     /// What follows the reply.
@@ -61,7 +68,7 @@ pub(super) struct Answer {
 
 impl From<Message> for Reply {
     fn from(message: Message) -> Self {
-        Self { message, delivery: None }
+        Self { message, signal: None, delivery: None }
     }
 }
 
@@ -87,12 +94,15 @@ pub(super) async fn run(
             let answer = session::answer(&shared, &message).await;
             answer.inspect_err(|failure| shared.count_unknown(failure)).map(Reply::from)
         }
+        Operation::Older(older, method) => {
+            legacy::run(&shared, &message, older, *method, received).await
+        }
     };
-    let (reply, delivery) = match outcome {
-        Ok(Reply { message, delivery }) => (Some(message), delivery),
-        Err(failure) => (failure.reply(&message.header()), None),
+    let (signal, reply, delivery) = match outcome {
+        Ok(Reply { message, signal, delivery }) => (signal, Some(message), delivery),
+        Err(failure) => (None, failure.reply(&message.header()), None),
     };
-    Answer { reply: reply.filter(|_| wants_reply(&message)), delivery }
+    Answer { signal, reply: reply.filter(|_| wants_reply(&message)), delivery }
 }
 
 /// True if the caller waits for a reply.
@@ -212,8 +222,10 @@ impl Shared {
 
     /// Reads the body of a call, after checking its signature.
     fn read(&self, method: &Method, body: &Body) -> Result<(Vec<u8>, Options), Error> {
+        let mut options = Options::default();
         check_signature(method, body.signature())
-            .and_then(|()| decode::request(method, body))
+            .and_then(|()| decode::request(method, body, &mut options))
+            .map(|request| (request, options))
             .inspect_err(|_| self.executor.reject(Rejection::InvalidRequest))
     }
 
@@ -237,6 +249,7 @@ impl Shared {
                 | Standard::UnknownInterface
                 | Standard::UnknownProperty
                 | Standard::PropertyReadOnly
+                | Standard::Failed
                 | Standard::InvalidArgs => Rejection::UnknownAgent,
             });
         }

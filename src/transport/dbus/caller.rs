@@ -86,6 +86,7 @@ impl Callers {
         let pidfd = credentials.process_fd().map(AsFd::as_fd);
         let process = caller.pid.and_then(|pid| Process::running(pid, pidfd));
         caller.process = process.map(Arc::new);
+        caller.process.iter().for_each(Process::look_up_soon);
         Ok(Arc::new(caller.with_groups(credentials.into_unix_group_ids())))
     }
 

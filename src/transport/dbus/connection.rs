@@ -16,7 +16,8 @@ use zbus::{Connection, MessageStream};
 use super::call::Shared;
 use super::caller::Callers;
 use super::descriptor::Descriptors;
-use super::dispatch::{Dispatcher, Ended};
+use super::dispatch::{Dispatcher, Ended, Names};
+use super::legacy::{LegacyName, OlderNames};
 use super::{Bus, Config, plan};
 use crate::call::Transport;
 use crate::error::{Error, ErrorKind};
@@ -39,6 +40,7 @@ pub(super) struct Session {
     serving: JoinHandle<Ended>,
     stop: oneshot::Sender<()>,
     releasing: Arc<AtomicBool>,
+    older: Arc<OlderNames>,
 }
 
 /// What it takes to make a session.
@@ -64,15 +66,21 @@ impl Link {
             call_json: plan::call_json(),
         };
         let releasing = Arc::<AtomicBool>::default();
-        let name = self.config.name.clone();
-        let dispatcher = Dispatcher::new(shared, connection.clone(), name, Arc::clone(&releasing));
+        let legacy = self.legacy();
+        let older = Arc::new(OlderNames::new(&self.config, &legacy, Arc::clone(&self.status)));
+        let names = Names {
+            own: self.config.name.clone(),
+            releasing: Arc::clone(&releasing),
+            legacy,
+            older: Arc::clone(&older),
+        };
+        let dispatcher = Dispatcher::new(shared, connection.clone(), names);
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(dispatcher.run(stream, stopped));
-        let session = Session { connection, serving, stop, releasing };
-        match self.prepare(&session.connection).await {
+        let session = Session { connection, serving, stop, releasing, older };
+        match self.prepare(&session).await {
             Ok(()) => {
-                let address = format!("{} on {}", self.config.name, self.config.bus);
-                self.status.serving(Transport::Dbus, vec![address]);
+                session.older.serving();
                 self.executor.metrics().transport_up(Transport::Dbus, true);
                 Ok(session)
             }
@@ -138,6 +146,13 @@ impl Link {
         }
     }
 
+    /// The older names of agents that are there.
+    fn legacy(&self) -> Vec<LegacyName> {
+        let agents = self.executor.registry().snapshot();
+        let names = self.config.legacy.iter();
+        names.filter(|name| agents.host(name.agent_id()).is_some()).cloned().collect()
+    }
+
     async fn connect(&self) -> Result<MessageStream, Error> {
         let builder = match &self.config.bus {
             Bus::System => Builder::system(),
@@ -156,12 +171,15 @@ impl Link {
         Err(Error::new(ErrorKind::Unavailable, format!("{bus} cannot be reached: {problem}")))
     }
 
-    /// Asks to hear of clients that go, and takes the name.
-    async fn prepare(&self, connection: &Connection) -> Result<(), Error> {
+    /// Asks to hear of clients that go, and takes the names: the own one last, so that who waits for it
+    /// finds the others.
+    async fn prepare(&self, session: &Session) -> Result<(), Error> {
+        let connection = &session.connection;
         // Only of those that go: the new owner is the empty name.
         let rule = "type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',\
                     member='NameOwnerChanged',arg2=''";
         ask(connection, "AddMatch", &rule).await.map_err(|error| self.refused(&error))?;
+        session.older.take(connection).await;
         let reply = ask(connection, "RequestName", &(self.config.name.as_str(), DO_NOT_QUEUE))
             .await
             .map_err(|error| self.refused(&error))?;
@@ -200,6 +218,7 @@ impl Session {
     /// Gives the name back, lets replies that are under way leave, and disconnects.
     async fn stop(self, name: &str) {
         self.releasing.store(true, Ordering::Release);
+        self.older.release(&self.connection).await;
         if let Err(error) = ask(&self.connection, "ReleaseName", &name).await {
             tracing::debug!("D-Bus: the name was not given back: {error}");
         }
@@ -216,8 +235,8 @@ impl Session {
 }
 
 const DO_NOT_QUEUE: u32 = 4;
-const PRIMARY_OWNER: u32 = 1;
-const ALREADY_OWNER: u32 = 4;
+pub(super) const PRIMARY_OWNER: u32 = 1;
+pub(super) const ALREADY_OWNER: u32 = 4;
 
 /// Calls a method of the bus itself.
 pub(super) async fn ask<B>(

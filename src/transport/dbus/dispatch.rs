@@ -21,6 +21,7 @@ use zbus::{Connection, MessageStream};
 use super::by_client::ByClient;
 use super::call::{self, Answer, Operation, Shared};
 use super::error::Failure;
+use super::legacy::{LegacyName, OlderNames};
 use super::objects::{AGENT_INTERFACE, Table, Target};
 use super::outgoing::{Outgoing, Sending};
 use super::pings::Pings;
@@ -61,14 +62,23 @@ pub(super) enum Ended {
     NameLost,
 }
 
+/// The names that the service is reached by.
+pub(super) struct Names {
+    /// The well-known name.
+    pub(super) own: String,
+    /// Set while it is given back on purpose.
+    pub(super) releasing: Arc<AtomicBool>,
+    /// The older names that have objects.
+    pub(super) legacy: Vec<LegacyName>,
+    /// Those of them that the bus gives.
+    pub(super) older: Arc<OlderNames>,
+}
+
 /// The state of the loop.
 pub(super) struct Dispatcher {
     shared: Arc<Shared>,
     connection: Connection,
-    /// The well-known name.
-    name: String,
-    /// Set while the name is given back on purpose.
-    releasing: Arc<AtomicBool>,
+    names: Names,
     table: Arc<Table>,
     batch: Vec<Message>,
     batch_bytes: usize,
@@ -86,21 +96,15 @@ pub(super) struct Dispatcher {
 }
 
 impl Dispatcher {
-    pub(super) fn new(
-        shared: Shared,
-        connection: Connection,
-        name: String,
-        releasing: Arc<AtomicBool>,
-    ) -> Self {
+    pub(super) fn new(shared: Shared, connection: Connection, names: Names) -> Self {
         let executor = Arc::clone(&shared.executor);
         let rerouted = executor.rerouted();
         let routes = Arc::clone(&executor.routes());
         Self {
             shared: Arc::new(shared),
             connection,
-            name,
-            releasing,
-            table: Arc::new(Table::new(routes, None)),
+            table: Arc::new(Table::new(routes, &names.legacy, None)),
+            names,
             batch: Vec::with_capacity(BATCH),
             batch_bytes: 0,
             pending: ByClient::new(),
@@ -198,7 +202,7 @@ impl Dispatcher {
             return;
         }
         let before = Arc::clone(&self.table);
-        self.table = Arc::new(Table::new(Arc::clone(&routes), Some(&before)));
+        self.table = Arc::new(Table::new(Arc::clone(&routes), &self.names.legacy, Some(&before)));
         let shared = Arc::clone(&self.shared);
         for signal in managed::changes(&before, &self.table, shared.executor.registry()) {
             self.tell(signal);
@@ -212,6 +216,10 @@ impl Dispatcher {
         if self.table.object(&path).is_some() {
             let state = properties::state(condition);
             self.tell(properties_changed(path, None, AGENT_INTERFACE, state));
+        }
+        let table = Arc::clone(&self.table);
+        for older in table.older(&condition.agent) {
+            self.tell(older.status_changed(condition));
         }
     }
 
@@ -247,10 +255,16 @@ impl Dispatcher {
             }
             Ok(Target::Task) => Ok(Operation::Task(Arc::clone(&self.table))),
             Ok(Target::Session) => Ok(Operation::Session),
+            Ok(Target::Older(older, method)) if method.runs() => {
+                Ok(Operation::Older(older, method))
+            }
+            Ok(Target::Older(older, method)) => {
+                Err(older.tell(method, &header, &message.body(), &self.shared.executor))
+            }
             Ok(Target::Standard(method)) => {
                 let table = &*self.table;
-                let registry = self.shared.executor.registry();
-                let object = table.object(path).map(|object| InTable { object, table, registry });
+                let executor = &self.shared.executor;
+                let object = table.object(path).map(|object| InTable { object, table, executor });
                 let object = object.as_ref().map(|object| object as &dyn Shown);
                 Err(method.answer(&header, &message.body(), path, object))
             }
@@ -300,7 +314,8 @@ impl Dispatcher {
 
     /// Takes the answer of a call; `None` if it was ended.
     fn answer(&mut self, answer: Option<Answer>) {
-        let Some(Answer { reply, delivery }) = answer else { return };
+        let Some(Answer { signal, reply, delivery }) = answer else { return };
+        self.add(signal);
         self.add(reply);
         // What it sends goes through the queue, so that nothing of it can pass the reply.
         if let Some(delivery) = delivery {
@@ -348,11 +363,16 @@ impl Dispatcher {
                     self.gone(name);
                 }
             }
-            Some("NameLost")
-                if !self.releasing.load(Ordering::Acquire)
-                    && body.deserialize::<&str>().is_ok_and(|name| name == self.name) =>
-            {
-                return Err(Ended::NameLost);
+            Some(change @ ("NameAcquired" | "NameLost")) => {
+                let Ok(name) = body.deserialize::<&str>() else { return Ok(()) };
+                let is_lost = change == "NameLost";
+                self.names.older.changed(name, !is_lost);
+                if is_lost
+                    && name == self.names.own
+                    && !self.names.releasing.load(Ordering::Acquire)
+                {
+                    return Err(Ended::NameLost);
+                }
             }
             _ => {}
         }

@@ -35,6 +35,8 @@ pub(super) const fn name(kind: ErrorKind) -> &'static str {
 /// table above of what an operation does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standard {
+    /// Of the older interface alone, which has no names for what may fail.
+    Failed,
     InvalidArgs,
     PropertyReadOnly,
     UnknownInterface,
@@ -46,6 +48,7 @@ pub(super) enum Standard {
 impl Standard {
     const fn name(self) -> &'static str {
         match self {
+            Self::Failed => "org.freedesktop.DBus.Error.Failed",
             Self::InvalidArgs => "org.freedesktop.DBus.Error.InvalidArgs",
             Self::PropertyReadOnly => "org.freedesktop.DBus.Error.PropertyReadOnly",
             Self::UnknownInterface => "org.freedesktop.DBus.Error.UnknownInterface",

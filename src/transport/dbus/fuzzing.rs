@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use zbus::Message;
 
+use super::options::Options;
 use super::plan::{self, Method};
 use super::{begin, call, decode, encode};
 use crate::contract::Service;
@@ -33,7 +34,7 @@ impl Transcoder {
     pub fn requests(&self, call: &Message) -> Result<Vec<Bytes>, Error> {
         let body = call.body();
         call::check_signature(&self.0, body.signature())?;
-        let (request, _) = decode::request(&self.0, &body)?;
+        let request = decode::request(&self.0, &body, &mut Options::default())?;
         Ok(match self.0.takes_messages {
             true => begin::split(&request.into()),
             false => vec![request.into()],

@@ -15,6 +15,7 @@ use super::options::Format;
 use super::outgoing::Outgoing;
 use crate::contract::{RawRequests, json_to_message};
 use crate::error::{Error, ErrorKind};
+use crate::wire::dbus::delimited::{self, Broken};
 
 /// How many requests wait for the agent.
 const MAX_WAITING: usize = 16;
@@ -136,7 +137,9 @@ impl Lines {
     async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         self.count += 1;
         let next = match self.format {
-            Format::Proto => self.delimited().await,
+            Format::Proto => {
+                delimited::next(&mut self.bytes, self.max_bytes).await.map_err(Problem::from)
+            }
             Format::Json => self.line().await,
         };
         next.map_err(|problem| match problem {
@@ -157,34 +160,6 @@ impl Lines {
                 Error::invalid(OPTION, problem)
             }
         })
-    }
-
-    /// The next message after its length; `None` at the end.
-    async fn delimited(&mut self) -> Result<Option<Bytes>, Problem> {
-        let mut length = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let byte = match self.bytes.read_u8().await {
-                Ok(byte) => byte,
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    return if shift == 0 { Ok(None) } else { Err(Problem::Half) };
-                }
-                Err(error) => return Err(Problem::Io(error)),
-            };
-            length |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return self.payload(length).await.map(Some);
-            }
-        }
-        Err(Problem::Length)
-    }
-
-    async fn payload(&mut self, length: u64) -> Result<Bytes, Problem> {
-        if length > self.max_bytes as u64 {
-            return Err(Problem::TooLarge);
-        }
-        let mut payload = Vec::new();
-        (&mut self.bytes).take(length).read_to_end(&mut payload).await.map_err(Problem::Io)?;
-        if (payload.len() as u64) < length { Err(Problem::Half) } else { Ok(payload.into()) }
     }
 
     /// The next line as a message; `None` at the end. The last one needs no line break.
@@ -211,6 +186,17 @@ impl Lines {
                 Err(_) if !is_whole => Err(Problem::Half),
                 Err(error) => Err(Problem::Json(error)),
             };
+        }
+    }
+}
+
+impl From<Broken> for Problem {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Io(error) => Self::Io(error),
+            Broken::Half => Self::Half,
+            Broken::Length => Self::Length,
+            Broken::TooLarge => Self::TooLarge,
         }
     }
 }

@@ -5,8 +5,8 @@ use super::objects::{AGENT_INTERFACE, Object};
 use super::properties::{self, Property};
 use super::session::SESSION_INTERFACE;
 use super::task::TASK_INTERFACE;
-use super::text;
-use crate::contract::{Service, interface_xml};
+use super::{legacy, text};
+use crate::contract::{Operation, Service, interface_xml, push_deprecated};
 
 const DOCTYPE: &str = r#"<!DOCTYPE node PUBLIC "-//freedesktop//DTD D-BUS Object Introspection 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/introspect.dtd">
@@ -77,7 +77,7 @@ const AGENT_MEMBERS: &str = r#"    <annotation name="org.gtk.GDBus.DocString" va
         <annotation name="org.gtk.GDBus.DocString" value="The request as a JSON object; an empty text is an empty object."/>
       </arg>
       <arg name="options" type="a{sv}" direction="in">
-        <annotation name="org.gtk.GDBus.DocString" value="request-id (s), deadline-ms (u), traceparent (s), session-id (s) and detach (b). With detach the call becomes a task and the reply is its path (o) in place of the text; then there are handle-token (s), on-disconnect (s), output-fd (h) and output-format (s) too."/>
+        <annotation name="org.gtk.GDBus.DocString" value="request-id (s), deadline-ms (u), traceparent (s), session-id (s), client-name (s) and detach (b). With detach the call becomes a task and the reply is its path (o) in place of the text; then there are handle-token (s), on-disconnect (s), output-fd (h) and output-format (s) too."/>
       </arg>
       <arg name="result" type="s" direction="out">
         <annotation name="org.gtk.GDBus.DocString" value="The response as a JSON object."/>
@@ -89,13 +89,20 @@ const AGENT_MEMBERS: &str = r#"    <annotation name="org.gtk.GDBus.DocString" va
 /// `dbus/interfaces` holds it.
 #[must_use]
 pub fn interface_document(service: &Service) -> String {
-    format!("{DOCTYPE}<node>\n{}</node>\n", typed_interface(service))
+    format!("{DOCTYPE}<node>\n{}</node>\n", typed_interface(service, |_| false))
 }
 
 /// The introspection document with `org.opdbus.Agent1`, which every agent has.
 #[must_use]
 pub fn agent_interface_document() -> String {
     format!("{DOCTYPE}<node>\n{}</node>\n", agent_interface())
+}
+
+/// The introspection document with `org.dbusmcp.Agent`, which every older agent has.
+#[must_use]
+pub fn legacy_interface_document() -> String {
+    let [(name, members), _] = legacy::interfaces("");
+    format!("{DOCTYPE}<node>\n{}</node>\n", own_interface(name, members, &[]))
 }
 
 /// The introspection document with `org.opdbus.Task1`, which every task has.
@@ -136,14 +143,24 @@ fn own_interface(name: &str, members: &str, properties: &[Property]) -> String {
     xml
 }
 
-/// The introspection document of an object.
-pub(super) fn object(object: &Object) -> String {
+/// The introspection document of an object. `is_deprecated`: which operations should no longer be called
+/// over D-Bus.
+pub(super) fn object(object: &Object, is_deprecated: impl Fn(&Operation) -> bool) -> String {
     let mut xml = format!("{DOCTYPE}<node>\n");
     for served in &object.services {
-        xml.push_str(&typed_interface(&served.service));
+        xml.push_str(&typed_interface(&served.service, &is_deprecated));
     }
     if object.agent().is_some() {
         xml.push_str(&agent_interface());
+    }
+    if let Some(older) = &object.older {
+        let mut about = String::new();
+        if older.service().operations.iter().all(|operation| is_deprecated(operation)) {
+            push_deprecated(&mut about, 4);
+        }
+        for (name, members) in legacy::interfaces(older.first_interface()) {
+            xml.push_str(&own_interface(name, &format!("{about}{members}"), &[]));
+        }
     }
     xml.push_str(STANDARD);
     if object.is_manager() {
@@ -156,8 +173,8 @@ pub(super) fn object(object: &Object) -> String {
     text::shown(&xml).into_owned()
 }
 
-fn typed_interface(service: &Service) -> String {
-    let mut xml = interface_xml(service);
+fn typed_interface(service: &Service, is_deprecated: impl Fn(&Operation) -> bool) -> String {
+    let mut xml = interface_xml(service, is_deprecated);
     let properties = properties::of_service(service);
     if let Some(open) = xml.strip_suffix(INTERFACE_END).map(str::len) {
         xml.truncate(open);

@@ -12,35 +12,27 @@ mod by_client;
 mod call;
 mod caller;
 mod connection;
-mod decode;
 mod delivery;
 mod descriptor;
 mod dispatch;
-mod encode;
 mod error;
-mod fault;
 #[cfg(feature = "testing")]
 pub mod fuzzing;
 mod input;
 mod introspect;
+mod legacy;
 mod managed;
 mod objects;
 mod options;
 mod outgoing;
 mod output;
 mod pings;
-mod plan;
 mod properties;
-mod scalar;
 mod session;
 mod session_signals;
 mod signals;
-mod slot;
 mod standard;
 mod task;
-mod text;
-mod value;
-mod wire;
 
 use std::fmt;
 use std::sync::Arc;
@@ -51,11 +43,13 @@ use tokio::task::JoinHandle;
 use crate::error::Error;
 use crate::executor::Executor;
 use crate::status::Status;
+use crate::wire::dbus::{decode, encode, plan, text, wire};
 
 pub use introspect::{
-    agent_interface_document, interface_document, session_interface_document,
-    task_interface_document,
+    agent_interface_document, interface_document, legacy_interface_document,
+    session_interface_document, task_interface_document,
 };
+pub use legacy::LegacyName;
 
 use connection::Link;
 
@@ -68,6 +62,8 @@ pub struct Config {
     pub name: String,
     /// The largest body of a method call, in bytes (`[dbus] max_body_bytes`).
     pub max_body_bytes: usize,
+    /// The older names to be served (`[dbus] legacy_names`); none if older clients are not (`legacy`).
+    pub legacy: Vec<LegacyName>,
 }
 
 /// A message bus.

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::error::{Failure, Standard};
+use super::legacy::{LegacyName, Older, OlderMethod};
 use super::plan::{self, Method};
 use super::standard::{StandardMethod, no_interface, no_object};
 use super::task;
@@ -28,6 +29,8 @@ pub(super) struct Table {
 pub(super) struct Object {
     /// The services whose interfaces it has: one for an agent, none for a mere parent.
     pub(super) services: Vec<Served>,
+    /// What older clients know it as, if they do.
+    pub(super) older: Option<Arc<Older>>,
     /// The last elements of the paths of the objects below it.
     pub(super) children: BTreeSet<String>,
 }
@@ -54,11 +57,14 @@ pub(super) enum Target {
     Task,
     /// The same of a session.
     Session,
+    /// A method of an older agent.
+    Older(Arc<Older>, OlderMethod),
 }
 
 impl Table {
-    /// The table for `routes`. What `previous` has compiled for the same services is used again.
-    pub(super) fn new(routes: Arc<Routes>, previous: Option<&Self>) -> Self {
+    /// The table for `routes`, with the older agents called `legacy` of those that are there. What
+    /// `previous` has compiled for the same services is used again.
+    pub(super) fn new(routes: Arc<Routes>, legacy: &[LegacyName], previous: Option<&Self>) -> Self {
         let mut objects = HashMap::new();
         for path in ["/", MANAGER_PATH, SESSIONS_PATH, TASKS_PATH] {
             insert(&mut objects, path);
@@ -72,6 +78,13 @@ impl Table {
                 Err(error) => {
                     tracing::error!("{} cannot be served on D-Bus: {error}", service.full_name);
                 }
+            }
+        }
+        for name in legacy {
+            let done_by = routes.services().find(|served| served.service.id == name.agent_id());
+            if let Some(served) = done_by {
+                let older = Older::new(name.clone(), Arc::clone(&served.service));
+                insert(&mut objects, &name.path()).older = Some(Arc::new(older));
             }
         }
         for object in objects.values_mut() {
@@ -94,6 +107,12 @@ impl Table {
     pub(super) fn agents(&self) -> impl Iterator<Item = (&str, &Object)> {
         let objects = self.objects.iter().filter(|(_, object)| object.agent().is_some());
         objects.map(|(path, object)| (path.as_str(), object))
+    }
+
+    /// What older clients know the agent as, be it once or with several instances.
+    pub(super) fn older(&self, agent: &str) -> impl Iterator<Item = &Arc<Older>> {
+        let older = self.objects.values().filter_map(|object| object.older.as_ref());
+        older.filter(move |older| older.agent_id() == agent)
     }
 
     /// What a call is for.
@@ -146,6 +165,7 @@ impl Object {
     pub(super) fn has_interface(&self, interface: &str) -> bool {
         self.services.iter().any(|served| served.service.interface == interface)
             || (interface == AGENT_INTERFACE && self.agent().is_some())
+            || self.older.as_ref().is_some_and(|older| older.interfaces().contains(&interface))
             || StandardMethod::is_interface(interface, self.is_manager())
     }
 
@@ -170,6 +190,11 @@ impl Object {
         {
             return Ok(Target::CallJson(Arc::clone(agent)));
         }
+        if let Some(older) = &self.older
+            && let Some(method) = older.method(interface, member)
+        {
+            return Ok(Target::Older(Arc::clone(older), method));
+        }
         if let Some(method) = StandardMethod::find(interface, member, self.is_manager()) {
             return Ok(Target::Standard(method));
         }
@@ -185,6 +210,7 @@ impl Object {
             .iter()
             .filter(|served| interface.is_none_or(|name| name == served.service.interface))
             .flat_map(|served| served.methods.keys().map(String::as_str))
+            .chain(self.older.iter().flat_map(|older| older.members(interface)))
             .collect();
         known.sort_unstable();
         let whose = interface.unwrap_or("the object");

@@ -5,9 +5,10 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::call::{Context, OnDisconnect};
+use crate::call::{Context, OnDisconnect, client_name};
 use crate::contract::Operation;
 use crate::error::Error;
+use crate::wire::dbus::beside::{Beside, Given};
 
 /// The longest request id, in characters.
 const REQUEST_ID_MAX_CHARS: usize = 128;
@@ -33,9 +34,10 @@ pub(super) enum Reserved {
     OutputFormat,
     InputFd,
     InputFormat,
+    ClientName,
 }
 
-const NAMES: [(&str, Reserved); 12] = [
+const NAMES: [(&str, Reserved); 13] = [
     ("request-id", Reserved::RequestId),
     ("deadline-ms", Reserved::DeadlineMs),
     ("traceparent", Reserved::Traceparent),
@@ -48,32 +50,31 @@ const NAMES: [(&str, Reserved); 12] = [
     ("output-format", Reserved::OutputFormat),
     ("input-fd", Reserved::InputFd),
     ("input-format", Reserved::InputFormat),
+    ("client-name", Reserved::ClientName),
 ];
 
-impl Reserved {
-    /// The option called `name`; `None` if it is no option of the call.
-    pub(super) fn named(name: &str) -> Option<Self> {
-        NAMES.iter().find(|(known, _)| *known == name).map(|(_, option)| *option)
+impl Beside for Options {
+    fn position(&self, name: &str) -> Option<usize> {
+        NAMES.iter().position(|(known, _)| *known == name)
+    }
+
+    fn take(&mut self, position: usize, given: Given<'_>) -> Result<(), String> {
+        let (_, option) = NAMES.get(position).ok_or("is no option")?;
+        self.set(*option, given)
+    }
+
+    fn skips_unknown(&self) -> bool {
+        false
     }
 }
 
-/// The value of an option.
-#[derive(Debug)]
-pub(super) enum Given<'a> {
-    Bool(bool),
-    Integer(i128),
-    Text(&'a str),
-    Descriptor(OwnedFd),
-}
-
-impl Given<'_> {
-    const fn kind(&self) -> &'static str {
-        match self {
-            Self::Bool(_) => "a boolean",
-            Self::Integer(_) => "a number",
-            Self::Text(_) => "a text",
-            Self::Descriptor(_) => "a descriptor",
-        }
+/// What the value of an option is.
+const fn kind(given: &Given<'_>) -> &'static str {
+    match given {
+        Given::Bool(_) => "a boolean",
+        Given::Integer(_) => "a number",
+        Given::Text(_) => "a text",
+        Given::Descriptor(_) => "a descriptor",
     }
 }
 
@@ -102,14 +103,11 @@ pub(super) struct Options {
     output_format: Option<Format>,
     pub(super) input: Option<OwnedFd>,
     input_format: Option<Format>,
+    client_name: Option<Arc<str>>,
 }
 
 impl Options {
-    /// Takes an option.
-    ///
-    /// # Errors
-    /// The problem with the value.
-    pub(super) fn set(&mut self, option: Reserved, given: Given<'_>) -> Result<(), String> {
+    fn set(&mut self, option: Reserved, given: Given<'_>) -> Result<(), String> {
         match (option, given) {
             (Reserved::RequestId, Given::Text(text)) => {
                 self.request_id = Some(bounded(text, REQUEST_ID_MAX_CHARS)?.into());
@@ -148,8 +146,11 @@ impl Options {
             (Reserved::OutputFormat, Given::Text(text)) => self.output_format = Some(format(text)?),
             (Reserved::InputFd, Given::Descriptor(fd)) => self.input = Some(fd),
             (Reserved::InputFormat, Given::Text(text)) => self.input_format = Some(format(text)?),
+            (Reserved::ClientName, Given::Text(text)) => {
+                self.client_name = Some(client_name(text)?)
+            }
             (option, given) => {
-                return Err(format!("takes {}, not {}", option.takes(), given.kind()));
+                return Err(format!("takes {}, not {}", option.takes(), kind(&given)));
             }
         }
         Ok(())
@@ -162,7 +163,7 @@ impl Options {
     pub(super) fn makes_task(&self, operation: &Operation) -> Result<bool, Error> {
         let is_task = operation.is_streaming() || self.detach;
         let out_of_place = [
-            (is_task && !operation.is_agents, "detach", NO_AGENT),
+            (is_task && !operation.is_agents && !operation.on_bus, "detach", NO_AGENT),
             (!is_task && self.token.is_some(), "handle-token", NO_TASK),
             (!is_task && self.on_disconnect.is_some(), "on-disconnect", NO_TASK),
             (!is_task && self.output.is_some(), "output-fd", NO_TASK),
@@ -194,6 +195,7 @@ impl Options {
         context.session = self.session;
         context.approval_id = self.approval_id;
         context.on_disconnect = self.on_disconnect;
+        context.client_name = self.client_name;
         context.task_id = self.token.map(|token| task_id(&context.caller.address, &token));
     }
 }
@@ -217,7 +219,8 @@ impl Reserved {
             | Self::HandleToken
             | Self::OnDisconnect
             | Self::OutputFormat
-            | Self::InputFormat => "a text",
+            | Self::InputFormat
+            | Self::ClientName => "a text",
         }
     }
 }

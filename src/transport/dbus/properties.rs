@@ -126,7 +126,8 @@ pub(super) fn of_service(service: &Service) -> &'static [Property] {
 /// The interfaces of an object that are its own, not standard ones.
 pub(super) fn interfaces(object: &Object) -> Vec<&str> {
     let typed = object.services.iter().map(|served| served.service.interface.as_str());
-    typed.chain(object.agent().map(|_| AGENT_INTERFACE)).collect()
+    let older = object.older.iter().flat_map(|older| older.interfaces());
+    typed.chain(object.agent().map(|_| AGENT_INTERFACE)).chain(older).collect()
 }
 
 /// Every property of an interface that the object has.

@@ -12,7 +12,7 @@ use super::managed::{self, Managed, Properties};
 use super::objects::{Object, Table};
 use super::{encode, introspect, properties};
 use crate::error::{Error, ErrorKind};
-use crate::registry::Registry;
+use crate::executor::Executor;
 
 const PEER: &str = "org.freedesktop.DBus.Peer";
 const INTROSPECTABLE: &str = "org.freedesktop.DBus.Introspectable";
@@ -218,7 +218,7 @@ fn get(
 pub(super) struct InTable<'t> {
     pub(super) object: &'t Object,
     pub(super) table: &'t Table,
-    pub(super) registry: &'t Registry,
+    pub(super) executor: &'t Executor,
 }
 
 impl Shown for InTable<'_> {
@@ -231,15 +231,15 @@ impl Shown for InTable<'_> {
     }
 
     fn properties(&self, interface: &str) -> Vec<(&'static str, Variant<'static>)> {
-        properties::all(self.object, interface, self.registry)
+        properties::all(self.object, interface, self.executor.registry())
     }
 
     fn introspection(&self) -> String {
-        introspect::object(self.object)
+        introspect::object(self.object, |operation| self.executor.is_deprecated(operation))
     }
 
     fn managed(&self) -> Managed<'_> {
-        managed::all(self.table, self.registry)
+        managed::all(self.table, self.executor.registry())
     }
 }
 

@@ -43,6 +43,7 @@ pub(super) fn of_unix(stream: &UnixStream) -> Arc<Caller> {
     let pidfd = getsockopt(stream, sockopt::PeerPidfd).ok();
     let process = caller.pid.and_then(|pid| Process::running(pid, pidfd.as_ref().map(AsFd::as_fd)));
     caller.process = process.map(Arc::new);
+    caller.process.iter().for_each(Process::look_up_soon);
     Arc::new(caller)
 }
 

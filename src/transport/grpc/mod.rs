@@ -41,6 +41,7 @@ use crate::error::Error;
 use crate::executor::Executor;
 use crate::status::Status;
 
+pub use crate::wire::NewToken;
 pub use access::{Access, CertificateRule, ClientCertificates, Name, Rules, TlsRules, TokenRule};
 use connection::Acceptor;
 use phase::Phase;

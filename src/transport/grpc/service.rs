@@ -60,6 +60,7 @@ impl Call {
         context.approval_id = metadata.approval_id;
         context.interactive = metadata.interactive.unwrap_or_default();
         context.on_disconnect = metadata.on_disconnect;
+        context.client_name = metadata.client_name;
         (route, context, peer)
     }
 }

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+use super::kind;
 use crate::error::{Error, ErrorKind};
 
 /// `google.rpc.ErrorInfo.domain` of every error.
@@ -107,32 +108,6 @@ fn error(status: &Status) -> Error {
     match details.retry_info().and_then(|info| info.retry_delay) {
         Some(delay) => error.with_retry_after(delay),
         None => error,
-    }
-}
-
-/// What went wrong: by the reason that op-dbus gives, else by the code.
-pub(crate) fn kind(status: &Status, details: &ErrorDetails) -> ErrorKind {
-    let reason = details.error_info().map(|info| info.reason.as_str());
-    let by_reason = ErrorKind::ALL.into_iter().find(|kind| Some(kind.reason()) == reason);
-    by_reason.unwrap_or_else(|| kind_of_code(status.code()))
-}
-
-/// What a code means when nothing else is said: it comes from the gRPC library or from something
-/// that stands between.
-fn kind_of_code(code: Code) -> ErrorKind {
-    match code {
-        Code::Cancelled => ErrorKind::Cancelled,
-        Code::InvalidArgument | Code::OutOfRange => ErrorKind::InvalidArgument,
-        Code::DeadlineExceeded => ErrorKind::DeadlineExceeded,
-        Code::NotFound => ErrorKind::NotFound,
-        Code::AlreadyExists => ErrorKind::AlreadyExists,
-        Code::PermissionDenied => ErrorKind::AccessDenied,
-        Code::ResourceExhausted => ErrorKind::LimitExceeded,
-        Code::Aborted | Code::FailedPrecondition => ErrorKind::Conflict,
-        Code::Unimplemented => ErrorKind::UnknownOperation,
-        Code::Unavailable => ErrorKind::Unavailable,
-        Code::Unauthenticated => ErrorKind::Unauthenticated,
-        Code::Ok | Code::Unknown | Code::Internal | Code::DataLoss => ErrorKind::Internal,
     }
 }
 

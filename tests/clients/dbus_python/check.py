@@ -9,7 +9,7 @@ import json
 import os
 import uuid
 
-from dbus_fast import Message, MessageType, Variant
+from dbus_fast import DBusError, Message, MessageType, Variant
 from dbus_fast.aio import MessageBus
 from dbus_fast.introspection import Node
 
@@ -216,6 +216,47 @@ class Signals:
         return await asyncio.wait_for(self.waiting.get(), 10)
 
 
+async def older(client: Client) -> None:
+    """The older interface through a proxy, with its signal, and its errors."""
+    name, path = "org.dbusmcp.Agent.Memory", "/org/dbusmcp/Agent/Memory"
+    proxy = client.bus.get_proxy_object(name, path, await client.bus.introspect(name, path))
+    agent = proxy.get_interface("org.dbusmcp.Agent")
+    first = proxy.get_interface("org.dbusmcp.Agent.Memory")
+    completed: asyncio.Queue[tuple[str, bool, str]] = asyncio.Queue()
+
+    def seen(*arguments) -> None:
+        completed.put_nowait(arguments)
+
+    agent.on_task_completed(seen)
+    key = f"dbus-python-{uuid.uuid4()}"
+    remembered = await agent.call_run_operation("store", key, "x")
+    assert json.loads(remembered)["data"] == f"Remembered: {key}", remembered
+    task_id, success, result = await asyncio.wait_for(completed.get(), 10)
+    assert success is True and result == remembered, (success, result)
+    assert json.loads(result)["metadata"]["task_id"] == task_id
+    print("ok an older agent does a task and its signal tells the same result")
+
+    task = {"type": "memory", "operation": "retrieve", "path": key}
+    for interface in (agent, first):
+        recalled = json.loads(await interface.call_execute(json.dumps(task)))
+        assert recalled["success"] is True, recalled
+        assert recalled["metadata"]["response"]["value"] == "x", recalled
+    assert await first.call_get_status() == await agent.call_status()
+    assert await agent.call_ping() is True
+    assert "recall" in await agent.call_operations()
+    gone = json.loads(await agent.call_run_operation("recall", f"gone-{key}", ""))
+    assert gone["success"] is False and gone["metadata"]["reason"] == "NOT_FOUND", gone
+    for wrong in ("{", json.dumps({"type": "memory", "operation": "dance"})):
+        try:
+            await agent.call_execute(wrong)
+        except DBusError as error:
+            assert error.type == "org.freedesktop.DBus.Error.InvalidArgs", error.type
+        else:
+            raise AssertionError(f"{wrong} was not refused")
+    await agent.call_run_operation("forget", key, "")
+    print("ok both generations' methods answer, and say what failed")
+
+
 async def states(client: Client) -> None:
     """The state of an agent as its property, and as the proxy's PropertiesChanged when it works."""
     proxy = client.bus.get_proxy_object(NAME, MEMORY, await client.bus.introspect(NAME, MEMORY))
@@ -350,6 +391,7 @@ async def main() -> None:
     await memory(client)
     await contexts_and_chains(client)
     await tasks(client)
+    await older(client)
     await states(client)
     await sessions(client)
     await what_is_not_there(client)

@@ -78,7 +78,7 @@ def the_families(text: str) -> None:
             if kind != "gauge":
                 assert sample.value >= 0, sample
             assert set(sample.labels) <= {
-                "agent", "operation", "transport", "outcome", "stage", "state", "reason", "quantity", "event",
+                "agent", "operation", "transport", "interface", "outcome", "stage", "state", "reason", "quantity", "event",
                 "le",
             }, sample  # fmt: skip
     histograms = [families[name] for name, kind in kinds.items() if kind == "histogram"]

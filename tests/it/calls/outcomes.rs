@@ -99,8 +99,8 @@ async fn each_call_has_its_own_outcome() {
     assert!(found[2].took.is_none() && found[1].took.is_some());
     let metrics = service.executor.metrics().render().unwrap();
     for line in [
-        r#"opdbus_calls_total{agent="calls",operation="BatchCall",outcome="ok",transport="grpc"} 1"#,
-        r#"opdbus_calls_total{agent="probe",operation="Count",outcome="ok",transport="grpc"} 2"#,
+        r#"opdbus_calls_total{agent="calls",interface="own",operation="BatchCall",outcome="ok",transport="grpc"} 1"#,
+        r#"opdbus_calls_total{agent="probe",interface="own",operation="Count",outcome="ok",transport="grpc"} 2"#,
         r#"opdbus_rejected_total{reason="unknown_agent"} 1"#,
         r#"opdbus_rejected_total{reason="unknown_operation"} 1"#,
         r#"opdbus_rejected_total{reason="invalid_request"} 5"#,
@@ -194,7 +194,7 @@ async fn a_batch_that_is_dropped_cancels_what_runs() {
     assert!(tokio::time::timeout(Duration::from_millis(50), running).await.is_err());
     assert_eq!(waits(&service).await, (3, 0, 3));
     let metrics = service.executor.metrics().render().unwrap();
-    let line = r#"opdbus_calls_total{agent="probe",operation="Sleep",outcome="cancelled",transport="grpc"} 3"#;
+    let line = r#"opdbus_calls_total{agent="probe",interface="own",operation="Sleep",outcome="cancelled",transport="grpc"} 3"#;
     assert!(metrics.contains(line), "{metrics}");
 }
 

@@ -2,7 +2,9 @@
 
 mod kept;
 
-use op_dbus::client::{Bus, CallOptions, Client, Credentials, Error, Failure, GrpcAddress, Target};
+use op_dbus::client::{
+    AgentClient, Bus, CallOptions, Credentials, Error, Failure, GrpcAddress, Target,
+};
 use op_dbus::error::ErrorKind;
 use serde_json::{Value, json};
 
@@ -13,7 +15,7 @@ const NAME: &str = "org.opdbus.Agents1";
 /// A daemon whose workers run under the tests' own uid, and a client on each transport.
 struct World {
     daemon: Daemon,
-    clients: [Client; 2],
+    clients: [AgentClient; 2],
 }
 
 impl World {
@@ -26,8 +28,8 @@ impl World {
         let over_dbus = Target::Dbus { bus, name: NAME.to_owned() };
         let over_grpc = Target::Grpc(GrpcAddress::Unix(daemon.grpc_socket()));
         let clients = [
-            Client::connect(&[over_dbus], &Credentials::default()).await.unwrap(),
-            Client::connect(&[over_grpc], &Credentials::default()).await.unwrap(),
+            AgentClient::connect(&[over_dbus], &Credentials::default()).await.unwrap(),
+            AgentClient::connect(&[over_grpc], &Credentials::default()).await.unwrap(),
         ];
         Self { daemon, clients }
     }

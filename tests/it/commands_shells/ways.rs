@@ -2,21 +2,21 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use op_dbus::client::{Bus, CallOptions, Client, Credentials, GrpcAddress, Target};
+use op_dbus::client::{AgentClient, Bus, CallOptions, Credentials, GrpcAddress, Target};
 use serde_json::{Value, json};
 
 use super::World;
 
 const NAME: &str = "org.opdbus.Agents1";
 
-async fn call(client: &Client, agent: &str, operation: &str, arguments: Value) -> Value {
+async fn call(client: &AgentClient, agent: &str, operation: &str, arguments: Value) -> Value {
     let options = CallOptions::default();
     let answer = client.call_json(agent, operation, &arguments.to_string(), &options).await;
     serde_json::from_str(&answer.unwrap()).unwrap()
 }
 
 /// Runs a text as a task, and gives what it printed.
-async fn run(client: &Client, id: &str, script: &str) -> String {
+async fn run(client: &AgentClient, id: &str, script: &str) -> String {
     let arguments = json!({"id": id, "script": script}).to_string();
     let start = json!({"agent": "commands", "operation": "RunInShell", "arguments": arguments});
     let started = call(client, "calls", "StartCall", start).await;
@@ -44,8 +44,8 @@ async fn a_shell_is_used_over_both_transports() {
     let over_dbus = Target::Dbus { bus, name: NAME.to_owned() };
     let over_grpc = Target::Grpc(GrpcAddress::Unix(world.daemon.grpc_socket()));
     let clients = [
-        Client::connect(&[over_dbus], &Credentials::default()).await.unwrap(),
-        Client::connect(&[over_grpc], &Credentials::default()).await.unwrap(),
+        AgentClient::connect(&[over_dbus], &Credentials::default()).await.unwrap(),
+        AgentClient::connect(&[over_grpc], &Credentials::default()).await.unwrap(),
     ];
     for (one, other) in [(0, 1), (1, 0)] {
         let (one, other) = (&clients[one], &clients[other]);

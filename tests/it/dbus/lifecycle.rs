@@ -20,11 +20,10 @@ async fn a_client_that_vanishes_ends_its_calls() {
         .build(&(60_000_000_i64, none()))
         .unwrap();
     other.send(&message).await.unwrap();
-    let running =
-        "opdbus_calls_in_flight{agent=\"probe\",operation=\"Sleep\",transport=\"dbus\"} 1";
+    let running = "opdbus_calls_in_flight{agent=\"probe\",interface=\"own\",operation=\"Sleep\",transport=\"dbus\"} 1";
     until("the call runs", || world.metrics().contains(running)).await;
     other.close().await.unwrap();
-    let cancelled = "opdbus_calls_total{agent=\"probe\",operation=\"Sleep\",outcome=\"cancelled\",transport=\"dbus\"} 1";
+    let cancelled = "opdbus_calls_total{agent=\"probe\",interface=\"own\",operation=\"Sleep\",outcome=\"cancelled\",transport=\"dbus\"} 1";
     until("the call is cancelled", || world.metrics().contains(cancelled)).await;
 }
 

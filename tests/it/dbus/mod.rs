@@ -4,6 +4,7 @@ mod callers;
 mod calls;
 mod delivery;
 mod descriptors;
+mod legacy;
 mod lifecycle;
 mod objects;
 mod sessions;
@@ -109,7 +110,10 @@ pub async fn call<B>(
 where
     B: serde::Serialize + zbus::DynamicType,
 {
-    let reply = client.call_method(Some(NAME), path, interface, method, body).await;
+    outcome(client.call_method(Some(NAME), path, interface, method, body).await)
+}
+
+fn outcome(reply: zbus::Result<Message>) -> Reply {
     reply.map_err(|error| {
         if let zbus::Error::MethodError(name, text, _) = error {
             return (name.to_string(), text.unwrap_or_default());
@@ -120,7 +124,7 @@ where
     })
 }
 
-async fn start(bus: &Bus, service: &Service) -> Result<Server, op_dbus::error::Error> {
+pub async fn start(bus: &Bus, service: &Service) -> Result<Server, op_dbus::error::Error> {
     serve(bus, &service.executor, &service.status).await
 }
 
@@ -129,10 +133,21 @@ async fn serve(
     executor: &Arc<Executor>,
     status: &Arc<Status>,
 ) -> Result<Server, op_dbus::error::Error> {
+    serve_as(bus, executor, status, dbus::LegacyName::all().collect()).await
+}
+
+/// The same with these older names.
+async fn serve_as(
+    bus: &Bus,
+    executor: &Arc<Executor>,
+    status: &Arc<Status>,
+    legacy: Vec<dbus::LegacyName>,
+) -> Result<Server, op_dbus::error::Error> {
     let config = dbus::Config {
         bus: dbus::Bus::Address(bus.address.clone()),
         name: NAME.to_owned(),
         max_body_bytes: 1024 * 1024,
+        legacy,
     };
     dbus::start(config, Arc::clone(executor), Arc::clone(status)).await
 }

@@ -2,27 +2,23 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::{iter, pending};
-use op_dbus::call::OnDisconnect;
-use op_dbus::client::{Client, Credentials, Error, GrpcAddress, StreamOptions, Target};
+use op_dbus::client::{
+    AgentClient, CallOptions, Credentials, Error, GrpcAddress, Payload, ProbeClient, Request, Rpc,
+    Target,
+};
 use op_dbus::error::ErrorKind;
 use op_dbus::proto::opdbus::agent::probe::v1::{
-    BlocksRequest, ChatRequest, ChatResponse, GenerateRequest, GenerateResponse, SumRequest,
-    SumResponse,
+    BlocksRequest, ChatRequest, GenerateRequest, SumRequest,
 };
-use prost::Message;
+use op_dbus::proto::opdbus::v1::OnDisconnect;
 
-use super::{BLOCKS, CHAT, GENERATE, Running, SUM, eventually, start};
+use super::{Running, eventually, start};
 
-async fn client(running: &Running) -> Client {
+async fn client(running: &Running) -> ProbeClient {
     let target = Target::Grpc(GrpcAddress::Unix(running.path.clone()));
-    Client::connect(&[target], &Credentials::default()).await.unwrap()
-}
-
-fn encoded(messages: Vec<impl Message>) -> impl futures_util::Stream<Item = Bytes> {
-    iter(messages.into_iter().map(|message| Bytes::from(message.encode_to_vec())))
+    ProbeClient::new(AgentClient::connect(&[target], &Credentials::default()).await.unwrap())
 }
 
 #[track_caller]
@@ -36,59 +32,56 @@ fn check<T: std::fmt::Debug>(outcome: Result<T, Error>, kind: ErrorKind, text: &
 async fn every_shape_is_read_as_a_stream() {
     let running = start().await;
     let client = client(&running).await;
-    let options = StreamOptions::default();
 
-    let request = encoded(vec![GenerateRequest { count: 100 }]);
-    let messages = client.stream(GENERATE, request, &options).await.unwrap();
+    let messages = client.generate(GenerateRequest { count: 100 }).await.unwrap();
     assert!(messages.task_id().is_some_and(|id| !id.is_empty()));
-    let numbers: Vec<u32> = messages
-        .map(|message| GenerateResponse::decode(message.unwrap()).unwrap().number)
-        .collect()
-        .await;
+    let numbers: Vec<u32> = messages.map(|message| message.unwrap().number).collect().await;
     assert_eq!(numbers, (1..=100).collect::<Vec<u32>>());
 
-    let requests = encoded((1..=10).map(|number| SumRequest { number }).collect());
-    let mut messages = client.stream(SUM, requests, &options).await.unwrap();
-    let sum = messages.next().await.unwrap().unwrap();
-    assert_eq!(SumResponse::decode(sum).unwrap().sum, 55);
-    assert!(messages.next().await.is_none());
+    let requests = iter((1..=10).map(|number| SumRequest { number }));
+    assert_eq!(client.sum(Request::new(requests)).await.unwrap().sum, 55);
 
-    let requests = encoded(vec![ChatRequest { text: "hello".into() }]).chain(pending());
-    let mut messages = client.stream(CHAT, requests, &options).await.unwrap();
-    let reply = messages.next().await.unwrap().unwrap();
-    assert_eq!(ChatResponse::decode(reply).unwrap().text, "hello");
+    let requests = iter([ChatRequest { text: "hello".into() }]).chain(pending());
+    let mut messages = client.chat(Request::new(requests)).await.unwrap();
+    assert_eq!(messages.message().await.unwrap().unwrap().text, "hello");
 }
 
 #[tokio::test]
 async fn what_the_service_says_of_a_stream_is_told() {
     let running = start().await;
     let client = client(&running).await;
-    let options =
-        StreamOptions { timeout: Some(Duration::from_millis(200)), ..StreamOptions::default() };
-    let mut messages = client.stream(CHAT, pending(), &options).await.unwrap();
-    let outcome = messages.next().await.unwrap();
+    let requests = Request::new(pending()).timeout(Duration::from_millis(200));
+    let mut messages = client.chat(requests).await.unwrap();
+    let outcome = messages.message().await;
     check(outcome, ErrorKind::DeadlineExceeded, "the time for the call was over");
 
-    let options = StreamOptions::default();
-    let requests = iter([Bytes::from_static(&[0xff])]);
-    check(client.stream(SUM, requests, &options).await, ErrorKind::InvalidArgument, "request");
-    let requests = pending();
-    check(client.stream("/no/Where", requests, &options).await, ErrorKind::UnknownOperation, "");
-    check(client.stream("no path", pending(), &options).await, ErrorKind::InvalidArgument, "path");
+    for (path, kind, text) in [
+        ("/no/Where", ErrorKind::UnknownOperation, ""),
+        ("no path", ErrorKind::InvalidArgument, "path"),
+        ("", ErrorKind::UnknownOperation, "not known to this client"),
+    ] {
+        let rpc = Rpc { path: path.into(), ..Rpc::unknown("probe", "Nothing") };
+        let call = op_dbus::client::Call {
+            rpc: std::borrow::Cow::Owned(rpc),
+            request: Payload::Message(bytes::Bytes::new()),
+            options: CallOptions::default(),
+        };
+        check(client.client().call(call).await, kind, text);
+    }
 }
 
 #[tokio::test]
 async fn going_away_means_what_the_options_say() {
     let running = start().await;
     for (choice, outcome) in [
-        (OnDisconnect::Cancel, "outcome=\"cancelled\""),
+        (OnDisconnect::Unspecified, "outcome=\"cancelled\""),
         (OnDisconnect::Continue, "outcome=\"ok\""),
     ] {
         let client = client(&running).await;
-        let options = StreamOptions { on_disconnect: Some(choice), ..StreamOptions::default() };
-        let request = encoded(vec![BlocksRequest { count: 1000, size_bytes: 65_536 }]);
-        let mut messages = client.stream(BLOCKS, request, &options).await.unwrap();
-        messages.next().await.unwrap().unwrap();
+        let request = BlocksRequest { count: 1000, size_bytes: 65_536 };
+        let mut messages =
+            client.blocks(Request::new(request).on_disconnect(choice)).await.unwrap();
+        messages.message().await.unwrap().unwrap();
         drop(messages);
         eventually("the call ends", async || running.metric("opdbus_calls_total", outcome) == 1.0)
             .await;
@@ -99,8 +92,9 @@ async fn going_away_means_what_the_options_say() {
 async fn a_server_that_goes_away_is_a_lost_connection() {
     let running = start().await;
     let client = client(&running).await;
-    let options = StreamOptions::default();
-    let mut messages = client.stream(CHAT, pending(), &options).await.unwrap();
+    let mut messages = client.chat(Request::new(pending())).await.unwrap();
     drop(running.server);
-    check(messages.next().await.unwrap(), ErrorKind::Unavailable, "the connection was lost");
+    let Err(Error::Failed(failure)) = messages.message().await else { panic!("it is gone") };
+    assert_eq!(failure.kind, ErrorKind::Unavailable, "{failure:?}");
+    assert!(failure.lost && failure.message.contains("the connection was lost"), "{failure:?}");
 }

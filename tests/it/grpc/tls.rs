@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use op_dbus::call::{Attested, Caller, Identity, Scope};
-use op_dbus::client::NewToken;
 use op_dbus::proto::opdbus::v1::{PingRequest, PingResponse};
+use op_dbus::transport::grpc::NewToken;
 use op_dbus::transport::grpc::{
     Access, CertificateRule, ClientCertificates, Config, Name, Rules, TlsRules,
 };

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use op_dbus::call::{Attested, Identity, Scope};
-use op_dbus::client::NewToken;
 use op_dbus::proto::opdbus::agent::memory::v1::{
     RecallRequest, RecallResponse, RememberRequest, RememberResponse,
 };
 use op_dbus::proto::opdbus::v1::{CallJsonRequest, CallJsonResponse, PingRequest, PingResponse};
+use op_dbus::transport::grpc::NewToken;
 use op_dbus::transport::grpc::{Access, Config, Rules, TokenRule};
 use tonic::{Code, Request, Status};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};

@@ -196,6 +196,7 @@ async fn as_many_pending_replies_as_the_bus_allows_hold_nobody_up() {
         bus: address,
         name: NAME.into(),
         max_body_bytes: 1 << 20,
+        legacy: Vec::new(),
     };
     let status = std::sync::Arc::clone(&service.status);
     let executor = std::sync::Arc::clone(&service.executor);

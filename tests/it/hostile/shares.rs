@@ -44,7 +44,12 @@ async fn the_rate_is_one_for_both_transports_and_says_when_to_come_again() {
     let (service, _server, _folder, path) = grpc(share).await;
     let bus = Bus::start();
     let address = dbus::Bus::Address(bus.address.clone());
-    let config = dbus::Config { bus: address, name: NAME.into(), max_body_bytes: 1 << 20 };
+    let config = dbus::Config {
+        bus: address,
+        name: NAME.into(),
+        max_body_bytes: 1 << 20,
+        legacy: Vec::new(),
+    };
     let status = Arc::clone(&service.status);
     let _dbus = dbus::start(config, Arc::clone(&service.executor), status).await.unwrap();
     let (grpc, client) = (Client::unix(&path).await, connect(&bus).await);

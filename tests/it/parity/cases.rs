@@ -3,7 +3,7 @@
 use op_dbus::error::ErrorKind;
 use serde_json::{Value, json};
 
-use super::kept;
+use super::{kept, ledger};
 
 /// One call. `KEY` in a text of the arguments becomes a key that only this way uses; `GIVEN` the id or
 /// token that a call before gave.
@@ -76,6 +76,7 @@ pub fn cases() -> Vec<Case> {
         tasks_and_batches(),
         in_workers(),
         kept::cases(),
+        ledger::cases(),
         rights(),
     ];
     cases.extend(more.into_iter().flatten());
@@ -128,6 +129,7 @@ fn keys() -> Vec<Case> {
 fn rights() -> Vec<Case> {
     let explained = || json!({"agent": "probe", "operation": "restart"});
     let of = |user: &str| json!({"user": user, "agent": "memory", "operation": "Recall"});
+    let lost = |name: &str| json!({"operation": name, "way": "WAY_GRPC", "calls": "3"});
     vec![
         case("approvals", "ListApprovals", json!({"page_size": 201})),
         case("approvals", "ListApprovals", json!({"states": ["APPROVAL_STATE_REJECTED"]})),
@@ -136,6 +138,19 @@ fn rights() -> Vec<Case> {
         case("approvals", "Approve", json!({"id": "KEY"})),
         case("approvals", "Reject", json!({"id": "KEY", "reason": "no"})),
         case("approvals", "Reject", json!({"id": "KEY", "reason": "x".repeat(501)})),
+        case("migration", "GetRoutes", json!({"name": "KEY"})),
+        case("migration", "GetRoutes", json!({"name": "two words"})),
+        case("migration", "ReportCalls", json!({"lost": [lost("probe.Echo")]})),
+        case("migration", "ReportCalls", json!({"lost": [lost("probe.Nobody")]})),
+        case("migration", "ListStages", json!({})),
+        case("migration", "ListUses", json!({"agent": "nobody"})),
+        case("migration", "GetReport", json!({"since": "2999-01-01T00:00:00Z"})),
+        case("migration", "ListDifferences", json!({})),
+        case("migration", "Simulate", json!({"rules": "", "since": "2999-01-01T00:00:00Z"})),
+        case("migration", "Simulate", json!({"rules": "[migration]\nstage = 'far'"})),
+        case("migration", "SetStage", json!({"rule": "default", "change": "STAGE_CHANGE_HOLD"})),
+        case("migration", "SetStage", json!({"rule": "KEY", "stage": "STAGE_GRPC"})),
+        case("migration", "SetStage", json!({"rule": "default", "stage": "STAGE_FINAL"})),
         case("policy", "Explain", explained()),
         case("policy", "Explain", json!({"agent": "memory", "operation": "nothing"})),
         case("policy", "ExplainUser", of("4242")),

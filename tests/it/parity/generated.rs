@@ -55,7 +55,10 @@ impl Chance {
         match message.full_name() {
             "google.protobuf.Value" => return self.any(depth),
             "google.protobuf.Struct" => return json!({"a": self.any(depth)}),
-            "google.protobuf.Duration" => return json!(self.one_of(&["0s", "1s", "0.25s", "-1s"])),
+            // None that is over before the last way has made its calls.
+            "google.protobuf.Duration" => {
+                return json!(self.one_of(&["0s", "7200s", "3600.25s", "-1s"]));
+            }
             "google.protobuf.Timestamp" => {
                 return json!(self.one_of(&["2026-01-01T00:00:00Z", "1970-01-01T00:00:00Z"]));
             }

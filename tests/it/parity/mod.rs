@@ -4,6 +4,7 @@
 mod cases;
 mod generated;
 mod kept;
+mod ledger;
 mod rights;
 mod streams;
 mod values;

@@ -97,6 +97,7 @@ fn one_of(kind: &Kind, value: &Value) -> Variant<'static> {
         Kind::Message(message) => match message.full_name() {
             "google.protobuf.Value" | "google.protobuf.Struct" => variant_of(value),
             "google.protobuf.Duration" => Variant::from(micros(value)),
+            "google.protobuf.Timestamp" => Variant::from(moment(value)),
             _ => Variant::from(message_of(message, value.as_object().unwrap_or(&Map::new()))),
         },
         other => panic!("no case has a {other:?}"),
@@ -135,6 +136,12 @@ fn integer(value: &Value) -> i64 {
         Value::String(text) => text.parse().unwrap(),
         other => other.as_i64().unwrap(),
     }
+}
+
+/// A time of the calendar as microseconds since the epoch.
+fn moment(value: &Value) -> i64 {
+    let time: prost_types::Timestamp = value.as_str().unwrap().parse().unwrap();
+    time.seconds * 1_000_000 + i64::from(time.nanos) / 1000
 }
 
 /// A duration of the canonical mapping in microseconds; none is 0.
@@ -176,11 +183,13 @@ pub fn json_of(value: &Variant<'_>) -> Value {
 /// Takes out what differs between ways by nature: the key, times and versions, numbers as texts, and
 /// what is left out when it is empty.
 pub fn plain(value: &Value, key: &str) -> Value {
-    const VOLATILE: [&str; 25] = [
+    const VOLATILE: [&str; 26] = [
         "version",
         "token",
         "took",
         "newest",
+        // Of a stage.
+        "changed",
         "oldest",
         "revision",
         "from_version",
@@ -211,6 +220,8 @@ pub fn plain(value: &Value, key: &str) -> Value {
             // Of a command and of its end.
             let of_command: &[&str] = match () {
                 () if fields.contains_key("argv") => &["id", "pid"],
+                // It follows from the name that the client gives itself.
+                () if fields.contains_key("routes") => &["client"],
                 () if fields.contains_key("wall") => {
                     &["wall", "user", "system", "memory_max_bytes"]
                 }
@@ -224,7 +235,7 @@ pub fn plain(value: &Value, key: &str) -> Value {
                 (
                     "level" | "role" | "status" | "state" | "cause" | "kind" | "mode"
                     | "on_disconnect" | "stream" | "event" | "activation" | "host" | "reason"
-                    | "decision" | "risk" | "may_approve",
+                    | "decision" | "risk" | "may_approve" | "stage" | "next" | "way",
                     Value::String(text),
                 ) => {
                     let part = text.rsplit('_').next().unwrap_or_default();

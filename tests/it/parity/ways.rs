@@ -68,6 +68,7 @@ impl World {
             bus: dbus::Bus::Address(bus.address.clone()),
             name: "org.opdbus.Agents1".to_owned(),
             max_body_bytes: 1024 * 1024,
+            legacy: dbus::LegacyName::all().collect(),
         };
         let over_dbus =
             dbus::start(config, Arc::clone(executor), Arc::clone(status)).await.unwrap();
@@ -215,11 +216,12 @@ impl World {
         Arc::clone(service.operation(operation).unwrap())
     }
 
-    /// The counters of an operation, by transport and outcome.
+    /// The counters of an operation on op-dbus's own interfaces, by transport and outcome.
     pub fn counts(&self, agent: &str, operation: &str) -> HashMap<(String, String), f64> {
         let text = self.service.executor.metrics().render().unwrap();
-        let begin =
-            format!("opdbus_calls_total{{agent=\"{agent}\",operation=\"{operation}\",outcome=\"");
+        let begin = format!(
+            "opdbus_calls_total{{agent=\"{agent}\",interface=\"own\",operation=\"{operation}\",outcome=\""
+        );
         text.lines()
             .filter_map(|line| {
                 let (outcome, rest) = line.strip_prefix(&begin)?.split_once("\",transport=\"")?;

@@ -8,7 +8,9 @@ mod waiting;
 use std::fs;
 use std::path::Path;
 
-use op_dbus::client::{Bus, CallOptions, Client, Credentials, Error, Failure, GrpcAddress, Target};
+use op_dbus::client::{
+    AgentClient, Bus, CallOptions, Credentials, Error, Failure, GrpcAddress, Target,
+};
 use op_dbus::error::ErrorKind;
 use serde_json::json;
 
@@ -28,7 +30,7 @@ const WAYS: [usize; 2] = [0, 1];
 /// A daemon that asks the polkit on its own bus, and a client on each transport.
 struct World {
     daemon: Daemon,
-    clients: [Client; 2],
+    clients: [AgentClient; 2],
 }
 
 impl World {
@@ -52,17 +54,17 @@ impl World {
     }
 }
 
-async fn client(daemon: &Daemon, way: usize) -> Client {
+async fn client(daemon: &Daemon, way: usize) -> AgentClient {
     let bus = Bus::Address(daemon.bus.address.clone());
     let target = match way {
         0 => Target::Dbus { bus, name: "org.opdbus.Agents1".to_owned() },
         _ => Target::Grpc(GrpcAddress::Unix(daemon.grpc_socket())),
     };
-    Client::connect(&[target], &Credentials::default()).await.unwrap()
+    AgentClient::connect(&[target], &Credentials::default()).await.unwrap()
 }
 
 async fn call(
-    client: &Client,
+    client: &AgentClient,
     operation: &str,
     arguments: serde_json::Value,
     options: &CallOptions,

@@ -29,6 +29,7 @@ impl World {
             bus: dbus::Bus::Address(bus.address.clone()),
             name: "org.opdbus.Agents1".to_owned(),
             max_body_bytes: 1024 * 1024,
+            legacy: dbus::LegacyName::all().collect(),
         };
         let (executor, status) = (Arc::clone(&service.executor), Arc::clone(&service.status));
         let server = dbus::start(config, executor, status).await.unwrap();

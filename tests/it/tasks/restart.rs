@@ -68,7 +68,7 @@ async fn what_has_ended_is_there_after_a_restart() {
     assert!(given > 0);
     drop((ended, failed, running, waiting));
 
-    let service = service.again(config.clone());
+    let service = service.again(config.clone()).await;
     for (id, before) in [("ended", &before[0]), ("failed", &before[1])] {
         assert_eq!(&get(&service, elsewhere(1), id).await.unwrap(), before);
     }
@@ -89,7 +89,7 @@ async fn what_has_ended_is_there_after_a_restart() {
     over(&again).await;
     stop(&service).await;
     drop(again);
-    let service = service.again(config);
+    let service = service.again(config).await;
     assert_eq!(get(&service, context(1), "ended").await.unwrap().last_seq, 1);
 }
 
@@ -102,12 +102,12 @@ async fn what_is_kept_is_bounded_after_a_restart_too() {
     stop(&service).await;
     let mut config = Config::default();
     config.tasks.keep_max = 1;
-    let service = service.again(config.clone());
+    let service = service.again(config.clone()).await;
     assert!(get(&service, context(1), "b").await.is_err());
     get(&service, context(1), "c").await.unwrap();
     stop(&service).await;
     config.tasks.keep = Duration::from_millis(1);
-    let service = service.again(config);
+    let service = service.again(config).await;
     tokio::time::sleep(Duration::from_millis(5)).await;
     assert!(get(&service, context(1), "c").await.is_err());
 }

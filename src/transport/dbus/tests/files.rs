@@ -11,6 +11,7 @@ use crate::contract::Contract;
 fn the_interface_files_are_up_to_date() {
     let contract = Contract::built_in().unwrap();
     let mut files = vec![
+        ("org.dbusmcp.Agent".to_owned(), introspect::legacy_interface_document()),
         ("org.opdbus.Agent1".to_owned(), introspect::agent_interface_document()),
         ("org.opdbus.Session1".to_owned(), introspect::session_interface_document()),
         ("org.opdbus.Task1".to_owned(), introspect::task_interface_document()),

@@ -42,7 +42,7 @@ fn table(folder: &Path, has_probe: bool) -> (Table, Arc<Registry>) {
     let tasks = Tasks::in_memory(config.tasks.clone(), &metrics);
     let executor =
         Executor::new(config, Arc::clone(&registry), metrics, tasks, sessions, None, None);
-    (Table::new(Arc::clone(&executor.routes()), None), registry)
+    (Table::new(Arc::clone(&executor.routes()), &[], None), registry)
 }
 
 fn told(before: &Table, after: &Table, registry: &Registry) -> Vec<(String, Message)> {

@@ -53,7 +53,8 @@ fn reply(method: &Method, response: &[u8]) -> Result<Message, Error> {
 /// Reads a body as a request.
 fn request(method: &Method, body: &Body) -> Result<(Vec<u8>, Options), Error> {
     call::check_signature(method, body.signature())?;
-    decode::request(method, body)
+    let mut options = Options::default();
+    decode::request(method, body, &mut options).map(|request| (request, options))
 }
 
 /// An `Everything` with `levels` of itself inside it.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-use crate::call::OnDisconnect;
+use crate::call::{OnDisconnect, client_name};
 use crate::error::Error;
 use crate::wire;
 
@@ -30,6 +30,8 @@ pub(super) struct Metadata {
     pub(super) on_disconnect: Option<OnDisconnect>,
     /// The W3C trace context (`traceparent`).
     pub(super) traceparent: Option<Box<str>>,
+    /// What the client calls itself (`opdbus-client-name`).
+    pub(super) client_name: Option<Arc<str>>,
     /// True if `grpc-encoding` names a compression.
     pub(super) compressed: bool,
 }
@@ -65,6 +67,10 @@ impl Metadata {
                     let choice = on_disconnect(value);
                     set("opdbus-on-disconnect", &mut metadata.on_disconnect, choice)?;
                 }
+                "opdbus-client-name" => {
+                    let name = client_name(str::from_utf8(value).unwrap_or_default());
+                    set("opdbus-client-name", &mut metadata.client_name, name)?;
+                }
                 name @ "opdbus-detach" => {
                     return Err(Error::invalid(
                         name,
@@ -75,8 +81,8 @@ impl Metadata {
                     return Err(Error::invalid(
                         name,
                         "op-dbus knows no such metadata; there are opdbus-request-id, \
-                         opdbus-session-id, opdbus-approval-id, opdbus-interactive and \
-                         opdbus-on-disconnect",
+                         opdbus-session-id, opdbus-approval-id, opdbus-interactive, \
+                         opdbus-on-disconnect and opdbus-client-name",
                     ));
                 }
                 _ => {}
