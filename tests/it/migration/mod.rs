@@ -4,8 +4,10 @@ mod canary;
 mod ledger;
 mod ledger_bounds;
 mod ledger_reports;
+mod load;
 mod rollout;
 mod rollout_steps;
+mod story;
 
 use std::collections::HashMap;
 use std::path::Path;
