@@ -4,7 +4,6 @@ mod canary;
 mod ledger;
 mod ledger_bounds;
 mod ledger_reports;
-mod load;
 mod rollout;
 mod rollout_steps;
 mod story;

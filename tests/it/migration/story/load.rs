@@ -117,41 +117,50 @@ pub struct Script {
 }
 
 impl Script {
-    fn start(command: &mut Command, told: impl Fn(&str) + Send + 'static) -> Self {
+    fn start(command: &mut Command, told: impl Fn(Option<&str>) + Send + 'static) -> Self {
         let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let lines = Arc::new(Mutex::new(Vec::new()));
         let (output, all) = (BufReader::new(process.stdout.take().unwrap()), Arc::clone(&lines));
         thread::spawn(move || {
             for line in output.lines().map_while(Result::ok) {
-                told(&line);
+                told(Some(&line));
                 all.lock().unwrap().push(line);
             }
+            told(None);
         });
         Self { process, lines }
     }
 
     /// The script on the older interface.
     pub fn desktop(bus: &str) -> Self {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/migration/desktop.sh");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/migration/story/desktop.sh");
         Self::start(Command::new("bash").args([script, bus]), |_| {})
     }
 
     /// The program in Python, one of the first `share` of 10,000 to go over. What it says goes to `seen`.
-    pub fn python(interpreter: &str, share: u32, settings: &Settings, seen: &Arc<Seen>) -> Self {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/migration/count.py");
+    pub fn python(
+        (interpreter, share): (&str, u32),
+        bus: &str,
+        settings: &Settings,
+        seen: &Arc<Seen>,
+    ) -> Self {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/migration/story/count.py");
         let mut command = Command::new(interpreter);
         command.args([script, &share.to_string()]);
-        command.env("OP_DBUS_BUS", settings.bus.to_string());
+        command.env("OP_DBUS_BUS", bus);
         command.env("OP_DBUS_ADDRESS", settings.addresses[0].to_string());
         command.env("OP_DBUS_MAX_RETRIES", settings.max_retries.to_string());
         let seen = Arc::clone(seen);
         Self::start(&mut command, move |line| {
-            let words: Vec<&str> = line.split(' ').collect();
+            let words: Vec<&str> = line.unwrap_or_default().split(' ').collect();
             if let ["at", numbers @ ..] = &words[..] {
                 let counters = [&seen.steps, &seen.counted, &seen.unknown, &seen.lost];
                 for (counter, number) in counters.into_iter().zip(numbers) {
                     counter.store(number.parse().unwrap(), Ordering::SeqCst);
                 }
+            }
+            if line.is_none() && !seen.is_over() {
+                seen.problem("it has ended".to_owned());
             }
         })
     }
