@@ -1,13 +1,14 @@
 """A Python program under steady load: it counts in the memory agent and reads what it counted.
 
-    count.py SHARE
+    count.py FROM TO
 
-It takes a name by which it belongs to the first SHARE of 10,000 clients that go over to gRPC. Each line
-says how far it is, until a signal ends it: `is NAME PLACE`, then `at STEPS COUNTED UNKNOWN LOST`.
+It takes a name by which it has a place from FROM to TO among the 10,000 that go over to gRPC. Each line says
+how far it is, until a signal ends it: `is NAME PLACE`, then `at STEPS COUNTED UNKNOWN LOST`.
 """
 
 import asyncio
 import hashlib
+import itertools
 import signal
 import sys
 
@@ -15,17 +16,19 @@ from op_dbus import AgentClient, CallOptions, Failed, Way
 
 
 async def place_of(name: str) -> int:
-    """Where a client of that name stands among 10,000."""
-    async with AgentClient(via="dbus") as client:
+    """Where a client of that name stands among 10,000, as it is told over gRPC."""
+    async with AgentClient(via="grpc") as client:
         routes = await client.call("migration", "GetRoutes", {"name": name})
     text = f"{routes['routes'][0]['salt']}\0{routes['client']}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % 10_000
 
 
-async def main(share: int) -> None:
-    number = 0
-    while (place := await place_of(name := f"python-{number}")) >= share:
-        number += 1
+async def main(places: range) -> None:
+    for number in itertools.count():
+        name = f"python-{number}"
+        # Over D-Bus it would be another: the service takes the proxy for the program.
+        if (place := await place_of(name)) in places:
+            break
     print("is", name, place, flush=True)
     is_over = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, is_over.set)
@@ -53,4 +56,4 @@ async def main(share: int) -> None:
             await asyncio.sleep(0.005)
 
 
-asyncio.run(main(int(sys.argv[1])))
+asyncio.run(main(range(int(sys.argv[1]), int(sys.argv[2]))))

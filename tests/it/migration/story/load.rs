@@ -2,6 +2,7 @@
 //! library for Rust, and one with that for Python. What becomes of their calls, others decide.
 
 use std::io::{BufRead as _, BufReader};
+use std::ops::Range;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -137,16 +138,16 @@ impl Script {
         Self::start(Command::new("bash").args([script, bus]), |_| {})
     }
 
-    /// The program in Python, one of the first `share` of 10,000 to go over. What it says goes to `seen`.
+    /// The program in Python, with one of these places among the 10,000 that go over. What it says goes to `seen`.
     pub fn python(
-        (interpreter, share): (&str, u32),
+        (interpreter, places): (&str, Range<u32>),
         bus: &str,
         settings: &Settings,
         seen: &Arc<Seen>,
     ) -> Self {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/migration/story/count.py");
         let mut command = Command::new(interpreter);
-        command.args([script, &share.to_string()]);
+        command.args([script, &places.start.to_string(), &places.end.to_string()]);
         command.env("OP_DBUS_BUS", bus);
         command.env("OP_DBUS_ADDRESS", settings.addresses[0].to_string());
         command.env("OP_DBUS_MAX_RETRIES", settings.max_retries.to_string());

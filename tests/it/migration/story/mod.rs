@@ -179,7 +179,8 @@ impl Story {
             ended.unwrap();
         }
         if let Some(python) = self.python.take() {
-            python.end();
+            // The proxy, which it still needs, is on this thread.
+            blocking(|| python.end()).await;
         }
         let socket = GrpcAddress::Unix(self.folder.path().join("grpc.sock"));
         let settings = Settings { via: Via::Grpc, addresses: vec![socket], ..Settings::default() };

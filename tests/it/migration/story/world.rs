@@ -134,7 +134,7 @@ impl Story {
 
     async fn add_python(&mut self, interpreter: &str, settings: &Settings) {
         let seen = Arc::new(Seen::default());
-        let script = Script::python((interpreter, 2500), &self.bus.address, settings, &seen);
+        let script = Script::python((interpreter, 500..2500), &self.bus.address, settings, &seen);
         until("Python has a name", async || {
             assert_eq!(seen.problems.lock().unwrap()[..], [""; 0], "Python");
             script.last("is ").1.is_some()
