@@ -105,10 +105,8 @@ async fn step(client: &AgentClient, key: &str, seen: &Seen) -> Result<(), String
 
 /// The number that was recalled.
 pub fn number(recalled: RecallResponse) -> Option<u64> {
-    match recalled.value?.kind? {
-        Kind::NumberValue(number) => Some(number as u64),
-        _ => None,
-    }
+    let Kind::NumberValue(number) = recalled.value?.kind? else { return None };
+    number.to_string().parse().ok()
 }
 
 /// A program that says what it does, line by line. It ends with this value.
