@@ -140,7 +140,10 @@ impl Inner {
             may_move: self.care.pinned.is_none() && self.ways.has(Way::Grpc),
         };
         let first = match has_request_id && rpc.idempotency == Idempotency::Unknown {
-            true => self.service.process(&self.ways, plan.way).await,
+            true => {
+                let asked = [plan.way].into_iter().chain(plan.fallback);
+                self.service.process(&self.ways, asked).await
+            }
             false => None,
         };
         self.retries.call(&terms, |attempt| self.attempt(attempt, first, make(attempt))).await

@@ -40,13 +40,24 @@ impl Process {
 pub(super) struct Known(Mutex<Option<Process>>);
 
 impl Known {
-    /// The process that calls now reach; `None` if the service does not tell.
-    pub(super) async fn process(&self, ways: &Ways, way: Way) -> Option<Process> {
+    /// The process that calls now reach; `None` if the service does not tell. It is asked over the first of
+    /// these ways that gives an answer, since one that loses a call loses this question too.
+    pub(super) async fn process(
+        &self,
+        ways: &Ways,
+        asked: impl IntoIterator<Item = Way>,
+    ) -> Option<Process> {
         let known = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.is_some() {
             return known;
         }
-        let process = ask(ways, way).await;
+        let mut process = None;
+        for way in asked {
+            process = ask(ways, way).await;
+            if process.is_some() {
+                break;
+            }
+        }
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = process;
         process
     }

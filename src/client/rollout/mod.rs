@@ -18,6 +18,7 @@ use super::metrics::AgentMetrics;
 use super::shadow::Samples;
 use super::ways::Ways;
 use super::{Error, MigrationClient, Request, Way};
+use crate::proto::opdbus::v1;
 use report::Reports;
 
 pub(super) use routes::{Asked, Plan, Routes};
@@ -121,11 +122,16 @@ impl Told {
         }
     }
 
-    /// Tells it over the first way on which the service is reached.
+    /// Tells it over the first way on which the service is reached. What gRPC lost is told over D-Bus
+    /// first: the report would be lost as the calls were.
     async fn report(&self) {
         let mut reports = self.reports.lock().await;
         while let Some(report) = reports.next(&self.identity.name) {
-            for way in [Way::Grpc, self.identity.old] {
+            let mut ways = [Way::Grpc, self.identity.old];
+            if report.lost.iter().any(|lost| lost.way() == v1::Way::Grpc) {
+                ways.reverse();
+            }
+            for way in ways {
                 let Ok(client) = self.ways.client(way) else { continue };
                 let request = Request::new(report.clone()).timeout(OWN_CALL);
                 match MigrationClient::new(client).report_calls(request).await {

@@ -13,14 +13,15 @@ use zbus::message::{Header, Message};
 use zbus::{DynamicType, Signature};
 
 use super::fault::Fault;
-use super::plan::{Arena, Field, Kind, MAX_LEVELS, Method, Shape};
+#[cfg(feature = "daemon")]
+use super::plan::Method;
+use super::plan::{Arena, Field, Kind, MAX_LEVELS, Shape};
 use super::slot::{self, Slot, low_half};
 use super::text;
 use super::value::{self, Found};
 use super::wire::{self, Malformed, Payload, Reader};
-use crate::error::Error;
 #[cfg(feature = "daemon")]
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind};
 
 /// The largest message that this side sends, in bytes. A system bus takes no larger one unless it is
 /// configured otherwise, and disconnects who sends it.

@@ -2,7 +2,7 @@
 //! that does to connections what a bad day does.
 
 mod breaker;
-mod proxy;
+pub mod proxy;
 mod restart;
 mod retries;
 mod routing;

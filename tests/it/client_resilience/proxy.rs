@@ -52,6 +52,11 @@ impl Proxy {
         *self.answers.lock().unwrap() = answers;
     }
 
+    /// True if answers pass, as they do again once they were lost.
+    pub fn passes(&self) -> bool {
+        *self.answers.lock().unwrap() == Answers::Pass
+    }
+
     /// Cuts every connection.
     pub fn cut(&self) {
         self.cut.send_modify(|cuts| *cuts += 1);

@@ -6,6 +6,7 @@ mod ledger_bounds;
 mod ledger_reports;
 mod rollout;
 mod rollout_steps;
+mod story;
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -133,13 +133,19 @@ class Follower:
                 await self._tell()
 
     async def _tell(self) -> None:
-        """Tells what happened since the last report, over the first way on which the service is reached."""
+        """Tells what happened since the last report, over the first way on which the service is reached.
+
+        What gRPC lost is told over D-Bus first: the report would be lost as the calls were.
+        """
         # Without stages there is nobody to tell.
         report = self._reports.next(self._client_name) if self._routes else None
         if report is None:
             return
         call = Call(_operation("ReportCalls"), report, pb.ReportCallsResponse)
-        for way in (Way.GRPC, Way.DBUS):
+        ways = (Way.GRPC, Way.DBUS)
+        if any(lost.way == pb.WAY_GRPC for lost in report.lost):
+            ways = (Way.DBUS, Way.GRPC)
+        for way in ways:
             with contextlib.suppress(Unreachable):
                 await self._ways[way].unary(call, CallOptions(timeout=_OWN_CALL))
                 return

@@ -149,7 +149,8 @@ class Router:
         way, retries, fell_back = plan.way, 0, False
         attempts: tuple[Attempt, ...] = ()
         needs_id = not call.operation.is_idempotent and options.request_id is not None
-        first = await self._service.process(self._ways[way]) if needs_id else None
+        asked = [self._ways[one] for one in (plan.way, plan.fallback) if one is not None]
+        first = await self._service.process(asked) if needs_id else None
         may_have_effect = False
         while True:
             if needs_id and may_have_effect:

@@ -6,6 +6,7 @@ What it knows of request ids ends with it, so that one started since would carry
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from op_dbus import contract
@@ -41,10 +42,15 @@ class SameService:
     def __init__(self) -> None:
         self._known: Process | None = None
 
-    async def process(self, way: Connection) -> Process | None:
-        """The process that calls now reach; None if the service does not tell."""
-        if self._known is None:
-            self._known = await _ask(way)
+    async def process(self, ways: Iterable[Connection]) -> Process | None:
+        """The process that calls now reach; None if the service does not tell.
+
+        It is asked over the first of these ways that gives an answer, since one that loses a call loses
+        this question too.
+        """
+        for way in ways:
+            if self._known is None:
+                self._known = await _ask(way)
         return self._known
 
     def forget(self) -> None:
