@@ -188,7 +188,7 @@ sections! {
         default_timeout_ms: i64 = 30_000,
         max_timeout_ms: i64 = 600_000,
         request_id_ttl_ms: i64 = 600_000,
-        request_id_max: i64 = 4096,
+        request_id_max: i64 = 65_536,
     }
     approvals {
         max: i64 = 1024,
@@ -215,7 +215,7 @@ sections! {
         max_streams: i64 = 16_384,
         request_bytes: i64 = 67_108_864,
         unread_bytes: i64 = 67_108_864,
-        request_ids: i64 = 1024,
+        request_ids: i64 = 16_384,
         request_id_bytes: i64 = 33_554_432,
     }
     batch {

@@ -100,7 +100,7 @@ impl Default for Config {
             policy: Policy::new(Vec::new()),
             approvals: ApprovalConfig::default(),
             request_id_ttl: Duration::from_secs(600),
-            request_id_max: 4096,
+            request_id_max: 65_536,
             tasks: task::Config::default(),
             sessions: session::Config::default(),
             batch: BatchConfig::default(),

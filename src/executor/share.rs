@@ -60,7 +60,7 @@ impl Default for Config {
             max_streams: 16_384,
             request_bytes: 64 << 20,
             unread_bytes: 64 << 20,
-            request_ids: 1024,
+            request_ids: 16_384,
             request_id_bytes: 32 << 20,
         }
     }

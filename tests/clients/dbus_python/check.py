@@ -241,7 +241,9 @@ async def older(client: Client) -> None:
         recalled = json.loads(await interface.call_execute(json.dumps(task)))
         assert recalled["success"] is True, recalled
         assert recalled["metadata"]["response"]["value"] == "x", recalled
-    assert await first.call_get_status() == await agent.call_status()
+    # It is told to be busy until a moment after its last call.
+    said = [await first.call_get_status(), await agent.call_status()]
+    assert all(status in {"Memory is running", "Memory is busy"} for status in said), said
     assert await agent.call_ping() is True
     assert "recall" in await agent.call_operations()
     gone = json.loads(await agent.call_run_operation("recall", f"gone-{key}", ""))

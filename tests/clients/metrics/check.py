@@ -79,7 +79,7 @@ def the_families(text: str) -> None:
                 assert sample.value >= 0, sample
             assert set(sample.labels) <= {
                 "agent", "operation", "transport", "interface", "outcome", "stage", "state", "reason", "quantity", "event",
-                "le",
+                "rule", "way", "le",
             }, sample  # fmt: skip
     histograms = [families[name] for name, kind in kinds.items() if kind == "histogram"]
     assert histograms, "there is no histogram"
