@@ -10,7 +10,7 @@ use op_dbus::agents::{self, Setup};
 use op_dbus::audit::{Audit, Config, Durability};
 use op_dbus::call::{Attested, Caller, Context, Identity, Transport};
 use op_dbus::daemon::compose;
-use op_dbus::executor::{self, Executor};
+use op_dbus::executor::{self, Executor, ShareConfig};
 use op_dbus::host::worker::Workers;
 use op_dbus::metrics::Metrics;
 use op_dbus::status::Status;
@@ -80,7 +80,9 @@ fn party(name: &'static str, durability: Option<Durability>) -> Party {
     };
     let workers = Workers::disabled(Arc::clone(&setup.metrics));
     let starts = compose::Starts::default();
-    let config = executor::Config::default();
+    // The rates of a user are not what is measured.
+    let share = ShareConfig { per_second: [None; 5], ..ShareConfig::default() };
+    let config = executor::Config { share, ..executor::Config::default() };
     let executor =
         compose::executor(config, &setup, &starts, &workers, audit.clone(), None).unwrap();
     Party { name, executor, audit, _folder: folder }
