@@ -222,6 +222,10 @@ pub struct SessionScope {
 /// The longest name that a client gives itself, in bytes.
 pub const MAX_CLIENT_NAME: usize = 64;
 
+/// What op-dbusctl calls itself where it compares both ways, so that the ledger can tell these calls from
+/// those of a client that has not moved.
+pub const NAME_OF_COMPARISON: &str = "op-dbusctl-parity";
+
 /// What a client calls itself, as `op-chat`.
 ///
 /// # Errors

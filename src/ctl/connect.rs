@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::args::{Credentials as Named, Global, Via};
 use super::output::clean;
 use super::problem::Problem;
+use crate::call::NAME_OF_COMPARISON;
 use crate::client::{self, AgentClient, Credentials, Settings};
 use crate::files;
 
@@ -28,13 +29,12 @@ pub(super) async fn connect(global: &Global) -> Result<AgentClient, Problem> {
     open(global, settings(global)?).await
 }
 
-/// Connects over one way, whichever the command line asks for.
+/// Connects over one way, whichever the command line asks for, to compare it.
 ///
 /// # Errors
 /// As [`connect`].
 pub(super) async fn connect_by(global: &Global, via: client::Via) -> Result<AgentClient, Problem> {
-    // So that the ledger can tell these calls from a client's that has not moved.
-    let client_name = Some("op-dbusctl-parity".to_owned());
+    let client_name = Some(NAME_OF_COMPARISON.to_owned());
     open(global, Settings { via, client_name, ..settings(global)? }).await
 }
 

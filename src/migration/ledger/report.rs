@@ -8,12 +8,10 @@ use rusqlite::{Connection, params};
 use super::row::{Seen, seen_since};
 use super::schema::DAY;
 use super::{Ledger, Rules, micros};
+use crate::call::NAME_OF_COMPARISON;
 use crate::error::Error;
 use crate::proto::opdbus::v1::{Blocker, ClientIdentity, GetReportResponse, Stage, Use, Way};
 use crate::storage::{Failure, time};
-
-/// What op-dbusctl calls itself where it compares both ways.
-const NAME_OF_COMPARISON: &str = "op-dbusctl-parity";
 
 /// How far back the report looks unless it is said.
 const PERIOD: i64 = 7 * DAY;
