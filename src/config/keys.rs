@@ -208,7 +208,7 @@ sections! {
         execute_per_second: i64 = 1000,
         deploy_per_second: i64 = 50,
         admin_per_second: i64 = 50,
-        max_in_flight: i64 = 192,
+        max_in_flight: i64 = 96,
         queue: i64 = 512,
         max_waits: i64 = 8192,
         max_batches: i64 = 64,

@@ -29,7 +29,8 @@ pub struct Config {
     /// Calls in a second by the risk of the operation, from READ to ADMIN; the same number may come at
     /// once. `None`: any number.
     pub per_second: [Option<NonZeroU32>; 5],
-    /// Calls that run at once (`max_in_flight`).
+    /// Calls that run at once (`max_in_flight`). Fewer than one agent's by default, so that one caller
+    /// alone cannot fill an agent.
     pub max_in_flight: usize,
     /// Calls that wait for that (`queue`).
     pub queue: usize,
@@ -53,7 +54,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             per_second: [100_000, 50_000, 1000, 50, 50].map(NonZeroU32::new),
-            max_in_flight: 192,
+            max_in_flight: 96,
             queue: 512,
             max_waits: 8192,
             max_batches: 64,

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdout, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::ctl::{command, offered, stderr, stdout};
 use crate::ctl_live::{Live, TRANSPORTS};
+use crate::process::PATIENCE;
 
 /// A command that runs, and what it writes.
 struct Running {
@@ -182,7 +183,7 @@ fn ctrl_c_cancels_what_the_command_started() {
         let started = Instant::now();
         call.interrupt();
         let (rest, output) = call.end();
-        assert!(started.elapsed() < Duration::from_secs(5), "{via}");
+        assert!(started.elapsed() < PATIENCE, "{via}");
         assert_eq!(output.status.code(), Some(1), "{via} {}", stderr(&output));
         assert!(stderr(&output).starts_with("cancelling task "), "{via} {}", stderr(&output));
         assert_eq!(rest.last().unwrap()["error"]["kind"], "CANCELLED", "{via}");
@@ -240,7 +241,7 @@ fn requests_are_lines_of_standard_input() {
     assert_eq!(rest[0]["error"]["kind"], "CANCELLED");
     let started = Instant::now();
     while live.json("grpc", &["tasks", "--state", "cancelled"])["tasks"] == json!([]) {
-        assert!(started.elapsed() < Duration::from_secs(10), "its task goes on");
+        assert!(started.elapsed() < PATIENCE, "its task goes on");
     }
 }
 

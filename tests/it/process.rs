@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use crate::fixture::Bus;
 
 /// How long anything may take before the test fails.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A daemon that can be started: change what is to be changed, then [`Prepared::start`] it.
 pub struct Prepared {

@@ -6,6 +6,7 @@ use op_dbus::proto::opdbus::v1::{BatchCallRequest, BatchCallResponse, BatchItem}
 use serde_json::{Value, json};
 
 use super::{BOTH, Way, World};
+use crate::process::PATIENCE;
 
 const BATCH: (&str, &str) = ("calls", "BatchCall");
 
@@ -234,7 +235,7 @@ async fn sleeps_run(world: &World, before: u64) {
         if world.sleeps().await.0 == before + asked + 2 {
             return;
         }
-        assert!(begun.elapsed() < Duration::from_secs(10), "the batch does not run");
+        assert!(begun.elapsed() < PATIENCE, "the batch does not run");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

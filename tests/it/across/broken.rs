@@ -4,7 +4,6 @@
 use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use bytes::Bytes;
 use nix::sys::signal::Signal;
@@ -269,7 +268,7 @@ async fn a_reset_and_a_cut_connection_leave_nothing_half_written() {
         check(&world, stream, "cut").await;
     }
     // Whoever comes next is served.
-    tokio::time::timeout(Duration::from_secs(5), async {
+    tokio::time::timeout(PATIENCE, async {
         World::start("").await.grpc.ping().await;
     })
     .await

@@ -30,7 +30,7 @@ use tempfile::TempDir;
 use crate::fixture::executor_of;
 
 /// How long anything may take before a test fails.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An executor with the probe, built as a test wants it, and with op-dbus's own service.
 pub struct World {

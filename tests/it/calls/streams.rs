@@ -15,6 +15,7 @@ use super::{
     context, fail, item, named, parallel, sequential, service, sleep, statuses, waits, with_timeout,
 };
 use crate::fixture::Service;
+use crate::process::PATIENCE;
 
 /// Reads a batch that is a stream.
 async fn stream(
@@ -75,7 +76,7 @@ async fn a_stream_whose_client_goes_away_cancels_what_runs() {
     drop(reader);
     let start = Instant::now();
     while waits(&service).await.2 < 2 {
-        assert!(start.elapsed() < Duration::from_secs(5), "the calls go on");
+        assert!(start.elapsed() < PATIENCE, "the calls go on");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -96,7 +97,7 @@ async fn a_client_that_does_not_read_holds_no_call_back_that_runs() {
     let mut reader = task.read(Reading { is_client: true, ..Reading::default() }).unwrap();
     let start = Instant::now();
     while waits(&service).await.1 < 1 {
-        assert!(start.elapsed() < Duration::from_secs(5), "the wait is not let finish");
+        assert!(start.elapsed() < PATIENCE, "the wait is not let finish");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let mut count = 0;

@@ -13,6 +13,7 @@ use zbus::Variant;
 use super::{fail, item, named, parallel, remember, sequential, sleep, statuses, waits};
 use crate::dbus::{MANAGER, World, with};
 use crate::grpc::{check_error, start};
+use crate::process::PATIENCE;
 
 const BATCH: &str = "/opdbus.v1.CallsService/BatchCall";
 
@@ -40,8 +41,8 @@ async fn over_grpc() {
 async fn a_grpc_client_has_what_was_done_before_its_deadline() {
     let running = start().await;
     let client = running.client().await;
-    let mut request = tonic::Request::new(sequential(vec![remember("k", "1"), sleep(5_000)]));
-    request.set_timeout(Duration::from_secs(1));
+    let mut request = tonic::Request::new(sequential(vec![remember("k", "1"), sleep(60_000)]));
+    request.set_timeout(Duration::from_secs(2));
     let response = client.request::<BatchCallRequest, BatchCallResponse>(BATCH, request).await;
     let response = response.unwrap().into_inner();
     assert_eq!(statuses(&response.results), [Well, Failed]);
@@ -51,12 +52,12 @@ async fn a_grpc_client_has_what_was_done_before_its_deadline() {
 async fn a_grpc_client_that_goes_away_cancels_its_batch() {
     let running = start().await;
     let client = running.client().await;
-    let request = parallel(vec![sleep(5_000), sleep(5_000)]);
+    let request = parallel(vec![sleep(5_000), sleep(60_000)]);
     let call = client.call::<BatchCallRequest, BatchCallResponse>(BATCH, request);
     assert!(tokio::time::timeout(Duration::from_millis(100), call).await.is_err());
     let start = Instant::now();
     while waits(&running.service).await.2 < 2 {
-        assert!(start.elapsed() < Duration::from_secs(5), "the calls go on");
+        assert!(start.elapsed() < PATIENCE, "the calls go on");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -1,8 +1,6 @@
 //! Calls over the older interface on D-Bus: the same results where an operation has an older name, and a
 //! clear error where it has none.
 
-use std::time::Duration;
-
 use op_dbus::client::{
     CallOptions, ContextManagerClient, MemoryClient, ProbeClient, Request,
     SequentialThinkingClient, Via, Way,
@@ -18,6 +16,7 @@ use op_dbus::proto::opdbus::agent::sequential_thinking::v1::{
 };
 
 use super::{World, failure};
+use crate::process::PATIENCE;
 
 #[tokio::test]
 async fn the_older_interface_gives_what_the_others_give() {
@@ -80,7 +79,7 @@ async fn what_fails_there_fails_as_elsewhere() {
     let (there, elsewhere) = (failure(memory.remember(conflict).await), failure(elsewhere));
     assert_eq!((there.kind, &there.facts), (elsewhere.kind, &elsewhere.facts));
     let request = RecallRequest { key: "k".into(), ..RecallRequest::default() };
-    let elsewhere = Request::new(request).session("nowhere").timeout(Duration::from_secs(5));
+    let elsewhere = Request::new(request).session("nowhere").timeout(PATIENCE);
     assert_eq!(failure(memory.recall(elsewhere).await).kind, ErrorKind::NotFound);
 }
 

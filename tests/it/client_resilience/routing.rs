@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::*;
+use crate::process::PATIENCE;
 
 /// Waits until calls have come over `transport` since now.
 async fn takes(world: &World, client: &AgentClient, transport: &str) {
@@ -47,7 +48,7 @@ async fn each_stage_takes_its_way_as_soon_as_it_is_told() {
         world.set(&[], position).await;
         let started = Instant::now();
         takes(&world, &client, transport).await;
-        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+        assert!(started.elapsed() < PATIENCE, "{:?}", started.elapsed());
     }
 }
 

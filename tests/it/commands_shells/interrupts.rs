@@ -6,6 +6,7 @@ use tonic::Code;
 
 use super::{POSIX, World, little_grace};
 use crate::grpc::{check_error, eventually};
+use crate::process::PATIENCE;
 
 const SOON: Option<Duration> = Some(Duration::from_millis(300));
 
@@ -22,7 +23,7 @@ async fn a_text_whose_time_is_over_is_interrupted_and_the_shell_goes_on() {
             let ran = world.run_for(&shell, &format!("echo begun; {text}"), SOON).await.unwrap();
             assert!(ran.done.timed_out && !ran.done.shell_ended, "{kind}: {text}: {ran:?}");
             assert_eq!((ran.done.code, &*ran.stdout), (130, "begun\n"), "{kind}: {text}");
-            assert!(begun.elapsed() < Duration::from_secs(15), "{kind}: {text}");
+            assert!(begun.elapsed() < PATIENCE, "{kind}: {text}");
             assert_eq!(world.run(&shell, "echo $x").await.ok(), "kept\n", "{kind}: {text}");
         }
     }

@@ -13,6 +13,7 @@ use op_dbus::status::Status;
 use op_dbus::storage::{self, Durability};
 
 use super::{Client, caller, load, says, texts, user};
+use crate::process::PATIENCE;
 
 pub fn setup(folder: &Path, config: Config) -> Setup {
     Setup {
@@ -171,7 +172,7 @@ async fn a_context_whose_time_is_over_is_gone() {
     let ttl = Some(prost_types::Duration { seconds: 0, nanos: 1 });
     let request = SaveRequest { ttl, ..save("b", user(&["brief"])) };
     client.call::<SaveResponse>("Save", request).await.unwrap();
-    tokio::time::timeout(Duration::from_secs(20), async {
+    tokio::time::timeout(PATIENCE, async {
         while client.gauge("contexts") != 1 {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

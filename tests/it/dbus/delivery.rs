@@ -8,8 +8,9 @@ use zbus::Variant;
 
 use super::tasks::{MINUTE, TASK, me, task};
 use super::watch::{Watch, finished, numbers};
-use super::{NAME, Options, PROBE, World, connect, failed, none, until, with};
+use super::{NAME, Options, PROBE, World, connect, failed, none, with};
 use crate::fixture::Bus;
+use crate::grpc::eventually;
 
 #[tokio::test]
 async fn a_message_that_is_too_large_for_a_signal_says_how_to_get_it() {
@@ -77,7 +78,7 @@ async fn a_client_that_does_not_read_holds_back_its_own_task_only() {
         .unwrap();
     stalled.send(&call).await.unwrap();
     let path = unread.path("stalled");
-    until("the stalled task fills its ring", || {
+    eventually("the stalled task fills its ring", async || {
         let id = path.rsplit('/').next().unwrap();
         let found = world.service.executor.tasks().find(id, me());
         found.is_ok_and(|task| task.record().last_seq > 1_000)
@@ -94,7 +95,7 @@ async fn a_client_that_does_not_read_holds_back_its_own_task_only() {
     drop(unread);
     stalled.close().await.unwrap();
     // Lossless for who reads, the task goes on for who might come back.
-    until("it goes on", || stalled_task.record().last_seq == 1_000_000).await;
+    eventually("it goes on", async || stalled_task.record().last_seq == 1_000_000).await;
 }
 
 #[tokio::test]

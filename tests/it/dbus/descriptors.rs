@@ -14,7 +14,8 @@ use prost::Message as _;
 use zbus::{Fd, Variant};
 
 use super::watch::{Watch, finished};
-use super::{Options, World, connect, failed, none, until, with};
+use super::{Options, World, connect, failed, none, with};
+use crate::grpc::eventually;
 
 fn pipe() -> (File, OwnedFd) {
     let (reader, writer) = nix::unistd::pipe().unwrap();
@@ -222,7 +223,7 @@ async fn a_client_that_is_gone_has_not_ended_its_requests() {
             let mut writer = File::from(writer);
             writer.write_all(&SumRequest { number: 1 }.encode_length_delimited_to_vec()).unwrap();
             let task = super::tasks::task(&world, &path);
-            until("it waits for more", || task.state() == State::InputRequired).await;
+            eventually("it waits for more", async || task.state() == State::InputRequired).await;
             drop(watch);
             if bus_first {
                 other.close().await.unwrap();
@@ -231,7 +232,7 @@ async fn a_client_that_is_gone_has_not_ended_its_requests() {
                 drop(writer);
                 other.close().await.unwrap();
             }
-            until("it has ended", || task.state().is_final()).await;
+            eventually("it has ended", async || task.state().is_final()).await;
             assert_eq!(task.record().last_seq, 0, "there is no sum of half a stream");
             assert!(task.record().failure.unwrap().message.contains("went away"));
         }

@@ -6,10 +6,9 @@ use op_dbus::executor::Config;
 use op_dbus::task::State;
 use zbus::message::Message;
 
-use super::{
-    MANAGER, NAME, Options, PROBE, World, call, connect, failed, none, start, until, with,
-};
+use super::{MANAGER, NAME, Options, PROBE, World, call, connect, failed, none, start, with};
 use crate::fixture::{Bus, Service, denying};
+use crate::grpc::eventually;
 
 #[tokio::test]
 async fn a_client_that_vanishes_ends_its_calls() {
@@ -21,10 +20,10 @@ async fn a_client_that_vanishes_ends_its_calls() {
         .unwrap();
     other.send(&message).await.unwrap();
     let running = "opdbus_calls_in_flight{agent=\"probe\",interface=\"own\",operation=\"Sleep\",transport=\"dbus\"} 1";
-    until("the call runs", || world.metrics().contains(running)).await;
+    eventually("the call runs", async || world.metrics().contains(running)).await;
     other.close().await.unwrap();
     let cancelled = "opdbus_calls_total{agent=\"probe\",interface=\"own\",operation=\"Sleep\",outcome=\"cancelled\",transport=\"dbus\"} 1";
-    until("the call is cancelled", || world.metrics().contains(cancelled)).await;
+    eventually("the call is cancelled", async || world.metrics().contains(cancelled)).await;
 }
 
 #[tokio::test]
@@ -51,10 +50,11 @@ async fn a_lost_bus_is_found_again() {
     let mut world = World::new().await;
     world.bus.kill();
     let up = || world.service.status.report().transports[0].serving;
-    until("the loss is noted", || !up()).await;
+    eventually("the loss is noted", async || !up()).await;
     assert!(world.metrics().contains("opdbus_transport_up{transport=\"dbus\"} 0"));
     world.bus.restart();
-    until("it is served again", || world.service.status.report().transports[0].serving).await;
+    eventually("it is served again", async || world.service.status.report().transports[0].serving)
+        .await;
     assert!(world.metrics().contains("opdbus_dbus_reconnects_total 1"));
     assert!(world.metrics().contains("opdbus_transport_up{transport=\"dbus\"} 1"));
     assert_eq!(world.service.status.report().transports[0].reconnects, 1);
@@ -78,7 +78,7 @@ async fn a_lost_bus_ends_what_its_clients_want_to_end_with_them() {
     };
     let (going, ending) = (start("continue").await, start("cancel").await);
     world.bus.kill();
-    until("one is cancelled", || ending.state() == State::Cancelled).await;
+    eventually("one is cancelled", async || ending.state() == State::Cancelled).await;
     assert_eq!(going.state(), State::Working);
 }
 

@@ -15,7 +15,6 @@ pub mod watch;
 use std::collections::HashMap;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
 
 use op_dbus::executor::{Config, Executor};
 use op_dbus::status::Status;
@@ -24,6 +23,7 @@ use zbus::message::Message;
 use zbus::{Connection, Variant};
 
 use crate::fixture::{Bus, Service};
+use crate::process::PATIENCE;
 
 pub const NAME: &str = "org.opdbus.Agents1";
 pub const MANAGER: &str = "/org/opdbus/Agents1";
@@ -154,7 +154,7 @@ async fn serve_as(
 
 pub async fn connect(bus: &Bus) -> Connection {
     zbus::connection::Builder::address(bus.address.as_str())
-        .method_timeout(Duration::from_secs(20))
+        .method_timeout(PATIENCE)
         .build()
         .await
         .unwrap()
@@ -184,15 +184,4 @@ pub fn none() -> Options<'static> {
 
 pub fn with<'a>(name: &'a str, value: impl Into<Variant<'a>>) -> Options<'a> {
     HashMap::from([(name, value.into())])
-}
-
-/// Waits until something holds, ten seconds at most.
-async fn until(what: &str, holds: impl Fn() -> bool) {
-    for _ in 0..1_000 {
-        if holds() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("it never came that {what}");
 }

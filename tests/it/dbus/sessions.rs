@@ -15,8 +15,9 @@ use zbus::message::Message;
 use zbus::{Connection, Variant};
 
 use super::watch::Watch;
-use super::{MANAGER, NAME, Options, PROBE, World, call, connect, failed, hear, none, until};
+use super::{MANAGER, NAME, Options, PROBE, World, call, connect, failed, hear, none};
 use crate::fixture::Bus;
+use crate::grpc::eventually;
 use crate::grpc::{self, place};
 
 const SESSION: Option<&str> = Some("org.opdbus.Session1");
@@ -200,7 +201,7 @@ async fn a_client_that_vanishes_leaves_a_session_that_is_resumed_with_its_token(
     let token = begin(&first, "first", "chat", "").await;
     first.close().await.unwrap();
     let is_held = || world.service.executor.sessions().get(uid(), "chat").unwrap().held;
-    until("nothing holds it", || !is_held()).await;
+    eventually("nothing holds it", async || !is_held()).await;
     assert_eq!(get(&world.client, &path, "Held").await.unwrap(), Variant::from(false));
     let expires = get(&world.client, &path, "ExpiresTime").await.unwrap();
     assert_ne!(expires, Variant::from(0_u64));
@@ -211,8 +212,10 @@ async fn a_client_that_vanishes_leaves_a_session_that_is_resumed_with_its_token(
     assert_eq!(get(&world.client, &path, "ClientName").await.unwrap(), Variant::from("second"));
     assert_eq!(get(&world.client, &path, "ExpiresTime").await.unwrap(), Variant::from(0_u64));
     second.close().await.unwrap();
-    until("its grace is over", || world.service.executor.sessions().get(uid(), "chat").is_err())
-        .await;
+    eventually("its grace is over", async || {
+        world.service.executor.sessions().get(uid(), "chat").is_err()
+    })
+    .await;
     let gone = get(&world.client, &path, "Held").await.unwrap_err();
     assert_eq!(gone, "org.freedesktop.DBus.Error.UnknownObject");
 }

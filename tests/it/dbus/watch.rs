@@ -2,7 +2,6 @@
 //! answered as D-Bus libraries do.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use op_dbus::contract::task_path;
@@ -10,6 +9,7 @@ use zbus::message::{Message, Type};
 use zbus::{Connection, MessageStream};
 
 use super::{NAME, Options, PROBE};
+use crate::process::PATIENCE;
 
 /// Everything that comes to one client.
 pub struct Watch {
@@ -66,7 +66,7 @@ impl Watch {
                 }
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), next).await.expect("nothing more comes")
+        tokio::time::timeout(PATIENCE, next).await.expect("nothing more comes")
     }
 
     /// The next message that a task has sent: its signal's name and the message.

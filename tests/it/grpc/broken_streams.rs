@@ -14,6 +14,7 @@ use tokio_stream::iter;
 use tonic::Code;
 
 use super::{BLOCKS, CHAT, GENERATE, Running, SUM, eventually, raw, start};
+use crate::process::PATIENCE;
 
 fn chat(text: &str) -> Bytes {
     raw::framed(&ChatRequest { text: text.into() })
@@ -90,7 +91,7 @@ async fn what_is_no_message_breaks_the_stream() {
         call.send(raw::framed(&SumRequest { number: 1 })).await;
         call.send(bytes).await;
         let answer = raw::Call::answer(call.response);
-        let (answer, body) = tokio::time::timeout(Duration::from_secs(5), answer).await.unwrap();
+        let (answer, body) = tokio::time::timeout(PATIENCE, answer).await.unwrap();
         assert_eq!(answer.code(), code, "{answer:?}");
         assert!(answer.headers.contains_key("opdbus-task-id"), "{answer:?}");
         assert!(body.is_empty());
@@ -165,7 +166,7 @@ async fn a_client_that_never_reads_holds_up_nobody_else() {
         }
     });
     let reading = futures_util::future::join_all(readers);
-    tokio::time::timeout(Duration::from_secs(20), reading).await.expect("nobody is held up");
+    tokio::time::timeout(PATIENCE, reading).await.expect("nobody is held up");
     assert_eq!(running.service.executor.metrics().running(), 2);
 
     // It loses nothing when it reads at last.

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tonic::Code;
 
 use super::{FILL, LIMIT, PING, raw, start};
+use crate::process::PATIENCE;
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_never_speaks_is_closed_after_ten_seconds() {
@@ -58,7 +59,7 @@ async fn garbage_ends_its_own_connection_only() {
         let mut stream = UnixStream::connect(&running.path).await.unwrap();
         stream.write_all(&garbage).await.unwrap();
         let mut answer = Vec::new();
-        let end = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut answer));
+        let end = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer));
         // Closed with what was sent still unread, a socket is reset; both are an end.
         end.await.expect("the server closes it").ok();
         client.ping().await;
@@ -75,7 +76,7 @@ async fn any_authority_is_served_on_the_unix_socket() {
         stream.write_all(&raw::connection_bytes(PING, authority, &request)).await.unwrap();
         let mut got = Vec::new();
         while !got.windows(5).any(|bytes| bytes == b"hello") {
-            let read = tokio::time::timeout(Duration::from_secs(5), stream.read_buf(&mut got));
+            let read = tokio::time::timeout(PATIENCE, stream.read_buf(&mut got));
             assert!(read.await.unwrap().unwrap() > 0, "refused {authority:?}: {got:?}");
         }
     }

@@ -32,6 +32,7 @@ use tonic::{Code, IntoStreamingRequest, Request, Response, Status, Streaming};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::fixture::Service;
+use crate::process::PATIENCE;
 
 pub const LIMIT: usize = 1024 * 1024;
 
@@ -189,11 +190,9 @@ pub fn check_error<T: std::fmt::Debug>(
 
 /// Waits until `condition` holds, up to ten seconds.
 pub async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
-    for _ in 0..1000 {
-        if condition().await {
-            return;
-        }
+    let began = tokio::time::Instant::now();
+    while !condition().await {
+        assert!(began.elapsed() < PATIENCE, "it did not come about that {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("it did not come about that {what}");
 }

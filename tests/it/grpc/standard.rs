@@ -12,6 +12,7 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use super::calls::listening;
 use super::{Client, ECHO, check_error, config, place, start};
+use crate::process::PATIENCE;
 
 fn of(service: &str) -> HealthCheckRequest {
     HealthCheckRequest { service: service.to_owned() }
@@ -47,7 +48,7 @@ async fn health_is_told_for_each_service_and_turns() {
 }
 
 async fn next(stream: &mut tonic::Streaming<HealthCheckResponse>) -> Option<ServingStatus> {
-    let next = tokio::time::timeout(Duration::from_secs(5), stream.next()).await.unwrap();
+    let next = tokio::time::timeout(PATIENCE, stream.next()).await.unwrap();
     next.map(|response| response.unwrap().status())
 }
 

@@ -365,6 +365,6 @@ async fn a_stop_tells_open_streams_why_they_end() {
     more.await.expect_err("a stream that works goes on");
     let start = tokio::time::Instant::now();
     assert!(!running.server.stop(Duration::from_millis(300)).await);
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
     unavailable(&replies.message().await.unwrap_err());
 }

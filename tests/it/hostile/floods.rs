@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit};
-use op_dbus::executor;
+use op_dbus::executor::{self, ShareConfig};
 use op_dbus::proto::opdbus::agent::probe::v1::FillRequest;
 use op_dbus::transport::grpc::Config;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -190,7 +190,12 @@ async fn clients_that_never_read_hold_nobody_up() {
 async fn as_many_pending_replies_as_the_bus_allows_hold_nobody_up() {
     // The system bus's own bound.
     let bus = Bus::start_with("<limit name=\"max_replies_per_connection\">128</limit>");
-    let service = Service::new(executor::Config::default());
+    // The echo's user is the attacker's here: there must be room for both.
+    let room = 192;
+    let share = ShareConfig { max_in_flight: room, ..ShareConfig::default() };
+    let config =
+        executor::Config { max_in_flight_per_agent: room, share, ..executor::Config::default() };
+    let service = Service::new(config);
     let address = op_dbus::transport::dbus::Bus::Address(bus.address.clone());
     let config = op_dbus::transport::dbus::Config {
         bus: address,

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::{User, plain, version};
+use crate::process::PATIENCE;
 
 /// A stream of events.
 struct Watching(Subscription);
@@ -33,7 +34,7 @@ impl Watching {
     }
 
     async fn next(&mut self) -> WatchResponse {
-        let next = timeout(Duration::from_secs(20), self.0.next()).await.expect("an event");
+        let next = timeout(PATIENCE, self.0.next()).await.expect("an event");
         match next.unwrap() {
             Event::Message(message) => WatchResponse::decode(message.payload).unwrap(),
             other @ (Event::Gap { .. } | Event::Changed | Event::Ended(_)) => panic!("{other:?}"),

@@ -7,8 +7,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
-use super::{Ends, eventually};
+use super::Ends;
 use crate::ctl::stdout;
+use crate::grpc::eventually;
 
 /// Everything at a canary; the margins leave room for a machine that is busy.
 const CANARY: &str = "[migration]\nstage = \"canary\"\npercent = 25\nmin_calls = 20\n";

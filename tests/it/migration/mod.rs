@@ -10,7 +10,6 @@ mod story;
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use op_dbus::proto::opdbus::v1::{CallJsonRequest, CallJsonResponse};
@@ -20,7 +19,7 @@ use zbus::{Connection, Variant};
 
 use crate::dbus::{MANAGER, call};
 use crate::grpc;
-use crate::process::{Daemon, PATIENCE};
+use crate::process::Daemon;
 
 const CALL_JSON: &str = "/opdbus.v1.AgentsService/CallJson";
 
@@ -102,13 +101,4 @@ impl Ends {
 fn position(route: &Value) -> (String, u64) {
     let stage = route["stage"].as_str().unwrap().trim_start_matches("STAGE_").to_lowercase();
     (stage, route["share_per_10000"].as_u64().unwrap_or_default())
-}
-
-/// Waits until `condition` holds.
-async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
-    let until = Instant::now() + PATIENCE;
-    while !condition().await {
-        assert!(Instant::now() < until, "it did not come about that {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }

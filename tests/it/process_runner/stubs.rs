@@ -30,8 +30,9 @@ async fn run(place: &Place, change: impl FnOnce(&mut Spec)) -> i32 {
 
 fn wait_for_end(stub: i32) {
     let deadline = Instant::now() + PATIENCE;
-    // A zombie has no command line.
-    while fs::read(format!("/proc/{stub}/cmdline")).is_ok_and(|line| !line.is_empty()) {
+    // A zombie has closed its socket as well. Until then it still takes orders, which nobody follows.
+    let is_there = |stat: String| !stat.rsplit(')').next().unwrap().starts_with(" Z");
+    while fs::read_to_string(format!("/proc/{stub}/stat")).is_ok_and(is_there) {
         assert!(Instant::now() < deadline, "the stub is left");
         std::thread::sleep(std::time::Duration::from_millis(5));
     }

@@ -16,6 +16,7 @@ use prost::Message as _;
 
 use super::{User, assert_error, numbered, thought_of};
 use crate::fixture::Service;
+use crate::process::PATIENCE;
 
 /// Somebody who watches a chain.
 struct Watcher {
@@ -35,7 +36,7 @@ impl Watcher {
 
     /// What comes next, or how it ended.
     async fn next(&mut self) -> Result<Told, Option<ErrorKind>> {
-        let event = tokio::time::timeout(Duration::from_secs(20), self.reader.next()).await;
+        let event = tokio::time::timeout(PATIENCE, self.reader.next()).await;
         match event.expect("something happens").expect("a task says how it ended") {
             Event::Message(message) => {
                 Ok(WatchChainResponse::decode(message.payload).unwrap().event.unwrap())

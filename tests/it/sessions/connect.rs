@@ -20,6 +20,7 @@ use prost::Message;
 use tokio::sync::mpsc;
 
 use crate::grpc::eventually;
+use crate::process::PATIENCE;
 
 use super::{ALICE, BOB, World, check_unknown, context, folder, on_bus, request};
 
@@ -209,7 +210,7 @@ async fn when_the_service_stops_streams_end_and_sessions_stay() {
     let world = World::new(folder.path(), Config::default());
     let (mut stream, _) = Stream::started(&world, request("chat")).await;
     world.executor.drain();
-    tokio::time::timeout(Duration::from_secs(5), world.executor.idle()).await.unwrap();
+    tokio::time::timeout(PATIENCE, world.executor.idle()).await.unwrap();
     assert_eq!(stream.end().await.unwrap_err().kind(), ErrorKind::Unavailable);
     assert!(world.is_there(ALICE, "chat"));
     let sessions = Arc::clone(world.sessions());

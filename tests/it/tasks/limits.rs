@@ -10,6 +10,7 @@ use op_dbus::task::{Event, State};
 
 use super::{context, encoded, get, next, over, pace, start};
 use crate::fixture::Service;
+use crate::process::PATIENCE;
 
 #[tokio::test]
 async fn so_many_run_at_once() {
@@ -110,7 +111,7 @@ async fn stopping_ends_what_waits_at_once_and_the_rest_after_the_grace() {
     assert_eq!(task.state(), State::Cancelled);
     let failure = task.record().failure.unwrap();
     assert_eq!((&*failure.reason, &*failure.message), ("UNAVAILABLE", "the service is stopping"));
-    tokio::time::timeout(Duration::from_secs(5), service.executor.idle()).await.unwrap();
+    tokio::time::timeout(PATIENCE, service.executor.idle()).await.unwrap();
 }
 
 #[tokio::test]

@@ -8,7 +8,6 @@ mod reading;
 mod restart;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use op_dbus::call::{Attested, Caller, Context, Identity, Transport};
@@ -21,6 +20,7 @@ use prost::Message;
 use tokio::time::timeout;
 
 use crate::fixture::Service;
+use crate::process::PATIENCE;
 
 pub fn context(uid: u32) -> Context {
     let identity = Identity::User { uid, gid: Some(uid) };
@@ -75,7 +75,7 @@ pub async fn get(service: &Service, context: Context, id: &str) -> Result<Shown,
 
 /// What happens next, which must not take long.
 pub async fn next(reader: &mut Subscription) -> Option<Event> {
-    timeout(Duration::from_secs(10), reader.next()).await.expect("nothing happens")
+    timeout(PATIENCE, reader.next()).await.expect("nothing happens")
 }
 
 /// Reads a task from a number on: the numbers that came, the gaps, and how it ended.
@@ -94,5 +94,5 @@ pub async fn read(task: &Arc<Task>, from: u64) -> (Vec<u64>, Vec<(u64, u64)>, Re
 
 /// Waits until a task has ended.
 pub async fn over(task: &Task) {
-    timeout(Duration::from_secs(10), task.over()).await.expect("it does not end");
+    timeout(PATIENCE, task.over()).await.expect("it does not end");
 }

@@ -13,6 +13,7 @@ use tonic::Code;
 
 use super::{BLOCK, BLOCKS, WAIT, WHO_AM_I_THERE, World, runs};
 use crate::grpc::{check_error, eventually};
+use crate::process::PATIENCE;
 
 const MINUTE: Option<prost_types::Duration> = Some(prost_types::Duration { seconds: 60, nanos: 0 });
 
@@ -23,7 +24,7 @@ fn signal(pid: u32, signal: Signal) {
 #[tokio::test]
 async fn a_worker_that_is_killed_fails_its_calls_and_the_next_call_works() {
     let world = World::new().await;
-    for round in 1..=2 {
+    for _ in 0..2 {
         let pid = world.who().await.pid;
         let waits = (0..16).map(|_| {
             let wait = WaitRequest { duration: MINUTE };
@@ -56,7 +57,7 @@ async fn a_worker_that_is_killed_fails_its_calls_and_the_next_call_works() {
         check_error(broken, Code::Unavailable, "UNAVAILABLE");
         let next = world.who().await.pid;
         assert_ne!(next, pid);
-        assert!(begun.elapsed() < Duration::from_secs(1) * round, "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
     }
     world.daemon.wait_for_log("it was killed by signal 9");
     assert_eq!(world.metric("opdbus_worker_ends_total{reason=\"lost\"}"), 2.0);
@@ -96,7 +97,7 @@ async fn a_worker_that_does_not_answer_is_replaced() {
     let block = BlockRequest { duration: MINUTE };
     let outcome = world.client.call::<_, BlockResponse>(BLOCK, block).await;
     check_error(outcome, Code::Unavailable, "UNAVAILABLE");
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(50), "{:?}", begun.elapsed());
     assert_ne!(world.who().await.pid, pid);
     eventually("it is killed", async || !runs(pid)).await;
     world.daemon.wait_for_log("it does not answer and is killed");

@@ -1,7 +1,5 @@
 //! What goes over a worker's socket beside calls: the settings, and how far calls are.
 
-use std::time::Duration;
-
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use op_dbus::agents::WorkerSettings;
@@ -15,6 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::{CHAT, World, runs};
 use crate::grpc::eventually;
+use crate::process::PATIENCE;
 
 const START_CALL: &str = "/opdbus.v1.CallsService/StartCall";
 const GET_TASK: &str = "/opdbus.v1.TasksService/GetTask";
@@ -102,6 +101,6 @@ async fn a_worker_that_does_not_take_settings_up_is_replaced() {
     world.daemon.signal(Signal::SIGHUP);
     world.daemon.wait_for_log("does not take up the changed settings and is ended");
     eventually("it is killed", async || !runs(pid)).await;
-    let next = tokio::time::timeout(Duration::from_secs(10), world.who()).await.unwrap();
+    let next = tokio::time::timeout(PATIENCE, world.who()).await.unwrap();
     assert_ne!(next.pid, pid);
 }

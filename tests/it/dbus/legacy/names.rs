@@ -2,9 +2,10 @@
 
 use serde_json::json;
 
-use super::super::{NAME, World, connect, failed, until};
+use super::super::{NAME, World, connect, failed};
 use super::{ask, bus_name, on_bus, path, result, with_names};
 use crate::fixture::Bus;
+use crate::grpc::eventually;
 
 async fn owned(world: &World) -> Vec<String> {
     let bus = "org.freedesktop.DBus";
@@ -82,7 +83,7 @@ async fn a_name_that_another_process_owns_is_taken_when_it_is_free() {
     // The other names are served meanwhile.
     world.data("ContextManager", "save", "a", "1").await;
     other.release_name(bus_name("Memory")).await.unwrap();
-    until("the name is taken", || warnings(&world).is_empty()).await;
+    eventually("the name is taken", async || warnings(&world).is_empty()).await;
     world.data("Memory", "remember", "a", "1").await;
     let addresses = &world.service.status.report().transports[0].addresses;
     assert!(
@@ -107,8 +108,10 @@ async fn a_policy_that_refuses_an_older_name_takes_nothing_else_away() {
 async fn the_names_come_back_with_the_bus() {
     let mut world = World::new().await;
     world.bus.restart();
-    until("the bus is found again", || world.service.status.report().transports[0].reconnects == 1)
-        .await;
+    eventually("the bus is found again", async || {
+        world.service.status.report().transports[0].reconnects == 1
+    })
+    .await;
     assert_eq!(owned(&world).await.len(), 5);
     assert_eq!(warnings(&world), Vec::<String>::new());
 }
