@@ -8,8 +8,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::process::Daemon;
-use crate::process::PATIENCE;
+use crate::process::{Daemon, PATIENCE};
 
 /// The command, which finds neither a configuration nor an address in its environment.
 pub fn command() -> Command {
@@ -56,6 +55,20 @@ pub fn offered(words: &[&str]) -> Vec<String> {
         .unwrap();
     assert_eq!(stderr(&output), "");
     stdout(&output).lines().map(str::to_owned).collect()
+}
+
+/// What it offers after asking a service, which knows of `expected`. It is asked for a moment only,
+/// because a user waits meanwhile; on a busy machine that is too short, and nothing is offered.
+#[track_caller]
+pub fn offered_with(expected: &str, words: &[&str]) -> Vec<String> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let found = offered(words);
+        if found.iter().any(|word| word == expected) {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{expected} is not offered after {words:?}: {found:?}");
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use op_dbus::transport::{dbus, grpc};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use crate::ctl::{command, offered, stderr, stdout};
+use crate::ctl::{command, offered_with, stderr, stdout};
 use crate::fixture::{Bus, Service};
 use crate::process::PATIENCE;
 
@@ -381,12 +381,13 @@ fn auto_takes_the_bus_when_the_socket_is_not_there() {
 fn completion_knows_agents_operations_keys_and_values() {
     let live = Live::start();
     let socket = live.socket.display().to_string();
-    let after = |words: &[&str]| offered(&[&["--address", socket.as_str()], words].concat());
-    assert_eq!(after(&["call", "pro"]), ["probe"]);
-    assert_eq!(after(&["describe", "probe", "s"]), ["Sleep", "Sum"]);
-    assert_eq!(after(&["call", "probe", "Fill", "si"]), ["size_bytes="]);
-    let left = after(&["call", "probe", "Fill", "size_bytes=1", ""]);
-    assert!(left.contains(&"filler=".to_owned()), "{left:?}");
+    let after = |expected: &str, words: &[&str]| {
+        offered_with(expected, &[&["--address", socket.as_str()], words].concat())
+    };
+    assert_eq!(after("probe", &["call", "pro"]), ["probe"]);
+    assert_eq!(after("Sum", &["describe", "probe", "s"]), ["Sleep", "Sum"]);
+    assert_eq!(after("size_bytes=", &["call", "probe", "Fill", "si"]), ["size_bytes="]);
+    let left = after("filler=", &["call", "probe", "Fill", "size_bytes=1", ""]);
     assert!(!left.contains(&"size_bytes=".to_owned()), "{left:?}");
 }
 

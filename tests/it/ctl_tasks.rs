@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::ctl::{command, offered, stderr, stdout};
+use crate::ctl::{command, offered_with, stderr, stdout};
 use crate::ctl_live::{Live, TRANSPORTS};
 use crate::process::PATIENCE;
 
@@ -339,8 +339,8 @@ fn tasks_are_listed_in_a_table_the_newest_first() {
         assert!(stderr(&output).starts_with("error: "), "{via}");
     }
     let socket = live.socket.display().to_string();
-    let found = offered(&["--address", &socket, "tasks", "watch", ""]);
-    assert!(found.contains(&first) && found.contains(&second), "{found:?}");
+    let found = offered_with(&first, &["--address", &socket, "tasks", "watch", ""]);
+    assert!(found.contains(&second), "{found:?}");
 }
 
 #[test]
@@ -362,7 +362,8 @@ fn sessions_are_listed_shown_and_ended() {
             assert!(shown.contains(text), "{via}: {text} is missing in:\n{shown}");
         }
         let socket = live.socket.display().to_string();
-        assert_eq!(offered(&["--address", &socket, "sessions", "end", "se"]), [id.as_str()]);
+        let found = offered_with(&id, &["--address", &socket, "sessions", "end", "se"]);
+        assert_eq!(found, [id.as_str()]);
         let output = live.run(via, &["sessions", "end", &id]);
         assert_eq!(stdout(&output), format!("{id} has ended\n"), "{via}");
         let (code, error) = live.error(via, &["sessions", "end", &id]);

@@ -3,7 +3,7 @@
 use op_dbus::executor::{Approver, Config, Decision, Policy, Rule, Who};
 use serde_json::json;
 
-use crate::ctl::{offered, stdout};
+use crate::ctl::{offered_with, stdout};
 use crate::ctl_live::{Live, TRANSPORTS};
 
 /// The tests run as one user, who here may do all and approve what he has asked for himself.
@@ -12,12 +12,6 @@ fn live() -> Live {
     all.may_approve = Some(Approver::All);
     (all.origin, all.reason) = ("/etc/test.toml:1".into(), "a test".into());
     Live::with(Config { policy: Policy::new(vec![all]), ..Config::default() })
-}
-
-/// A shell that asks is answered within a short time or not at all; on a busy machine it asks again.
-fn assert_offered(words: &[&str], expected: &str) {
-    let is_offered = || offered(words).iter().any(|word| word == expected);
-    assert!((0..50).any(|_| is_offered()), "{expected} is not offered after {words:?}");
 }
 
 #[test]
@@ -39,7 +33,7 @@ fn a_call_is_approved_and_repeated() {
         let listed = live.json(via, &["approvals", "list"]);
         assert_eq!(listed["approvals"][0]["id"], json!(pending), "{listed}");
         let socket = live.socket.display().to_string();
-        assert_offered(&["--address", &socket, "approvals", "approve", ""], &pending);
+        offered_with(&pending, &["--address", &socket, "approvals", "approve", ""]);
         let output = live.run(via, &["approvals", "approve", &pending]);
         assert_eq!(stdout(&output), format!("{pending} is approved\n"));
         let call = ["call", "--approval-id", &pending, "probe", "Guarded", &text];
@@ -80,6 +74,6 @@ fn the_policy_is_shown_and_explained() {
         }
         let socket = live.socket.display().to_string();
         let words = ["--address", &socket, "policy", "explain", "root", "probe", "Guar"];
-        assert_offered(&words, "Guarded");
+        offered_with("Guarded", &words);
     }
 }

@@ -1,6 +1,6 @@
 //! Calls with one request and one response: what the worker is, what it is told, how calls end.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use op_dbus::proto::opdbus::agent::worker_probe::v1::{
@@ -64,7 +64,7 @@ async fn the_front_tells_the_worker_what_belongs_to_the_call() {
     let who: WhoAmIResponse = world.client.request(WHO_AM_I, request).await.unwrap().into_inner();
     assert_eq!((&*who.session, &*who.traceparent), ("work", trace));
     let left = who.left.unwrap().seconds;
-    assert!((15..=20).contains(&left), "{left}");
+    assert!((1..=PATIENCE.as_secs().cast_signed()).contains(&left), "{left}");
 
     // Clients cannot say who they are.
     let mut forged = Request::new(WhoAmIRequest {});
@@ -148,12 +148,15 @@ async fn a_deadline_and_a_client_that_goes_end_the_work_in_the_worker() {
         let duration = prost_types::Duration { seconds: 60, nanos: 0 };
         Request::new(WaitRequest { duration: Some(duration) })
     };
-    let mut late = wait();
-    late.set_timeout(Duration::from_millis(200));
-    let begun = Instant::now();
-    let outcome = world.client.request::<_, WaitResponse>(WAIT, late).await;
-    check_deadline(outcome.unwrap_err().code());
-    assert!(begun.elapsed() < Duration::from_secs(50));
+    // On a busy machine the first ones may be over before they reach the worker.
+    let mut timeout = Duration::from_millis(200);
+    while world.count().await.started == 0 {
+        let mut late = wait();
+        late.set_timeout(timeout);
+        let outcome = world.client.request::<_, WaitResponse>(WAIT, late).await;
+        check_deadline(outcome.unwrap_err().code());
+        timeout *= 2;
+    }
     eventually("the work is cancelled", async || world.count().await.cancelled == 1).await;
 
     let going = world.client.request::<_, WaitResponse>(WAIT, wait());
