@@ -293,6 +293,7 @@ sections! {
         memory_bytes: i64 = 4_294_967_296,
         tasks: i64 = 1024,
         cpu_weight: i64 = 100,
+        cpu_percent: i64 = 0,
         files: i64 = 4096,
     }
     commands {

@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output as Finished, Stdio};
 
 use serde_json::json;
@@ -12,8 +12,11 @@ use super::Outcome;
 use super::output::{Output, clean};
 use super::problem::Problem;
 
-/// The daemon, which lies next to this program or in the PATH.
+/// The daemon, which lies next to this program, in its usual place, or in the PATH.
 const DAEMON: &str = "op-dbusd";
+
+/// Where packages have it. The PATH of most users does not lead there.
+const USUAL_PLACE: &str = "/usr/sbin/op-dbusd";
 
 /// Checks `file`, or what op-dbusd reads by itself.
 pub(super) fn check(file: Option<&Path>, output: &mut Output) -> Result<Outcome, Problem> {
@@ -58,8 +61,6 @@ fn run(file: Option<&Path>) -> Result<Finished, Problem> {
 
 fn program() -> OsString {
     let beside = std::env::current_exe().ok().map(|own| own.with_file_name(DAEMON));
-    match beside {
-        Some(path) if path.is_file() => path.into_os_string(),
-        _ => OsString::from(DAEMON),
-    }
+    let mut places = beside.into_iter().chain([PathBuf::from(USUAL_PLACE)]);
+    places.find(|path| path.is_file()).map_or_else(|| OsString::from(DAEMON), OsString::from)
 }

@@ -82,7 +82,12 @@ fn write(explanation: &PolicyExplanation, output: &mut Output) -> Result<(), Pro
     };
     let operation = clean(&explanation.operation);
     output.line(&format!("{operation} for uid {}: {painted}", explanation.uid))?;
-    output.fact("risk", &plain(explanation.risk().as_str_name(), "RISK_"))?;
+    let risk = plain(explanation.risk().as_str_name(), "RISK_");
+    output.fact("risk", &risk)?;
+    if explanation.decision() == PolicyDecision::Auth {
+        let action = format!("polkit decides, as org.opdbus.{risk}; without polkit it is refused");
+        output.fact("auth", &action)?;
+    }
     if let Some(rule) = &explanation.rule {
         output.fact("rule", &format!("{} ({})", rule.number, rule.origin))?;
         output.fact("who", &rule.who)?;

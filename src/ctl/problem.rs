@@ -154,13 +154,22 @@ fn hint_for(failure: &Failure) -> Option<String> {
             "op-dbusctl call commands ExecShell gives the text to a shell, if the policy lets you"
         }
         ErrorKind::AccessDenied | ErrorKind::Unauthenticated => {
-            "the service's policy decides who may call: op-dbusctl policy explain USER AGENT OPERATION"
+            let denied = failure.message.strip_suffix(" is not allowed");
+            let (agent, operation) =
+                denied.and_then(|name| name.split_once('.')).unwrap_or(("AGENT", "OPERATION"));
+            return Some(format!(
+                "the service's policy decides who may call: op-dbusctl policy explain \"$USER\" {agent} \
+                 {operation} tells the rule"
+            ));
         }
         ErrorKind::ApprovalRequired if failure.message.contains("authenticate") => {
             "call --interactive lets polkit ask you, where it has an agent to do so"
         }
         ErrorKind::ApprovalRequired => {
             "somebody else decides with op-dbusctl approvals; then repeat the call with --approval-id"
+        }
+        ErrorKind::NotFound if failure.message.starts_with("there is no approval") => {
+            "an approval is used up by one call, and expires; a call without --approval-id asks anew"
         }
         ErrorKind::Migrated => "--via grpc takes the other way",
         ErrorKind::Internal => "the service's log may say more: journalctl -u op-dbus",

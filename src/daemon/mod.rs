@@ -42,7 +42,7 @@ pub fn run() -> ExitCode {
     let outcome = match Args::read() {
         Ok(Args { command: Some(command), config, .. }) => {
             let args = Args { command: None, config, check_config: false, bus: None };
-            other::run(command, &args)
+            other::run(command, &args, early_log)
         }
         Ok(args) if args.check_config => check::check(&args),
         Ok(args) => {

@@ -2,13 +2,14 @@
 //! service. What they do is not known here.
 
 use nix::unistd::User;
+use tracing::subscriber::DefaultGuard;
 
 use super::{Args, Command, Exit, Failure, logging::Logging};
 use crate::exec;
 use crate::worker;
 
-/// Runs what `command` says; `args` name the configuration.
-pub(super) fn run(command: Command, args: &Args) -> Result<Exit, Failure> {
+/// Runs what `command` says; `args` name the configuration. `early_log` holds where nothing else is said.
+pub(super) fn run(command: Command, args: &Args, early_log: DefaultGuard) -> Result<Exit, Failure> {
     match command {
         Command::Worker { profile, cgroup } => worker::run(profile, cgroup)
             .map(|()| Exit::Success)
@@ -17,14 +18,15 @@ pub(super) fn run(command: Command, args: &Args) -> Result<Exit, Failure> {
             Ok(never) => match never {},
             Err(error) => Err(Failure::part("the worker cannot be", &error, Exit::Permission)),
         },
-        Command::ExecService { front } => exec_service(&front, args),
+        Command::ExecService { front } => exec_service(&front, args, early_log),
     }
 }
 
-fn exec_service(front: &str, args: &Args) -> Result<Exit, Failure> {
+fn exec_service(front: &str, args: &Args, early_log: DefaultGuard) -> Result<Exit, Failure> {
     let config = args.load_config()?;
     let settings = config.settings.worker;
     let _logging = Logging::start(config.settings.log);
+    drop(early_log);
     let config = exec::Config {
         front: uid(front)?,
         socket: settings.exec_socket,

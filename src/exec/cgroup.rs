@@ -21,6 +21,9 @@ const NAMES: &str = "worker-";
 /// What of a control group belongs to whoever it is delegated to, beside the folder itself.
 const DELEGATED: [&str; 3] = ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"];
 
+/// Over which time the most of the CPU is counted, in microseconds.
+const CPU_PERIOD_US: u64 = 100_000;
+
 /// How many groups may be below a worker's and in each other, when they are removed.
 const DEEPEST: usize = 16;
 
@@ -47,20 +50,25 @@ impl Cgroups {
                 return (Self { own: None, limits: Vec::new() }, vec![report]);
             }
         };
-        let wanted = [
-            ("memory", "memory.max", limits.memory_bytes),
-            ("pids", "pids.max", limits.tasks),
-            ("cpu", "cpu.weight", limits.cpu_weight),
+        let mut wanted = vec![
+            ("memory", "memory.max", limits.memory_bytes.to_string()),
+            ("pids", "pids.max", limits.tasks.to_string()),
+            ("cpu", "cpu.weight", limits.cpu_weight.to_string()),
         ];
+        if limits.cpu_percent > 0 {
+            let time = limits.cpu_percent * CPU_PERIOD_US / 100;
+            wanted.push(("cpu", "cpu.max", format!("{time} {CPU_PERIOD_US}")));
+        }
         remove_left_over(&own);
         let mut held = Vec::new();
         let mut report = Vec::new();
         for (controller, file, value) in wanted {
             let control = own.join("cgroup.subtree_control");
             match fs::write(control, format!("+{controller}")) {
-                Ok(()) => held.push((file, value.to_string())),
+                Ok(()) => held.push((file, value)),
                 Err(error) => {
-                    report.push(format!("{file} of workers is not set: no {controller}: {error}"));
+                    let why = format!("the controller {controller} is not delegated: {error}");
+                    report.push(format!("{file} of workers is not set: {why}"));
                 }
             }
         }

@@ -23,6 +23,8 @@ pub struct Limits {
     pub tasks: u64,
     /// Its share of the CPU, beside 100 for others (`[worker] cpu_weight`).
     pub cpu_weight: u64,
+    /// The most of the CPU, in hundredths of one processor; 0: all there is (`[worker] cpu_percent`).
+    pub cpu_percent: u64,
     /// Open files of each process (`[worker] files`).
     pub files: u64,
 }

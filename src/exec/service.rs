@@ -119,14 +119,27 @@ impl Service {
                 drop(socket);
                 let uid = request.uid;
                 let pid = child.pid();
-                tracing::info!(worker_uid = uid, worker_pid = pid, "a worker has started");
+                let who = format!("the worker of uid {uid} (process {pid})");
+                tracing::info!(worker_uid = uid, worker_pid = pid, "{who} has started");
                 if sent.is_ok() {
                     keep(&front, &child, &cgroup).await;
                 }
                 child.kill();
                 match child.exited().await {
-                    Ok(exit) => tracing::info!(worker_uid = uid, worker_pid = pid, "{exit}"),
-                    Err(error) => tracing::warn!(worker_uid = uid, "a worker is lost: {error}"),
+                    Ok(exit) => {
+                        tracing::info!(
+                            worker_uid = uid,
+                            worker_pid = pid,
+                            "{who} has gone: {exit}"
+                        );
+                    }
+                    Err(error) => {
+                        tracing::warn!(
+                            worker_uid = uid,
+                            worker_pid = pid,
+                            "{who} is lost: {error}"
+                        );
+                    }
                 }
             }
             Err(error) => {

@@ -8,7 +8,7 @@
 box() { $BOX "$@"; }
 as() { box runuser -u "$1" -- "${@:2}"; }
 show() { box systemctl show op-dbus.service --property="$1" --value; }
-call() { as "$1" busctl --timeout=10 call "$name" "$memory" org.opdbus.Memory1 "${@:2}"; }
+call() { as "$1" busctl --timeout=120 call "$name" "$memory" org.opdbus.Memory1 "${@:2}"; }
 until_true() {
     local end=$((SECONDS + $1))
     shift

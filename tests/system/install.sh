@@ -19,6 +19,10 @@ matches 'the gRPC socket is for the group' '^660 root op-dbus$' \
     "$(box stat --format='%a %U %G' /run/op-dbus/grpc.sock)"
 matches 'the state is for nobody else' '^700 op-dbus op-dbus$' \
     "$(box stat --format='%a %U %G' /var/lib/op-dbus)"
+matches 'no file of the package is for others to write, or gives rights' '^$' \
+    "$(box sh -c 'dpkg --listfiles op-dbus | xargs -d "\n" -I{} find {} -maxdepth 0 ! -type l -perm /7022')"
+matches 'there is a folder for the configuration of the administrator' '^755 root$' \
+    "$(box stat --format='%a %U' /etc/op-dbus/grpc.toml.d)"
 matches 'the units verify' '^$' \
     "$(box systemd-analyze verify --man=no op-dbus.service op-dbus.socket \
         op-dbus-exec.service op-dbus-exec.socket 2>&1)"
@@ -39,7 +43,6 @@ box install -D -m 644 /usr/share/doc/op-dbus/op-dbus-network.conf \
     /run/systemd/system/op-dbus.service.d/network.conf
 box systemctl daemon-reload
 exposed op-dbus 15
-box mkdir -p /etc/op-dbus/grpc.toml.d
 put /etc/op-dbus/grpc.toml.d/50-tcp.toml <<<$'[grpc]\ntcp = "127.0.0.1:50051"'
 box systemctl restart op-dbus
 matches 'loopback TCP is served, and the kernel says who calls' 'memory' \
@@ -50,7 +53,7 @@ refused 'without it there is no network, and the start says what helps' 'failed'
     box systemctl restart op-dbus
 matches 'in the journal' 'op-dbus-network.conf' \
     "$(box journalctl --unit=op-dbus --quiet --no-pager --lines=30)"
-box rm -r /etc/op-dbus/grpc.toml.d
+box rm /etc/op-dbus/grpc.toml.d/50-tcp.toml
 box systemctl reset-failed op-dbus
 box systemctl restart op-dbus
 

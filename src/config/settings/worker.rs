@@ -65,6 +65,7 @@ pub(super) fn workers(c: &mut Checker<'_>, keys: &Section) -> Worker {
             memory_bytes: c.size(&keys.memory_bytes, 67_108_864..=1 << 44, "bytes") as u64,
             tasks: c.size(&keys.tasks, 16..=1_000_000, "processes") as u64,
             cpu_weight: c.size(&keys.cpu_weight, 1..=10_000, "as a weight") as u64,
+            cpu_percent: c.size(&keys.cpu_percent, 0..=100_000, "percent of a processor") as u64,
             files: c.size(&keys.files, 64..=1_000_000, "files") as u64,
         },
     }

@@ -97,8 +97,8 @@ async fn a_worker_has_a_control_group_in_which_programs_have_theirs() {
     assert_eq!(group.parent().unwrap(), path());
     let name = group.file_name().unwrap().to_str().unwrap();
     assert!(name.starts_with(&format!("worker-{uid}-")), "{name}");
-    for (file, value) in [("memory.max", "4294967296"), ("pids.max", "1024"), ("cpu.weight", "100")]
-    {
+    let limits = [("memory.max", "4294967296"), ("pids.max", "1024"), ("cpu.weight", "100")];
+    for (file, value) in limits.into_iter().chain([("cpu.max", "150000 100000")]) {
         let limited = fs::read_to_string(group.join(file)).is_ok_and(|held| held.trim() == value);
         let said = service.log().contains(&format!("{file} of workers is not set"));
         assert!(limited != said, "{file}: limited {limited}, said {said}\n{}", service.log());

@@ -11,46 +11,28 @@ import socket
 
 import degraded
 import machine
-from machine import NAME, Client, check, facts, sh, status
+from bus import Bus
+from machine import CallError, Client, check, facts, sh, status, until
 
 # What a program finds in its environment if its caller adds nothing, at most.
 VARIABLES = {"HOME", "LANG", "LC_ALL", "LOGNAME", "NO_COLOR", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER"}
+# What `[worker]` holds a worker to, by the file of its control group.
+LIMITS = {"memory.max": "4294967296", "pids.max": "1024", "cpu.weight": "100"}
 NO_CAPABILITIES = "0" * 16
 REFUSED = {"EACCES", "EPERM", "ENOENT", "EROFS"}
 
 
 def over_dbus(user, *arguments):
     """Runs `program.py` by way of busctl; gives the JSON that it printed."""
-    argv = machine.program(*arguments)
-    code, said = sh(
-        *["busctl", "--json=short", "--timeout=30", "call", NAME],
-        *["/org/opdbus/Agents1/agent/commands", "org.opdbus.Commands1", "Exec", "asa{sv}"],
-        *[str(len(argv)), *argv, "0"],
-        user=user,
-    )
+    said = Bus(user).call("Exec", {"argv": machine.program(*arguments), "yield": "60s"})
     with contextlib.suppress(ValueError):
-        for text in texts(json.loads(said)):
-            with contextlib.suppress(ValueError):
-                return json.loads(text)
-    return {"no facts": f"{code} {said}"}
+        return json.loads(said.get("stdout", {}).get("text", ""))
+    return {"no facts": said}
 
 
-def texts(value):
-    """Every text within a value that is called `text`."""
-    if isinstance(value, dict):
-        if "text" in value:
-            yield value["text"]["data"] if isinstance(value["text"], dict) else value["text"]
-        for inner in value.values():
-            yield from texts(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from texts(inner)
-
-
-def check_program(user, way, who):
-    """A program is its caller, and nothing more."""
+def check_who(user, what, who, also=()):
+    """A program is its caller, and nothing more. `also`: what else there may be in its environment."""
     entry = pwd.getpwnam(user)
-    what = f"{user}'s program over {way}"
     expected = [[str(entry.pw_uid)] * 4, [str(entry.pw_gid)] * 4]
     check(f"{what} has {user}'s uid and gid", [who.get("uid"), who.get("gid")] == expected, who)
     if "uid" not in who:
@@ -66,7 +48,7 @@ def check_program(user, way, who):
     own = f"/system.slice/op-dbus-exec.service/worker-{entry.pw_uid}-"
     check(f"{what} is in the control group of {user}'s worker", any(own in line for line in who["cgroup"]), who)
     check(f"{what} stands in {user}'s home", who["cwd"] == entry.pw_dir, who["cwd"])
-    extra = set(who["environment"]) - VARIABLES
+    extra = set(who["environment"]) - VARIABLES - set(also)
     check(f"{what} has a clean environment", not extra, extra)
     check(f"{what} has three descriptors", set(who["descriptors"]) == {"0", "1", "2"}, who["descriptors"])
 
@@ -97,14 +79,16 @@ def check_worker(user):
 
 
 def check_limits(pid):
-    """Its control group has the limits of `[worker]`, or the exec service says which it has not."""
+    """Its control group has the limits of `[worker]`, or the exec service says which it has not. The worker
+    is in a leaf of it."""
     procs = machine.cgroup().rglob("cgroup.procs")
     groups = [path.parent for path in procs if str(pid) in path.read_text().split()]
     log = sh("journalctl", "--unit=op-dbus-exec", "--quiet", "--no-pager")[1]
-    for file, value in {"memory.max": "4294967296", "pids.max": "1024", "cpu.weight": "100"}.items():
-        path = groups[0] / file
+    for file, value in {**LIMITS, "cpu.max": "150000 100000"}.items():
+        path = groups[0].parent / file
         if path.exists():
             check(f"it is held to {file} {value}", path.read_text().strip() == value, path.read_text())
+            check("which it cannot change", path.stat().st_uid == 0, path.stat())
         else:
             check(f"the log says that {file} is not to be had here", f"{file} of workers is not set" in log, log)
 
@@ -168,6 +152,36 @@ def check_others(alice, bob_worker):
     check("they all go on", sorted(alive) == sorted(names), (alive, names))
 
 
+def check_worker_rights(alice, bob_worker):
+    """What the worker itself can reach: a program of it that nothing confines has its rights, and no more."""
+    machine.configure("callers", '[commands]\nprofiles = ["exec", "none"]\nconfinement = "off"\n')
+    bare = {"profile": "none", "confinement": "CONFINEMENT_OFF"}
+
+    def taken_up():
+        try:
+            return "uid" in facts(alice, ["who"], bare)
+        except CallError:
+            return False
+
+    check("programs may run without confinement, if the configuration says so", until(taken_up) is not None)
+    who, said = facts(alice, ["who"], bare), status(machine.workers("alice")[0])
+    names = [name for name in said if name.startswith("Cap")]
+    same = {**{name: said[name] for name in names}, "Uid": said["Uid"].split(), "Gid": said["Gid"].split()}
+    found = {**who["capabilities"], "Uid": who["uid"], "Gid": who["gid"]}
+    check("such a program has the worker's rights", found == same, (found, same))
+    front, root = machine.main_pid("op-dbus.service"), machine.main_pid("op-dbus-exec.service")
+    pids = {front: "the daemon", root: "the exec service", bob_worker: "the other's worker"}
+    found = facts(alice, ["peek", *pids], bare)
+    for pid, name in pids.items():
+        all_refused(f"a worker cannot look into {name}, its memory and environment, nor signal it", found[str(pid)])
+    state = ["/var/lib/op-dbus", *map(str, pathlib.Path("/var/lib/op-dbus").rglob("*"))]
+    all_refused("nor read the daemon's databases", facts(alice, ["read", *state], bare))
+    all_refused("nor write them", facts(alice, ["write", *state], bare))
+    all_refused("nor ask the exec service", facts(alice, ["connect", "/run/op-dbus/exec.sock"], bare))
+    all_refused("nor gain rights", facts(alice, ["gain"], bare), but=("su", "user namespace", "packet socket"))
+    machine.configure("callers")
+
+
 def check_network(alice):
     """The profile decides about sockets, the caller's rights about what is behind them."""
     listener = socket.create_server(("127.0.0.1", 0))
@@ -188,15 +202,20 @@ def check_network(alice):
 
 
 def prove():
+    # By default a worker has as much of the CPU as nobody else wants.
+    machine.configure("workers", "[worker]\ncpu_percent = 150\n")
+    sh("systemctl", "restart", "op-dbus-exec.service")
     alice, bob = Client("alice"), Client("bob")
-    check_program("alice", "gRPC", facts(alice, ["who"]))
-    check_program("bob", "D-Bus", over_dbus("bob", "who"))
-    check_program("bob", "gRPC", facts(bob, ["who"]))
-    check_program("alice", "D-Bus", over_dbus("alice", "who"))
+    for user, client in (("alice", alice), ("bob", bob)):
+        check_who(user, f"{user}'s program over gRPC", facts(client, ["who"]))
+        check_who(user, f"{user}'s program over D-Bus", over_dbus(user, "who"))
     check_worker("alice")
     bob_worker = check_worker("bob")
     check_files(alice, bob)
     check_network(alice)
     check_others(alice, bob_worker)
+    check_worker_rights(alice, bob_worker)
     for client in (alice, bob):
         client.close()
+    machine.configure("workers")
+    sh("systemctl", "restart", "op-dbus-exec.service")

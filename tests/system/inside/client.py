@@ -23,7 +23,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 )
 
 # How long one call of a pulse may take, in seconds.
-PULSE_TIMEOUT = 10
+PULSE_TIMEOUT = 120
 
 
 class Operations:
@@ -88,10 +88,11 @@ def run(operations, order):
             times.append((time.monotonic() - begun) * 1000)
             time.sleep(0.002)
         return times
-    timeout = order.get("timeout", 30)
+    timeout = order.get("timeout", 120)
+    metadata = list(order.get("metadata", {}).items())
     if not streams:
-        return json_of(call(message, timeout=timeout))
-    stream = call(message, timeout=timeout, metadata=list(order.get("metadata", {}).items()))
+        return json_of(call(message, timeout=timeout, metadata=metadata))
+    stream = call(message, timeout=timeout, metadata=metadata)
     if "leave" in order:
         threading.Timer(order["leave"], stream.cancel).start()
     if not order.get("count"):

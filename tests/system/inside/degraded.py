@@ -85,4 +85,4 @@ def restart():
     sh("systemctl", "daemon-reload")
     before = set(machine.workers())
     sh("systemctl", "restart", "op-dbus-exec.service")
-    until(lambda: not before & set(machine.workers()), 5)
+    until(lambda: not before & set(machine.workers()))

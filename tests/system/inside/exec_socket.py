@@ -1,12 +1,17 @@
 """The exec service answers the front alone, and starts nothing but workers of ordinary users."""
 
+import contextlib
+import json
 import os
+import signal
 import struct
 import subprocess
 import sys
+import threading
 
 import machine
-from machine import check, processes, sh, uid, until
+from bus import Bus
+from machine import COMMANDS, CallError, Client, check, processes, sh, status, uid, until
 
 SOCKET = "/run/op-dbus/exec.sock"
 BEGIN = b"opdx\x01"
@@ -19,7 +24,7 @@ uid = int(sys.argv[1])
 message = sys.stdin.buffer.read()
 os.setgroups([]); os.setresgid(uid, uid, uid); os.setresuid(uid, uid, uid)
 with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as ask:
-    ask.settimeout(10)
+    ask.settimeout(120)
     try:
         ask.connect("%s")
         ask.send(message)
@@ -37,7 +42,7 @@ def request(of, profile=b"exec"):
 def ask(user, message):
     """What a process of this user is told."""
     argv = [sys.executable, "-c", ASK, str(uid(user))]
-    return subprocess.run(argv, input=message, stdout=subprocess.PIPE, timeout=30, check=True).stdout
+    return subprocess.run(argv, input=message, stdout=subprocess.PIPE, timeout=240, check=True).stdout
 
 
 def is_refusal(answer):
@@ -62,7 +67,77 @@ def below():
 
 def starts():
     """How many workers there have been."""
-    return sh("journalctl", "--unit=op-dbus-exec", "--quiet", "--no-pager")[1].count("a worker has started")
+    return sh("journalctl", "--unit=op-dbus-exec", "--quiet", "--no-pager")[1].count(") has started")
+
+
+class Watch:
+    """Notes each child of the exec service for as long as it is entered: its file and its first two words."""
+
+    def __init__(self):
+        self.seen, self.stopped = set(), threading.Event()
+        self.root = str(machine.main_pid("op-dbus-exec.service"))
+        self.thread = threading.Thread(target=self.look)
+
+    def look(self):
+        while not self.stopped.wait(0.005):
+            for pid in below():
+                with contextlib.suppress(OSError):
+                    if status(pid).get("PPid") == self.root:
+                        with open(f"/proc/{pid}/cmdline", "rb") as file:
+                            words = file.read().decode().split("\0")[:2]
+                        self.seen.add((os.readlink(f"/proc/{pid}/exe"), *words))
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stopped.set()
+        self.thread.join()
+
+
+def check_callers(alice):
+    """Whatever a caller sends, only workers are started for it, and none that is not the caller's."""
+    # With a worker that has to be started for the first call.
+    for pid in machine.workers("alice"):
+        os.kill(pid, signal.SIGKILL)
+    who = machine.program("who")
+    runs = [{"profile": name} for name in ("../../bin/sh", "--uid=0", "/bin/sh", "exec\n", "x" * 300)]
+    runs += [{"environment": {name: "/tmp/x"}} for name in ("LD_PRELOAD", "LISTEN_FDS", "PATH", "")]
+    requests = [{"argv": who, "run": run} for run in runs]
+    requests += [{"argv": who, "directory": path} for path in ("/proc/1/cwd", "/root", "..", "")]
+    become = ["become-worker", "--uid=0", "--gid=0", "--files=64", "--profile=exec"]
+    argvs = [["/usr/sbin/op-dbusd", *become], ["/proc/self/exe", *become], ["/proc/1/exe"], [""], ["--uid=0"]]
+    requests += [{"argv": argv} for argv in argvs]
+    forged = ("opdbus-uid", "opdbus-gid", "opdbus-pid", "opdbus-approved-by", "opdbus-profile")
+    grpc, bus, before = Client("alice"), Bus("alice"), starts()
+    ran = []
+    with Watch() as watch:
+        for request in requests:
+            for client in (grpc, bus):
+                with contextlib.suppress(CallError):
+                    ran.append((request, client.call(COMMANDS + "Exec", request)))
+        for name in forged:
+            try:
+                said = grpc.call(COMMANDS + "Exec", {"argv": who}, metadata={name: "0"})
+                check(f"metadata {name} is refused", False, said)
+            except CallError as error:
+                check(f"metadata {name} is refused", error.code == "INVALID_ARGUMENT", error)
+        ran.append(({"argv": who}, grpc.call(COMMANDS + "Exec", {"argv": who})))
+    grpc.close()
+    printed = [said.get("stdout", {}).get("text", "") for _, said in ran]
+    uids = {json.loads(text)["uid"][0] for text in printed if text.startswith("{")}
+    check("what ran was the caller's", uids == {str(alice)}, ran)
+    done = [request for request, said in ran if "become-worker" in request["argv"] and not failed(said)]
+    check("the exec service's own words do nothing for a caller", not done, done)
+    workers = {("/usr/sbin/op-dbusd", "op-dbusd", word) for word in ("become-worker", "worker")}
+    check("the exec service started workers and nothing else", watch.seen and watch.seen <= workers, watch.seen)
+    check("one, for all of that", starts() == before + 1, starts() - before)
+
+
+def failed(said):
+    """True if the program of an Exec did not end well."""
+    return said["command"]["ended"].get("code", 0) != 0 or said["command"]["ended"].get("signal", "")
 
 
 def prove():
@@ -102,7 +177,8 @@ def prove():
     started = answer[:1] == b"\1" and answer[6:7] == bytes([STARTED])
     check("what the front says is done", started, answer)
     check("that is a worker", starts() == count + 1, starts() - count)
-    gone = until(lambda: set(below()) <= before, 5)
+    gone = until(lambda: set(below()) <= before)
     check("and undone when the front has gone", gone is not None, below())
     check("nothing but workers is there",
           set(below().values()) <= {"/usr/sbin/op-dbusd"}, below())
+    check_callers(alice)

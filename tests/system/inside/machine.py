@@ -1,5 +1,6 @@
 """What the proofs share: users and their clients, what the machine runs, and checks. It proves nothing."""
 
+import base64
 import itertools
 import json
 import os
@@ -15,6 +16,9 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 SOCKET = "/run/op-dbus/grpc.sock"
 NAME = "org.opdbus.Agents1"
+# How long something may take that must happen at all, on whatever machine, in seconds.
+PATIENCE = 120
+
 COMMANDS = "opdbus.agent.commands.v1.CommandsService/"
 PING = "opdbus.v1.AgentsService/Ping"
 
@@ -33,7 +37,7 @@ def note(text):
     print(f"   {text}", flush=True)
 
 
-def sh(*argv, user=None, timeout=60):
+def sh(*argv, user=None, timeout=2 * PATIENCE):
     """Runs a program, as a user if one is given; gives its status and all that it printed."""
     if user:
         argv = ["runuser", "-u", user, "--", *argv]
@@ -43,7 +47,7 @@ def sh(*argv, user=None, timeout=60):
     return done.returncode, done.stdout.decode(errors="replace").strip()
 
 
-def until(holds, seconds):
+def until(holds, seconds=PATIENCE):
     """Waits until `holds()` is true: after how many seconds it was, or None."""
     begun = time.monotonic()
     while time.monotonic() - begun < seconds:
@@ -85,10 +89,12 @@ class Client:
             number = next(self.ids)
             self.waiting[number] = answer
             order = {"id": number, "method": method, "request": request or {}, **order}
-            self.process.stdin.write(json.dumps(order) + "\n")
+            # The JSON form of protobuf has bytes in base 64.
+            line = json.dumps(order, default=lambda data: base64.b64encode(data).decode())
+            self.process.stdin.write(line + "\n")
             self.process.stdin.flush()
 
-        def end(timeout=120):
+        def end(timeout=5 * PATIENCE):
             said = answer.get(timeout=timeout)
             if "response" not in said:
                 raise CallError(said)
@@ -109,7 +115,7 @@ def program(*arguments):
     return ["python3", str(HERE / "program.py"), *map(str, arguments)]
 
 
-def execute(client, arguments, run=None, wait=60, **request):
+def execute(client, arguments, run=None, wait=PATIENCE, **request):
     """Runs `program.py` as the client's user; gives the response and what the program printed."""
     request = {"argv": program(*arguments), "run": run or {}, "yield": f"{wait}s", **request}
     said = client.call(COMMANDS + "Exec", request, timeout=wait + 10)
@@ -123,6 +129,17 @@ def facts(client, arguments, run=None, **request):
         return json.loads(text)
     except ValueError:
         return {"no facts": said}
+
+
+def configure(name, text=None):
+    """Puts a drop-in into the configuration, or takes it away. The service takes that up a moment later."""
+    file = pathlib.Path("/etc/op-dbus/grpc.toml.d", f"60-{name}.toml")
+    if text is None:
+        file.unlink()
+    else:
+        file.write_text(text)
+    status, said = sh("systemctl", "reload", "op-dbus.service")
+    check(f"the configuration of {name} is taken up", status == 0, said)
 
 
 def uid(user):

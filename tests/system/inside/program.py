@@ -1,5 +1,5 @@
-"""What users run by the commands agent to see, and to try, how far they get. Prints JSON, or floods, hogs,
-bombs and lingers.
+"""What users run by the commands agent to see, and to try, how far they get. Prints JSON, or answers, floods,
+hogs, bombs and lingers.
 
     program.py WHAT [ARGUMENT...]
 """
@@ -125,7 +125,7 @@ def connect(*targets):
             datagrams = socket.SOCK_DGRAM if target.startswith("udp:") else socket.SOCK_STREAM
             kind, address = (socket.AF_INET6 if ":" in host else socket.AF_INET, datagrams), (host, int(port))
         with socket.socket(*kind) as connection:
-            connection.settimeout(5)
+            connection.settimeout(60)
             connection.connect(address)
             connection.send(b"hello")
 
@@ -201,6 +201,13 @@ def daemons(count):
     print("they are there", flush=True)
 
 
+def answer():
+    """Repeats each line of its terminal, after the terminal's size."""
+    for line in sys.stdin:
+        size = os.get_terminal_size(0)
+        print(f"{size.lines}x{size.columns}: {line}", end="", flush=True)
+
+
 def linger(seconds):
     print("here", flush=True)
     time.sleep(float(seconds))
@@ -208,7 +215,7 @@ def linger(seconds):
 
 ACTIONS = {
     action.__name__: action
-    for action in (bomb, connect, daemons, flood, gain, hog, linger, peek, read, standard_input, stubborn)
+    for action in (answer, bomb, connect, daemons, flood, gain, hog, linger, peek, read, standard_input, stubborn)
     + (who, write)
 }
 result = ACTIONS[sys.argv[1]](*sys.argv[2:])
