@@ -66,7 +66,7 @@ mod rights;
 mod rollout;
 mod routed;
 mod same_service;
-mod settings;
+pub(crate) mod settings;
 mod shadow;
 mod stages;
 mod stream;

@@ -8,6 +8,7 @@ use super::locate;
 use super::problem::Problems;
 use super::tables;
 use crate::agents::commands::Rule;
+use crate::client::settings as client_settings;
 use crate::files::Source;
 use crate::transport::dbus::LegacyName;
 
@@ -152,14 +153,14 @@ sections! {
     dbus {
         enabled: bool = true,
         bus: String = "system".to_owned(),
-        name: String = "org.opdbus.Agents1".to_owned(),
+        name: String = client_settings::DEFAULT_NAME.to_owned(),
         max_body_bytes: i64 = 1_048_576,
         legacy: bool = true,
         legacy_names: Vec<String> = LegacyName::all().map(|name| name.to_string()).collect(),
     }
     grpc {
         enabled: bool = true,
-        unix: String = "/run/op-dbus/grpc.sock".to_owned(),
+        unix: String = client_settings::DEFAULT_SOCKET.to_owned(),
         unix_mode: String = "0660".to_owned(),
         unix_group: String = String::new(),
         tcp: String = String::new(),
@@ -353,10 +354,10 @@ sections! {
         drain_grace_ms: i64 = 10_000,
     }
     client {
-        address: String = "unix:/run/op-dbus/grpc.sock".to_owned(),
-        connect_timeout_ms: i64 = 5000,
-        request_timeout_ms: i64 = 30_000,
-        max_retries: i64 = 3,
+        address: String = format!("unix:{}", client_settings::DEFAULT_SOCKET),
+        connect_timeout_ms: i64 = client_settings::CONNECT_TIMEOUT_MS.default.into(),
+        request_timeout_ms: i64 = client_settings::REQUEST_TIMEOUT_MS.default.into(),
+        max_retries: i64 = client_settings::MAX_RETRIES.default.into(),
         pool_connections: bool = true,
     }
     agents {

@@ -15,9 +15,7 @@ use crate::migration::rollout;
 pub use keys::Entry;
 pub use problem::{Problem, Problems};
 pub(crate) use settings::bus;
-pub use settings::{
-    Agents, Client, Grpc, Log, LogTarget, MetricsEndpoint, Settings, Starter, Worker,
-};
+pub use settings::{Agents, Grpc, Log, LogTarget, MetricsEndpoint, Settings, Starter, Worker};
 
 /// Where the configuration is unless the command line or `OP_DBUS_CONFIG` say otherwise.
 pub const DEFAULT_PATH: &str = files::DEFAULT_PATH;

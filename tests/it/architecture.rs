@@ -22,6 +22,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "agents",
             "call",
             "audit",
+            "client",
             "error",
             "exec",
             "executor",

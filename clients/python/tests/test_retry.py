@@ -48,7 +48,7 @@ def test_a_breaker_opens_tries_and_closes() -> None:
     def fail() -> None:
         permit = breaker.admit()
         assert permit
-        permit.failed()
+        permit.failed(())
 
     old = breaker.admit()
     for _ in range(BREAKER_FAILURES):
@@ -170,6 +170,20 @@ async def test_a_request_id_is_not_trusted_to_another_process(
             await calling
         assert error.value.lost
         assert await counted(client) == 1
+
+
+async def test_a_way_that_is_left_alone_says_why(service: Service) -> None:
+    async with AgentClient(
+        service.settings, via=Way.GRPC, address="unix:/nowhere/grpc.sock", max_retries=0
+    ) as client:
+        told = []
+        for _ in range(BREAKER_FAILURES + 1):
+            with pytest.raises(Unreachable) as error:
+                await client.ping()
+            told.append(error.value.attempts)
+    *failed, alone = told
+    assert alone[:-1] == failed[-1]
+    assert f"{BREAKER_FAILURES} calls in a row" in alone[-1].problem
 
 
 async def test_a_way_that_fails_is_left_alone_and_the_other_taken(service: Service) -> None:

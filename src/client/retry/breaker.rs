@@ -1,10 +1,12 @@
 //! One way's circuit breaker: after several failures in a row the way is left alone for a time, then
 //! tried by one call. What is a failure of the way, and which way is taken instead, is said elsewhere.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::client::Attempt;
 
 /// The failures in a row, with no success between, after which a way is left alone.
 pub const BREAKER_FAILURES: u32 = 5;
@@ -42,7 +44,7 @@ impl BreakerState {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 enum State {
     Closed { failures: u32 },
     Open { until: Instant, rest: Duration },
@@ -50,13 +52,29 @@ enum State {
 }
 
 /// A way's breaker.
-#[derive(Debug)]
-pub(crate) struct Breaker(Mutex<State>);
+#[derive(Debug, Default)]
+pub(crate) struct Breaker(Mutex<Standing>);
 
-impl Default for Breaker {
+#[derive(Debug)]
+struct Standing {
+    state: State,
+    /// The last failure, once there was one.
+    last: Arc<[Attempt]>,
+}
+
+impl Default for Standing {
     fn default() -> Self {
-        Self(Mutex::new(State::Closed { failures: 0 }))
+        Self { state: State::Closed { failures: 0 }, last: Arc::default() }
     }
+}
+
+/// Why a call may not take the way.
+#[derive(Debug)]
+pub(crate) struct Rest {
+    /// For how long it is left alone; zero while another call tries it.
+    pub(crate) left: Duration,
+    /// How it failed the last time.
+    pub(crate) last: Arc<[Attempt]>,
 }
 
 /// That a call may take the way. Dropped without a word, as by a caller who gave up, it says nothing for
@@ -71,18 +89,19 @@ impl Breaker {
     /// Lets a call take the way.
     ///
     /// # Errors
-    /// For how long it is left alone; zero while another call tries it.
-    pub(crate) fn admit(&self) -> Result<Permit<'_>, Duration> {
-        let mut state = self.state();
-        let tries = match *state {
+    /// For how long it is left alone, and why.
+    pub(crate) fn admit(&self) -> Result<Permit<'_>, Rest> {
+        let mut standing = self.locked();
+        let alone = |left| Err(Rest { left, last: Arc::clone(&standing.last) });
+        let tries = match standing.state {
             State::Closed { .. } => false,
-            State::Trying { .. } => return Err(Duration::ZERO),
+            State::Trying { .. } => return alone(Duration::ZERO),
             State::Open { until, rest } => {
                 let left = until.saturating_duration_since(Instant::now());
                 if !left.is_zero() {
-                    return Err(left);
+                    return alone(left);
                 }
-                *state = State::Trying { rest };
+                standing.state = State::Trying { rest };
                 true
             }
         };
@@ -91,7 +110,7 @@ impl Breaker {
 
     /// How it stands.
     pub(crate) fn standing(&self) -> BreakerState {
-        match *self.state() {
+        match self.locked().state {
             State::Closed { .. } => BreakerState::Closed,
             State::Trying { .. } => BreakerState::HalfOpen,
             // Its time is over, and the next call tries the way.
@@ -100,7 +119,7 @@ impl Breaker {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn locked(&self) -> MutexGuard<'_, Standing> {
         // A panic while the lock is held cannot leave the state half-changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -109,17 +128,19 @@ impl Breaker {
 impl Permit<'_> {
     /// The way gave an answer, whatever the answer was.
     pub(crate) fn worked(mut self) {
-        let mut state = self.breaker.state();
+        let mut standing = self.breaker.locked();
         // A call that began before the way was left alone says nothing of how the way is now.
-        if self.tries || matches!(*state, State::Closed { .. }) {
-            *state = State::Closed { failures: 0 };
+        if self.tries || matches!(standing.state, State::Closed { .. }) {
+            standing.state = State::Closed { failures: 0 };
         }
         self.tries = false;
     }
 
-    /// The way failed.
-    pub(crate) fn failed(mut self) {
-        let mut state = self.breaker.state();
+    /// The way failed, so.
+    pub(crate) fn failed(mut self, how: impl Into<Arc<[Attempt]>>) {
+        let mut standing = self.breaker.locked();
+        standing.last = how.into();
+        let state = &mut standing.state;
         let opened = |rest| State::Open { until: Instant::now() + rest, rest };
         match *state {
             State::Closed { failures } if failures + 1 < BREAKER_FAILURES => {
@@ -138,9 +159,9 @@ impl Permit<'_> {
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
         if self.tries {
-            let mut state = self.breaker.state();
-            if let State::Trying { rest } = *state {
-                *state = State::Open { until: Instant::now(), rest };
+            let mut standing = self.breaker.locked();
+            if let State::Trying { rest } = standing.state {
+                standing.state = State::Open { until: Instant::now(), rest };
             }
         }
     }
@@ -152,7 +173,7 @@ mod tests {
 
     fn fail(breaker: &Breaker, times: u32) {
         for _ in 0..times {
-            breaker.admit().unwrap().failed();
+            breaker.admit().unwrap().failed([]);
         }
     }
 
@@ -165,14 +186,14 @@ mod tests {
         assert_eq!(breaker.standing(), BreakerState::Closed);
         fail(&breaker, 1);
         assert_eq!(breaker.standing(), BreakerState::Open);
-        assert!(breaker.admit().is_err_and(|left| left <= BREAKER_FIRST_REST));
+        assert!(breaker.admit().is_err_and(|rest| rest.left <= BREAKER_FIRST_REST));
 
         tokio::time::advance(BREAKER_FIRST_REST).await;
         assert_eq!(breaker.standing(), BreakerState::HalfOpen);
         let trial = breaker.admit().unwrap();
-        assert_eq!(breaker.admit().unwrap_err(), Duration::ZERO);
-        trial.failed();
-        assert!(breaker.admit().is_err_and(|left| left > BREAKER_FIRST_REST));
+        assert_eq!(breaker.admit().unwrap_err().left, Duration::ZERO);
+        trial.failed([]);
+        assert!(breaker.admit().is_err_and(|rest| rest.left > BREAKER_FIRST_REST));
 
         tokio::time::advance(2 * BREAKER_FIRST_REST).await;
         breaker.admit().unwrap().worked();
@@ -199,7 +220,7 @@ mod tests {
             tokio::time::advance(BREAKER_LONGEST_REST).await;
             fail(&breaker, 1);
         }
-        assert!(breaker.admit().is_err_and(|left| left == BREAKER_LONGEST_REST));
+        assert!(breaker.admit().is_err_and(|rest| rest.left == BREAKER_LONGEST_REST));
         old.worked();
         assert_eq!(breaker.standing(), BreakerState::Open);
     }

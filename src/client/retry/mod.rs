@@ -18,7 +18,7 @@ use crate::contract::Idempotency;
 
 pub(super) use backoff::Random;
 pub use breaker::{BREAKER_FAILURES, BREAKER_FIRST_REST, BREAKER_LONGEST_REST, BreakerState};
-use breaker::{Breaker, Permit};
+use breaker::{Breaker, Permit, Rest};
 use budget::Budget;
 pub(super) use verdict::{Again, Effect, Verdict};
 
@@ -68,14 +68,13 @@ impl Breakers {
     }
 
     fn admit(&self, way: Way) -> Result<Permit<'_>, Error> {
-        self.0[way.index()].admit().map_err(|left| {
-            Error::Unreachable(vec![Attempt {
-                target: way.name().to_owned(),
-                problem: format!(
-                    "{BREAKER_FAILURES} calls in a row got no answer that way, so that it is left alone \
-                     for another {left:.1?}"
-                ),
-            }])
+        self.0[way.index()].admit().map_err(|Rest { left, last }| {
+            let problem = format!(
+                "{BREAKER_FAILURES} calls in a row got no answer that way, the last for the reason \
+                 above, so that it is left alone for another {left:.1?}"
+            );
+            let alone = Attempt { target: way.name().to_owned(), problem };
+            Error::Unreachable(last.iter().cloned().chain([alone]).collect())
         })
     }
 }
@@ -135,6 +134,7 @@ impl Retries {
             fell_back: false,
             only_same_service: false,
         };
+        let mut earlier = Vec::new();
         loop {
             let error = match self.try_once(terms, &progress, &figures, &make).await {
                 Ok(answer) => return Ok(answer),
@@ -145,15 +145,19 @@ impl Retries {
                 Next::Way(way) => {
                     figures.fallback(progress.way);
                     progress = Progress { way, fell_back: true, ..progress };
+                    if let Error::Unreachable(attempts) = error {
+                        earlier = attempts;
+                    }
                 }
                 Next::After(pause) => {
                     tokio::time::sleep(pause).await;
+                    earlier.clear();
                     progress.retries += 1;
                     progress.way = terms.plan.way;
                     progress.fell_back = false;
                     figures.retry(progress.way);
                 }
-                Next::End(reason) => return Err(explained(error, reason)),
+                Next::End(reason) => return Err(explained(error, earlier, reason)),
             }
             progress.only_same_service |=
                 verdict.effect == Effect::Unknown && terms.idempotency == Idempotency::Unknown;
@@ -185,7 +189,7 @@ impl Retries {
         };
         figures.request(way, started.elapsed(), outcome.as_ref().map(drop));
         match &outcome {
-            Err(error) if Verdict::on(error).is_ways => permit.failed(),
+            Err(error) if Verdict::on(error).is_ways => permit.failed(attempts(way, error)),
             Ok(_) | Err(_) => permit.worked(),
         }
         outcome
@@ -231,9 +235,23 @@ impl Retries {
     }
 }
 
-/// The error, with why the call was not tried again.
-fn explained(error: Error, reason: Option<&str>) -> Error {
+/// What a try of `way` that failed met.
+fn attempts(way: Way, error: &Error) -> Vec<Attempt> {
+    match error {
+        Error::Unreachable(attempts) => attempts.clone(),
+        Error::Failed(failure) => {
+            vec![Attempt { target: way.name().to_owned(), problem: failure.message.clone() }]
+        }
+    }
+}
+
+/// The error, with what the way before met, if neither led anywhere, and why the call was not tried again.
+fn explained(error: Error, mut earlier: Vec<Attempt>, reason: Option<&str>) -> Error {
     match (error, reason) {
+        (Error::Unreachable(attempts), _) => {
+            earlier.extend(attempts);
+            Error::Unreachable(earlier)
+        }
         (Error::Failed(mut failure), Some(reason)) => {
             failure.message.push_str(reason);
             Error::Failed(failure)

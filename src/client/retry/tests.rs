@@ -116,6 +116,21 @@ async fn a_call_falls_back_where_that_is_safe_and_never_on_a_refusal_or_the_end_
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_no_way_leads_anywhere_the_error_tells_of_each() {
+    let no_bus = || Error::unreachable("the bus".into(), "no such file");
+    let terms = Terms { plan: FALLING_BACK, ..WRITE };
+    let (outcome, tries) = made(
+        &retries(1),
+        &terms,
+        &[Some(unreachable), Some(no_bus), Some(unreachable), Some(no_bus)],
+    )
+    .await;
+    assert_eq!(ways(&tries), [Way::Grpc, Way::Dbus, Way::Grpc, Way::Dbus]);
+    let told = outcome.unwrap_err().to_string();
+    assert_eq!(told, "the service cannot be reached\n  there: refused\n  the bus: no such file");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_dbus_has_given_up_goes_over_grpc() {
     let terms = Terms { plan: Plan { way: Way::Dbus, ..PLAN }, ..WRITE };
     let migrated = || said(ErrorKind::Migrated);
@@ -191,6 +206,11 @@ async fn a_way_that_is_left_alone_costs_nothing_and_comes_back() {
         drop(outcome);
     }
     assert_eq!(over_grpc, BREAKER_FAILURES);
+    // It still says why, and with it what to do.
+    let alone = made(&retries, &WRITE, &[None]).await.0.unwrap_err().to_string();
+    for text in ["there: refused", "5 calls in a row got no answer"] {
+        assert!(alone.contains(text), "{alone}");
+    }
     assert_eq!(retries.breakers.standing(Way::Grpc), BreakerState::Open);
     tokio::time::advance(BREAKER_FIRST_REST).await;
     let (outcome, tries) = made(&retries, &terms, &[None]).await;

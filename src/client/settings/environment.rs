@@ -3,14 +3,12 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read as _;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::Duration;
 
 use super::{
-    CONNECT_TIMEOUT_MS, MAX_RETRIES, REQUEST_TIMEOUT_MS, Settings, SettingsError,
-    check_client_name, in_range,
+    CONNECT_TIMEOUT_MS, MAX_RETRIES, Number, REQUEST_TIMEOUT_MS, Settings, SettingsError,
+    check_client_name, millis,
 };
 use crate::client::credentials::Credentials;
 
@@ -119,15 +117,12 @@ impl Settings {
             "OP_DBUS_BUS" => self.bus = value.parse()?,
             "OP_DBUS_NAME" => self.name = value.to_owned(),
             "OP_DBUS_CONNECT_TIMEOUT_MS" => {
-                self.connect_timeout = Duration::from_millis(number(value, &CONNECT_TIMEOUT_MS)?);
+                self.connect_timeout = millis(number(value, &CONNECT_TIMEOUT_MS)?);
             }
             "OP_DBUS_TIMEOUT_MS" => {
-                self.request_timeout = Duration::from_millis(number(value, &REQUEST_TIMEOUT_MS)?);
+                self.request_timeout = millis(number(value, &REQUEST_TIMEOUT_MS)?);
             }
-            "OP_DBUS_MAX_RETRIES" => {
-                let retries = number(value, &MAX_RETRIES)?;
-                self.max_retries = u32::try_from(retries).unwrap_or(u32::MAX);
-            }
+            "OP_DBUS_MAX_RETRIES" => self.max_retries = number(value, &MAX_RETRIES)?,
             "OP_DBUS_MINT_REQUEST_IDS" => self.mint_request_ids = truth(value)?,
             "OP_DBUS_POOL_CONNECTIONS" => self.pool_connections = truth(value)?,
             "OP_DBUS_CLIENT_NAME" => {
@@ -145,9 +140,9 @@ fn truth(value: &str) -> Result<bool, String> {
     bool::from_str(value).map_err(|_| format!("{value:?} must be true or false"))
 }
 
-fn number(value: &str, range: &RangeInclusive<u64>) -> Result<u64, String> {
+fn number(value: &str, known: &Number) -> Result<u32, String> {
     let number = value.parse().map_err(|_| format!("{value:?} must be a whole number"))?;
-    in_range(number, range)
+    known.checked(number)
 }
 
 fn with_token_of(credentials: Credentials, path: &Path) -> Result<Credentials, String> {

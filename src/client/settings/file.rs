@@ -2,12 +2,11 @@
 //! own, which checks them.
 
 use std::path::Path;
-use std::time::Duration;
 
 use toml::{Table, Value};
 
 use super::{
-    CONNECT_TIMEOUT_MS, MAX_RETRIES, REQUEST_TIMEOUT_MS, Settings, SettingsError, in_range,
+    CONNECT_TIMEOUT_MS, MAX_RETRIES, Number, REQUEST_TIMEOUT_MS, Settings, SettingsError, millis,
 };
 use crate::client::address::GrpcAddress;
 use crate::files::{self, Source, Unreadable};
@@ -67,13 +66,13 @@ impl Settings {
             self.name = name;
         }
         if let Some(time) = file.number("connect_timeout_ms", &CONNECT_TIMEOUT_MS)? {
-            self.connect_timeout = Duration::from_millis(time);
+            self.connect_timeout = millis(time);
         }
         if let Some(time) = file.number("request_timeout_ms", &REQUEST_TIMEOUT_MS)? {
-            self.request_timeout = Duration::from_millis(time);
+            self.request_timeout = millis(time);
         }
         if let Some(retries) = file.number("max_retries", &MAX_RETRIES)? {
-            self.max_retries = u32::try_from(retries).unwrap_or(u32::MAX);
+            self.max_retries = retries;
         }
         if let Some(value) = file.get("client", "pool_connections") {
             let pool = value.as_bool();
@@ -124,15 +123,10 @@ impl File<'_> {
     }
 
     /// A number of `[client]`.
-    fn number(
-        &self,
-        key: &str,
-        range: &std::ops::RangeInclusive<u64>,
-    ) -> Result<Option<u64>, SettingsError> {
+    fn number(&self, key: &str, known: &Number) -> Result<Option<u32>, SettingsError> {
         let Some(value) = self.get("client", key) else { return Ok(None) };
-        let number = value.as_integer().and_then(|number| u64::try_from(number).ok());
-        let number = number.ok_or_else(|| "must be a whole number, not negative".to_owned());
-        let number = number.and_then(|number| in_range(number, range));
+        let number = value.as_integer().ok_or_else(|| "must be a whole number".to_owned());
+        let number = number.and_then(|number| known.checked(number));
         number.map(Some).map_err(|problem| self.error("client", key, problem))
     }
 

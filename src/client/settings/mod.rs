@@ -45,22 +45,44 @@ use super::credentials::Credentials;
 pub use environment::VARIABLES;
 
 /// Where the service listens unless it is told otherwise.
-const DEFAULT_SOCKET: &str = "/run/op-dbus/grpc.sock";
+pub(crate) const DEFAULT_SOCKET: &str = "/run/op-dbus/grpc.sock";
 
 /// The service's name on the bus unless it is told otherwise.
-const DEFAULT_NAME: &str = "org.opdbus.Agents1";
+pub(crate) const DEFAULT_NAME: &str = "org.opdbus.Agents1";
 
 /// The longest name that a client gives itself, in bytes.
 const MAX_CLIENT_NAME_BYTES: usize = 64;
 
-/// What `connect_timeout_ms` may be.
-pub(crate) const CONNECT_TIMEOUT_MS: RangeInclusive<u64> = 1..=600_000;
+/// A number of `[client]`, which the service checks as the client does.
+#[derive(Clone, Debug)]
+pub(crate) struct Number {
+    pub(crate) default: u32,
+    pub(crate) range: RangeInclusive<u32>,
+}
 
-/// What `request_timeout_ms` may be.
-pub(crate) const REQUEST_TIMEOUT_MS: RangeInclusive<u64> = 1..=86_400_000;
+/// `connect_timeout_ms`.
+pub(crate) const CONNECT_TIMEOUT_MS: Number = Number { default: 5000, range: 1..=600_000 };
 
-/// What `max_retries` may be.
-pub(crate) const MAX_RETRIES: RangeInclusive<u64> = 0..=100;
+/// `request_timeout_ms`; at most a day.
+pub(crate) const REQUEST_TIMEOUT_MS: Number = Number { default: 30_000, range: 1..=86_400_000 };
+
+/// `max_retries`.
+pub(crate) const MAX_RETRIES: Number = Number { default: 3, range: 0..=100 };
+
+impl Number {
+    /// `value`, if it is in the range.
+    fn checked(&self, value: i64) -> Result<u32, String> {
+        let number = u32::try_from(value).ok().filter(|number| self.range.contains(number));
+        number.ok_or_else(|| {
+            format!("{value} must be from {} to {}", self.range.start(), self.range.end())
+        })
+    }
+}
+
+/// A number of milliseconds.
+fn millis(number: u32) -> Duration {
+    Duration::from_millis(number.into())
+}
 
 /// Which ways calls may take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -131,9 +153,9 @@ impl Default for Settings {
             addresses: vec![GrpcAddress::Unix(PathBuf::from(DEFAULT_SOCKET))],
             bus: Bus::System,
             name: DEFAULT_NAME.to_owned(),
-            connect_timeout: Duration::from_secs(5),
-            request_timeout: Duration::from_secs(30),
-            max_retries: 3,
+            connect_timeout: millis(CONNECT_TIMEOUT_MS.default),
+            request_timeout: millis(REQUEST_TIMEOUT_MS.default),
+            max_retries: MAX_RETRIES.default,
             mint_request_ids: false,
             routes_file: None,
             pool_connections: true,
@@ -203,14 +225,6 @@ fn check_client_name(name: &str) -> Result<(), String> {
     match (1..=MAX_CLIENT_NAME_BYTES).contains(&name.len()) && name.bytes().all(fits) {
         true => Ok(()),
         false => Err("must be 1 to 64 letters, digits, dots, underscores and dashes".to_owned()),
-    }
-}
-
-/// Checks a number.
-fn in_range(value: u64, range: &RangeInclusive<u64>) -> Result<u64, String> {
-    match range.contains(&value) {
-        true => Ok(value),
-        false => Err(format!("{value} must be from {} to {}", range.start(), range.end())),
     }
 }
 

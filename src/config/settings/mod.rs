@@ -77,8 +77,6 @@ pub struct Settings {
     pub log: Log,
     /// How long calls that run may go on when the service stops.
     pub drain_grace: Duration,
-    /// What client programs on this machine use.
-    pub client: Client,
     /// When agents start and stop.
     pub agents: Agents,
 }
@@ -139,21 +137,6 @@ pub enum LogTarget {
     Stderr,
 }
 
-/// What client programs on this machine use. The daemon only checks it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Client {
-    /// The server: `unix:/path`, `http://host:port` or `https://host:port`.
-    pub address: String,
-    /// How long connecting may take.
-    pub connect_timeout: Duration,
-    /// How long a call may take.
-    pub request_timeout: Duration,
-    /// How often a call that is safe to repeat is tried again.
-    pub max_retries: u32,
-    /// Whether connections are kept for further calls.
-    pub pool_connections: bool,
-}
-
 /// When agents start and stop. One that neither list names starts when its build says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Agents {
@@ -201,9 +184,9 @@ pub(super) fn check(keys: &Keys, sources: &[Source]) -> Result<Settings, Problem
         metrics: metrics(&mut c, keys),
         log: log(&mut c, &keys.log),
         drain_grace: c.millis(&keys.daemon.drain_grace_ms, 0..=600_000),
-        client: client::client(&mut c, &keys.client),
         agents: agent_lists::agents(&mut c, &keys.agents),
     };
+    client::check(&mut c, &keys.client);
     if !keys.dbus.enabled.value && !keys.grpc.enabled.value {
         c.reject(&keys.grpc.enabled, "dbus.enabled and grpc.enabled are both false, so nobody could call; enable one of them");
     }

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from enum import IntEnum
 
+from op_dbus.errors import Attempt
+
 #: The failures in a row, with no success between, after which a way is left alone.
 BREAKER_FAILURES = 5
 
@@ -42,8 +44,9 @@ class Permit:
             self._breaker.close()
         self._tries = False
 
-    def failed(self) -> None:
-        """The way failed."""
+    def failed(self, how: tuple[Attempt, ...]) -> None:
+        """The way failed, so."""
+        self._breaker.last = how
         self._breaker.count_failure(self._tries)
         self._tries = False
 
@@ -63,6 +66,8 @@ class Breaker:
         self._rest = BREAKER_FIRST_REST
         #: Until when it is left alone; None while calls take it.
         self.until: float | None = None
+        #: How it failed the last time; empty if it never did.
+        self.last: tuple[Attempt, ...] = ()
         #: True while one call tries it.
         self.is_tried = False
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, TypeVar
 
 from op_dbus import same_service
-from op_dbus.breaker import Breaker
+from op_dbus.breaker import BREAKER_FAILURES, Breaker
 from op_dbus.call import Call, Connection
 from op_dbus.errors import Attempt, Error, Failed, Unreachable
 from op_dbus.follow import Follower
@@ -161,7 +161,7 @@ class Router:
             except Error as error:
                 problem: Error = error
             if isinstance(problem, Unreachable):
-                attempts += problem.attempts
+                attempts = tuple(dict.fromkeys(attempts + problem.attempts))
                 problem = Unreachable(attempts[-MAX_TOLD_ATTEMPTS:])
             verdict = Verdict.on(problem)
             if verdict.is_ways:
@@ -214,10 +214,14 @@ class Router:
         once: Callable[[Way, CallOptions], Awaitable[T]],
     ) -> T:
         """Makes a call over one way, unless that is left alone, and counts it."""
-        permit = self._breakers[way].admit()
+        breaker = self._breakers[way]
+        permit = breaker.admit()
         if permit is None:
-            problem = "it has failed several times in a row and is left alone for a moment"
-            raise Unreachable((Attempt(self._ways[way].target, problem),))
+            problem = (
+                f"{BREAKER_FAILURES} calls in a row got no answer that way, the last for the reason "
+                "above, so that it is left alone for a moment"
+            )
+            raise Unreachable((*breaker.last, Attempt(self._ways[way].target, problem)))
         figures = self.metrics.operation(call.operation.agent, call.operation.name)
         started = time.monotonic()
         try:
@@ -225,7 +229,7 @@ class Router:
         except Error as error:
             figures.request(way, time.monotonic() - started, error)
             if Verdict.on(error).is_ways:
-                permit.failed()
+                permit.failed(_attempts(self._ways[way].target, error))
             else:
                 permit.worked()
             raise
@@ -235,6 +239,13 @@ class Router:
         permit.worked()
         figures.request(way, time.monotonic() - started, None)
         return answer
+
+
+def _attempts(target: str, error: Error) -> tuple[Attempt, ...]:
+    """What a try of a way that failed met."""
+    if isinstance(error, Unreachable):
+        return error.attempts
+    return (Attempt(target, str(error)),)
 
 
 def _left(options: CallOptions, until: float | None) -> CallOptions:
