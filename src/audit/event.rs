@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use prost_types::Timestamp;
 
 use super::record::{Hash, Kind, Record};
-use crate::call::{Caller, Transport};
+use crate::call::{Caller, Interface, Transport};
 use crate::contract::Operation;
 use crate::proto::opdbus::v1::Risk;
 
@@ -33,8 +33,8 @@ pub struct Event {
     pub time: SystemTime,
     /// Who called; of a caller that nobody vouches for the address.
     pub caller: Arc<Caller>,
-    /// Over which transport; `None` if the service did it by itself.
-    pub transport: Option<Transport>,
+    /// Over which transport, and what the client spoke there; `None` if the service did it by itself.
+    pub way: Option<(Transport, Interface)>,
     /// The session that the call named.
     pub session: Option<Arc<str>>,
     /// The task that the call is.
@@ -58,7 +58,7 @@ pub struct Event {
 #[derive(PartialEq, Eq, Hash)]
 pub(super) struct Sameness {
     uid: Option<u32>,
-    transport: Option<Transport>,
+    way: Option<(Transport, Interface)>,
     agent: String,
     operation: String,
     rule: Cow<'static, str>,
@@ -70,7 +70,7 @@ impl Event {
         let (agent, operation) = self.names();
         Sameness {
             uid: self.caller.uid(),
-            transport: self.transport,
+            way: self.way,
             agent,
             operation,
             rule: self.rule.clone(),
@@ -92,7 +92,8 @@ impl Event {
             uid: self.caller.uid(),
             pid: self.caller.pid,
             address: bounded(&self.caller.address),
-            transport: self.transport.map_or("", Transport::name).to_owned(),
+            transport: self.way.map_or("", |(transport, _)| transport.name()).to_owned(),
+            interface: self.way.map_or("", |(_, interface)| interface.name()).to_owned(),
             session: text(self.session.as_deref()),
             task: text(self.task.as_deref()),
             request_id: text(self.request_id.as_deref()),

@@ -155,6 +155,9 @@ pub struct Record {
     /// How the call came: `dbus` or `grpc`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub transport: String,
+    /// What the client spoke there: `own`, or `legacy` for the older D-Bus interface.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub interface: String,
     /// The session that the call named.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub session: String,

@@ -23,6 +23,8 @@ pub struct Filter {
     pub agent: Option<String>,
     /// Of this operation, as `Remember` or `remember`.
     pub operation: Option<String>,
+    /// Of calls by this interface, `own` or `legacy`.
+    pub interface: Option<String>,
     /// With this outcome, as `OK` or `ACCESS_DENIED`, in any case.
     pub outcome: Option<String>,
     /// Of calls that were refused.
@@ -63,6 +65,7 @@ impl Filter {
         self.uid.is_none_or(|uid| record.uid == Some(uid))
             && is(&self.agent, &record.agent)
             && is(&self.operation, &record.operation)
+            && is(&self.interface, &record.interface)
             && is(&self.outcome, &record.outcome)
             && (!self.refused || record.kind == Kind::Refused)
             && self.since.as_deref().is_none_or(|since| time >= split(since))

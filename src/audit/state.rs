@@ -95,6 +95,7 @@ impl State {
             operation = record.operation,
             risk = record.risk,
             transport = record.transport,
+            interface = record.interface,
             caller_uid = record.uid,
             caller_pid = record.pid,
             caller = record.address,

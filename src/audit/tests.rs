@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::call::{Attested, Caller, Identity, Transport};
+use crate::call::{Attested, Caller, Identity, Interface, Transport};
 
 fn event(kind: Kind, what: &str) -> Event {
     let identity = Identity::User { uid: 1000, gid: None };
@@ -24,7 +24,7 @@ fn event(kind: Kind, what: &str) -> Event {
             pid: Some(7),
             ..Caller::new(identity, Attested::Kernel, "unix:7")
         }),
-        transport: Some(Transport::Grpc),
+        way: Some((Transport::Grpc, Interface::Own)),
         session: None,
         task: None,
         request_id: None,

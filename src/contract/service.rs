@@ -1,6 +1,6 @@
 //! Agents and operations as the descriptors describe them. Immutable once read.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use prost_reflect::{
     DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, MessageDescriptor,
@@ -113,12 +113,15 @@ pub struct Operation {
 }
 
 impl Contract {
-    /// The contract that op-dbus was built with.
+    /// The contract that op-dbus was built with. It is read once in a process: that takes milliseconds
+    /// and megabytes.
     ///
     /// # Errors
-    /// `Internal` if the compiled-in descriptors are damaged.
+    /// `InvalidArgument` if the compiled-in descriptors are damaged.
     pub fn built_in() -> Result<Self, Error> {
-        Self::decode(bytes::Bytes::from_static(DESCRIPTOR_SET))
+        static BUILT_IN: OnceLock<Result<Contract, Error>> = OnceLock::new();
+        let decode = || Self::decode(bytes::Bytes::from_static(DESCRIPTOR_SET));
+        BUILT_IN.get_or_init(decode).clone()
     }
 
     /// Reads an encoded `FileDescriptorSet`.

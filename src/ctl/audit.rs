@@ -188,6 +188,7 @@ fn filter(wanted: &Wanted) -> Filter {
         uid: wanted.uid,
         agent: wanted.agent.clone(),
         operation: wanted.operation.clone(),
+        interface: wanted.interface.clone(),
         outcome: wanted.outcome.clone(),
         refused: wanted.refused,
         since: wanted.since.map(moment),

@@ -2,8 +2,10 @@
 //! calls arrive is not its business.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
+use super::apart::Apart;
 use crate::agents::{self, Start};
 use crate::audit::Audit;
 use crate::compat::op_chat;
@@ -61,23 +63,83 @@ pub fn executor(
 ) -> Result<Arc<Executor>, Error> {
     let contract = Contract::built_in()?;
     let registry = Arc::new(Registry::default());
+    let (tasks, sessions) = open(&config, setup, starts, workers, &contract, &registry)?;
+    let own = Agents::new(&registry, Arc::clone(&setup.metrics), Arc::clone(&setup.status));
+    let host = Arc::new(Local::new(Arc::new(AgentsServiceAgent(Arc::new(own)))));
+    registry.register(&contract, "opdbus.v1.AgentsService", host)?;
+    let own = task::Service::new(Arc::clone(&tasks));
+    let host = Arc::new(Local::new(Arc::new(TasksServiceAgent(Arc::new(own)))));
+    registry.register(&contract, "opdbus.v1.TasksService", host)?;
+    let own = session::Service::new(Arc::clone(&sessions));
+    let host = Arc::new(Local::new(Arc::new(SessionsServiceAgent(Arc::new(own)))));
+    registry.register(&contract, "opdbus.v1.SessionsService", host)?;
+    let metrics = Arc::clone(&setup.metrics);
+    let executor = Executor::new(config, registry, metrics, tasks, sessions, audit, authority);
+    serve_callers(&executor, &contract)?;
+    Ok(executor)
+}
+
+/// Registers the agents, and opens at the same time whatever has a database: that waits for the disk.
+fn open(
+    config: &executor::Config,
+    setup: &agents::Setup,
+    starts: &Starts,
+    workers: &Arc<Workers>,
+    contract: &Contract,
+    registry: &Arc<Registry>,
+) -> Result<(Arc<Tasks>, Arc<Sessions>), Error> {
+    let lives = register_here(setup, starts, contract, registry)?;
+    let (tasks, sessions) = thread::scope(|scope| -> Result<_, Error> {
+        let tasks = Apart::begin(scope, || {
+            let (tasks, storage) = (config.tasks.clone(), &setup.storage);
+            Ok(Tasks::open(tasks, storage, contract, &setup.metrics, &setup.status))
+        });
+        let sessions = Apart::begin(scope, || sessions(config, setup, registry));
+        let with_daemon = lives.iter().filter(|life| life.start() == Start::WithDaemon);
+        let begun: Vec<_> =
+            with_daemon.map(|life| Apart::begin(scope, || life.start_here())).collect();
+        register_in_workers(setup, starts, workers, contract, registry)?;
+        for life in begun {
+            life.end()?;
+        }
+        Ok((tasks.end()?, sessions.end()?))
+    })?;
+    sessions.take_up()?;
+    Ok((tasks, sessions))
+}
+
+/// Registers the agents of this process, of which none is started by that.
+fn register_here(
+    setup: &agents::Setup,
+    starts: &Starts,
+    contract: &Contract,
+    registry: &Registry,
+) -> Result<Vec<Arc<Life>>, Error> {
+    let mut lives = Vec::new();
     for agent in agents::ALL {
         let id = contract.service(agent.service)?.id.as_str();
-        let life = {
-            let own = setup.clone();
-            let plan = Plan {
-                agent: id.into(),
-                start: starts.of(id, agent.start),
-                idle_stop: starts.idle_stop,
-                build: Box::new(move || (agent.build)(&own)),
-            };
-            Life::new(plan, registry.roster(), &setup.metrics)
+        let own = setup.clone();
+        let plan = Plan {
+            agent: id.into(),
+            start: starts.of(id, agent.start),
+            idle_stop: starts.idle_stop,
+            build: Box::new(move || (agent.build)(&own)),
         };
-        if life.start() == Start::WithDaemon {
-            life.start_here()?;
-        }
-        registry.register(&contract, agent.service, Arc::new(Activated::new(life)))?;
+        let life = Life::new(plan, registry.roster(), &setup.metrics);
+        registry.register(contract, agent.service, Arc::new(Activated::new(Arc::clone(&life))))?;
+        lives.push(life);
     }
+    Ok(lives)
+}
+
+/// Registers the agents that run in workers, and builds what of them runs here.
+fn register_in_workers(
+    setup: &agents::Setup,
+    starts: &Starts,
+    workers: &Arc<Workers>,
+    contract: &Contract,
+    registry: &Registry,
+) -> Result<(), Error> {
     for agent in agents::FOR_WORKERS {
         let service = contract.service(agent.service)?;
         let by_contract = match service.activation {
@@ -94,24 +156,9 @@ pub fn executor(
                 Arc::new(Parted::new(here, in_workers))
             }
         };
-        registry.register(&contract, agent.service, host)?;
+        registry.register(contract, agent.service, host)?;
     }
-    let own = Agents::new(&registry, Arc::clone(&setup.metrics), Arc::clone(&setup.status));
-    let host = Arc::new(Local::new(Arc::new(AgentsServiceAgent(Arc::new(own)))));
-    registry.register(&contract, "opdbus.v1.AgentsService", host)?;
-    let tasks =
-        Tasks::open(config.tasks.clone(), &setup.storage, &contract, &setup.metrics, &setup.status);
-    let own = task::Service::new(Arc::clone(&tasks));
-    let host = Arc::new(Local::new(Arc::new(TasksServiceAgent(Arc::new(own)))));
-    registry.register(&contract, "opdbus.v1.TasksService", host)?;
-    let sessions = sessions(&config, setup, &registry)?;
-    let own = session::Service::new(Arc::clone(&sessions));
-    let host = Arc::new(Local::new(Arc::new(SessionsServiceAgent(Arc::new(own)))));
-    registry.register(&contract, "opdbus.v1.SessionsService", host)?;
-    let metrics = Arc::clone(&setup.metrics);
-    let executor = Executor::new(config, registry, metrics, tasks, sessions, audit, authority);
-    serve_callers(&executor, &contract)?;
-    Ok(executor)
+    Ok(())
 }
 
 /// The parts that move calls to gRPC.
@@ -156,10 +203,15 @@ pub fn migration(
     audit: Option<Arc<Audit>>,
 ) -> Result<Migration, Error> {
     let contract = Contract::built_in()?;
-    let ledger = Ledger::open(config.ledger, &setup.storage, &setup.metrics, &setup.status)?;
-    executor.observe(Arc::clone(&ledger) as _);
     let told = (&setup.metrics, &setup.status);
-    let rollout = Rollout::open(&config.rollout, &setup.storage, &contract, audit, told)?;
+    let (ledger, rollout) = thread::scope(|scope| -> Result<_, Error> {
+        let ledger = Apart::begin(scope, || {
+            Ledger::open(config.ledger, &setup.storage, &setup.metrics, &setup.status)
+        });
+        let rollout = Rollout::open(&config.rollout, &setup.storage, &contract, audit, told)?;
+        Ok((ledger.end()?, rollout))
+    })?;
+    executor.observe(Arc::clone(&ledger) as _);
     executor.observe(Arc::clone(&rollout) as _);
     executor.ask_moves(Arc::clone(&rollout) as _);
     let own = migration::Service::new(Arc::clone(&rollout), Arc::clone(&ledger), read_rules);

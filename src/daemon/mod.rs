@@ -2,6 +2,7 @@
 //! a list; each step has a file of its own.
 
 mod activation;
+mod apart;
 mod args;
 mod check;
 pub mod compose;

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{Executor, Route};
 use crate::audit::{Audit, Event, Hash, Kind, Place, Target};
-use crate::call::{Caller, Context, Transport};
+use crate::call::{Caller, Context, Interface, Transport};
 use crate::contract::Operation;
 use crate::error::{Error, ErrorKind};
 use crate::metrics::Rejection;
@@ -23,7 +23,7 @@ pub struct Trail(Option<Box<Steps>>);
 struct Steps {
     audit: Arc<Audit>,
     caller: Arc<Caller>,
-    transport: Transport,
+    way: (Transport, Interface),
     session: Option<Arc<str>>,
     request_id: Option<Box<str>>,
     task: Option<Box<str>>,
@@ -46,7 +46,7 @@ impl Executor {
     pub fn refuse(
         &self,
         rejection: Rejection,
-        (caller, transport): (&Arc<Caller>, Transport),
+        (caller, way): (&Arc<Caller>, (Transport, Interface)),
         what: &str,
         error: &Error,
     ) {
@@ -56,7 +56,7 @@ impl Executor {
                 kind: Kind::Refused,
                 time: SystemTime::now(),
                 caller: Arc::clone(caller),
-                transport: Some(transport),
+                way: Some(way),
                 session: None,
                 task: None,
                 request_id: None,
@@ -76,7 +76,7 @@ impl Trail {
             Box::new(Steps {
                 audit: Arc::clone(audit),
                 caller: Arc::clone(&context.caller),
-                transport: context.transport,
+                way: (context.transport, context.interface),
                 session: context.session.clone(),
                 request_id: context.request_id.clone(),
                 task: None,
@@ -191,7 +191,7 @@ impl Steps {
             kind,
             time: SystemTime::now(),
             caller: Arc::clone(&self.caller),
-            transport: Some(self.transport),
+            way: Some(self.way),
             session: self.session.clone(),
             task: self.task.clone(),
             request_id: self.request_id.clone(),

@@ -108,8 +108,7 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// Opens the records below `storage.path` and takes up the sessions that were there when the
-    /// service ended. Must be called in a runtime, which keeps them from then on.
+    /// Opens the records below `storage.path`.
     ///
     /// # Errors
     /// The store's, if its file cannot be opened.
@@ -121,7 +120,7 @@ impl Sessions {
         agents: Weak<dyn Agents>,
     ) -> Result<Arc<Self>, Error> {
         let records = Records::open(storage, status)?;
-        let sessions = Arc::new(Self {
+        Ok(Arc::new(Self {
             config: ArcSwap::from_pointee(config),
             table: Mutex::default(),
             records,
@@ -132,10 +131,18 @@ impl Sessions {
             earlier: Arc::default(),
             unrecorded: Arc::default(),
             endings: Semaphore::new(ENDINGS_AT_ONCE),
-        });
-        sessions.take_up()?;
-        keeper::start(&sessions);
-        Ok(sessions)
+        }))
+    }
+
+    /// Takes up the sessions that were there when the service ended, once the agents are there which may
+    /// have to hear that one is over. Must be called in a runtime, which keeps the sessions from then on.
+    ///
+    /// # Errors
+    /// The store's, if they cannot be read.
+    pub fn take_up(self: &Arc<Self>) -> Result<(), Error> {
+        self.restore()?;
+        keeper::start(self);
+        Ok(())
     }
 
     /// Puts a new configuration in force. Sessions keep the idle time that they were started with.

@@ -116,8 +116,8 @@ impl Sessions {
         self.record().await
     }
 
-    /// Takes up what is recorded.
-    pub(super) fn take_up(self: &Arc<Self>) -> Result<(), Error> {
+    /// Reads what is recorded into the table.
+    pub(super) fn restore(self: &Arc<Self>) -> Result<(), Error> {
         let rows = self.records.store.read(read)?;
         let grace = self.config.load().grace;
         let mut ended = Vec::new();

@@ -8,6 +8,7 @@
 mod answers;
 mod failure;
 mod keeper;
+mod make;
 mod open;
 mod readers;
 pub mod time;
@@ -120,9 +121,9 @@ impl Store {
     /// set aside under another name, reported in the log and in `status`, and a new one is begun.
     ///
     /// # Errors
-    /// `InvalidArgument` naming `storage.path` if the folder or file cannot be used,
-    /// `BackendUnavailable` if another process has it open, `BackendFailed` if the file is of a newer
-    /// version of op-dbus or of another program.
+    /// `InvalidArgument` naming `storage.path` if the folder cannot be used or the file cannot be made,
+    /// `BackendUnavailable` if another process has it open, `BackendFailed` if the file cannot be read
+    /// and written, or is of a newer version of op-dbus or of another program.
     pub fn open(
         config: &Config,
         schema: &Schema,

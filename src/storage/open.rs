@@ -12,6 +12,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::failure::{Faults, is_damage};
+use super::make::{make, migrate};
 use super::{Config, Durability, Failure, Schema};
 use crate::error::{Error, ErrorKind};
 use crate::events;
@@ -91,7 +92,7 @@ fn make_folder(folder: &Path) -> Result<(), Error> {
         .map_err(|error| unusable(folder, &error))
 }
 
-fn unusable(path: &Path, error: &io::Error) -> Error {
+pub(super) fn unusable(path: &Path, error: &io::Error) -> Error {
     Error::invalid("storage.path", format_args!("{} cannot be used: {error}", path.display()))
 }
 
@@ -117,33 +118,21 @@ fn lock(path: &Path) -> Result<File, Error> {
 }
 
 fn open_checked(path: &Path, schema: &Schema, status: &Arc<Status>) -> Result<Connection, Problem> {
-    let length = touch(path).map_err(|error| Problem::Other(unusable(path, &error)))?;
-    // SQLite throws away the log of an empty file: it would be the last trace of what was in it.
-    if length == 0 && fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0) {
-        return Err(Problem::Damage("it is empty but has a log".to_owned()));
-    }
     let faults = Faults::new(path.to_owned(), Arc::clone(status));
+    let has_content = |path: &Path| fs::metadata(path).is_ok_and(|file| file.len() > 0);
+    if !has_content(path) {
+        // SQLite throws away the log of an empty file: it would be the last trace of what was in it.
+        if has_content(&beside(path, "-wal")) {
+            return Err(Problem::Damage("it is empty but has a log".to_owned()));
+        }
+        make(path, schema, &faults).map_err(Problem::Other)?;
+    }
     check(path, schema).map_err(|failure| match failure {
         Failure::Sqlite(error) if is_damage(&error) => Problem::Damage(error.to_string()),
         failure @ (Failure::Sqlite(_) | Failure::Refused(_)) => {
             Problem::Other(faults.error(failure))
         }
     })
-}
-
-/// Makes the file if it is missing, readable by its owner only (SQLite gives its log the same mode),
-/// and gives its length.
-fn touch(path: &Path) -> io::Result<u64> {
-    let file =
-        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
-    let length = file.metadata()?.len();
-    if length == 0
-        && let Some(folder) = path.parent()
-    {
-        // SQLite makes sure of the file's content, not of its name.
-        File::open(folder)?.sync_all()?;
-    }
-    Ok(length)
 }
 
 /// Opens the file and brings it to today's tables. Before it is known to be ours nothing is written,
@@ -187,26 +176,8 @@ fn check(path: &Path, schema: &Schema) -> Result<Connection, Failure> {
         database.prepare(&format!("SELECT * FROM \"{name}\" LIMIT 1"))?.query([])?.next()?;
     }
     database.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
-    migrate(database, schema, usize::try_from(version).unwrap_or(0))
-}
-
-fn migrate(
-    mut database: Connection,
-    schema: &Schema,
-    version: usize,
-) -> Result<Connection, Failure> {
     database.pragma_update(None, "journal_mode", "WAL")?;
-    if version == schema.migrations.len() {
-        return Ok(database);
-    }
-    let transaction = database.transaction()?;
-    transaction.pragma_update(None, "application_id", schema.application_id)?;
-    for step in &schema.migrations[version..] {
-        transaction.execute_batch(step)?;
-    }
-    let known = i64::try_from(schema.migrations.len()).unwrap_or(i64::MAX);
-    transaction.pragma_update(None, "user_version", known)?;
-    transaction.commit()?;
+    migrate(&database, schema, usize::try_from(version).unwrap_or(0))?;
     Ok(database)
 }
 
@@ -252,7 +223,7 @@ fn set_aside(path: &Path) -> Result<PathBuf, Error> {
     Ok(aside)
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()

@@ -1,6 +1,6 @@
 //! The connections that read. They never write, and a long read never stands in the way of a short one.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -34,7 +34,9 @@ pub(super) struct Progress {
 pub(super) struct Readers {
     /// One is enough: one thread takes calls.
     point: Mutex<Point>,
-    scans: Vec<Mutex<Connection>>,
+    /// Each is opened when it is first needed.
+    scans: [Mutex<Option<Connection>>; SCAN_READERS],
+    path: PathBuf,
     places: Arc<Semaphore>,
     progress: Arc<Progress>,
 }
@@ -72,12 +74,11 @@ impl Readers {
         faults: &Faults,
         progress: Arc<Progress>,
     ) -> Result<Self, Error> {
-        let scans = (0..SCAN_READERS).map(|_| reader(path, SCAN_CACHE_KIB).map(Mutex::new));
-        let scans = scans.collect::<Result<Vec<_>, _>>().map_err(|error| faults.sqlite(&error))?;
         let point = reader(path, POINT_CACHE_KIB).map_err(|error| faults.sqlite(&error))?;
         Ok(Self {
             point: Mutex::new(Point { database: point, snapshot: None }),
-            scans,
+            scans: Default::default(),
+            path: path.to_owned(),
             places: Arc::new(Semaphore::new(SCAN_READERS)),
             progress,
         })
@@ -130,7 +131,11 @@ impl Readers {
         let readers = Arc::clone(readers);
         tokio::task::spawn_blocking(move || {
             let _place = place;
-            let database = free(&readers.scans);
+            let mut connection = free(&readers.scans);
+            let database = match &mut *connection {
+                Some(database) => database,
+                none => none.insert(reader(&readers.path, SCAN_CACHE_KIB)?),
+            };
             let snapshot = database.unchecked_transaction()?;
             query(&snapshot)
         })
@@ -142,7 +147,7 @@ impl Readers {
 }
 
 /// A connection that nobody uses, or the first one as soon as it is free.
-fn free(connections: &[Mutex<Connection>]) -> MutexGuard<'_, Connection> {
+fn free<T>(connections: &[Mutex<T>]) -> MutexGuard<'_, T> {
     connections
         .iter()
         .find_map(|connection| connection.try_lock().ok())

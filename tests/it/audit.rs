@@ -128,6 +128,36 @@ async fn every_way_of_a_call_leaves_its_record_and_reads_leave_none() {
 }
 
 #[tokio::test]
+async fn a_record_tells_by_which_interface_the_call_came() {
+    let mut daemon = Daemon::start("");
+    let config = config_of(&daemon);
+    for via in ["grpc", "dbus"] {
+        let words = ["--via", via, "call", "memory", "Remember", "key=k", "value=1"];
+        done(&config, &words, "");
+    }
+    let address = daemon.bus.address.as_str();
+    let bus = zbus::connection::Builder::address(address).build().await.unwrap();
+    let (name, path) = ("org.dbusmcp.Agent.Memory", "/org/dbusmcp/Agent/Memory");
+    let interface = Some("org.dbusmcp.Agent");
+    let body = ("remember", "a", "1");
+    bus.call_method(Some(name), path, interface, "RunOperation", &body).await.unwrap();
+    // Refused before it is a call.
+    let body = ("remember", "a", "x".repeat(2_000_000));
+    bus.call_method(Some(name), path, interface, "RunOperation", &body).await.unwrap_err();
+    daemon.signal(Signal::SIGTERM);
+    daemon.wait();
+
+    let found = |interface: &str| -> Vec<_> {
+        let records = records(&config, &["--interface", interface]);
+        let text = |record: &Value, name: &str| record[name].as_str().unwrap_or("").to_owned();
+        let parts = |record| ["kind", "transport", "interface"].map(|name| text(record, name));
+        records.iter().map(|record| parts(record).join(" ")).collect()
+    };
+    assert_eq!(found("own"), ["call grpc own", "call dbus own"]);
+    assert_eq!(found("legacy"), ["call dbus legacy", "refused dbus legacy"]);
+}
+
+#[tokio::test]
 async fn what_was_answered_is_in_the_log_after_a_kill() {
     let mut daemon = Daemon::start("[audit]\nfile_bytes = 65536\nfiles = 1000\n");
     let config = config_of(&daemon);

@@ -238,7 +238,11 @@ pub fn sessions(
     config: session::Config,
 ) -> Arc<Sessions> {
     let storage = storage::Config { path: folder.to_owned(), durability: Durability::Normal };
-    Sessions::open(config, &storage, Arc::clone(metrics), status, Arc::downgrade(agents)).unwrap()
+    let sessions =
+        Sessions::open(config, &storage, Arc::clone(metrics), status, Arc::downgrade(agents))
+            .unwrap();
+    sessions.take_up().unwrap();
+    sessions
 }
 
 /// An executor for what `registry` holds, with tasks in memory and sessions below `folder`.

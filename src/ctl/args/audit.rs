@@ -7,6 +7,7 @@ use clap::{Subcommand, ValueHint};
 use prost_types::Timestamp;
 
 use super::work::Rows;
+use crate::call::Interface;
 use crate::ctl::arguments::parse_timeout;
 
 const AUDIT_HELP: &str = "\
@@ -15,6 +16,7 @@ Examples:
   op-dbusctl audit tail -f                             what is recorded from now on
   op-dbusctl audit search --refused --since 1h
   op-dbusctl audit search --uid 1000 --agent memory --operation forget --outcome OK
+  op-dbusctl audit search --interface legacy           who still calls by the older interface
   op-dbusctl audit search --since 2026-01-31T12:00:00Z --all --json
 
 The files are read where they lie, by root or the service's user, also when the service does not run.
@@ -66,6 +68,9 @@ pub(in crate::ctl) struct Wanted {
     /// Only of this operation, as Remember or remember
     #[arg(long, value_name = "OPERATION")]
     pub(in crate::ctl) operation: Option<String>,
+    /// Only of calls by the own interface or by the older one of D-Bus
+    #[arg(long, value_name = "INTERFACE", value_parser = Interface::ALL.map(Interface::name))]
+    pub(in crate::ctl) interface: Option<String>,
     /// Only with this outcome, as OK or access_denied
     #[arg(long, value_name = "OUTCOME")]
     pub(in crate::ctl) outcome: Option<String>,

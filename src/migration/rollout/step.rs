@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use super::position::WHOLE;
 use super::{Position, Rollout, Ruled, State};
 use crate::audit::{Event, Kind, Place, Target};
-use crate::call::{Attested, Caller, Context, Identity, Transport};
+use crate::call::{Attested, Caller, Context, Identity, Interface, Transport};
 use crate::error::{Error, ErrorKind};
 use crate::events;
 use crate::proto::opdbus::v1::{RuleState, SetStageRequest, StageChange};
@@ -35,7 +35,7 @@ pub struct Step {
 pub struct By {
     caller: Arc<Caller>,
     /// None for steps that nobody asked for.
-    transport: Option<Transport>,
+    way: Option<(Transport, Interface)>,
     name: String,
 }
 
@@ -52,13 +52,13 @@ impl By {
     pub fn caller(context: &Context) -> Self {
         let caller = Arc::clone(&context.caller);
         let name = caller.uid().map_or_else(|| "nobody".to_owned(), |uid| format!("uid {uid}"));
-        Self { caller, transport: Some(context.transport), name }
+        Self { caller, way: Some((context.transport, context.interface)), name }
     }
 
     /// Something that is no caller, as `the canary`.
     pub(super) fn itself(name: &str) -> Self {
         let caller = Caller::new(Identity::Unknown, Attested::Service, name);
-        Self { caller: Arc::new(caller), transport: None, name: name.to_owned() }
+        Self { caller: Arc::new(caller), way: None, name: name.to_owned() }
     }
 }
 
@@ -184,7 +184,7 @@ impl Rollout {
                 kind: Kind::Step,
                 time: SystemTime::now(),
                 caller: Arc::clone(&by.caller),
-                transport: by.transport,
+                way: by.way,
                 session: None,
                 task: None,
                 request_id: None,

@@ -51,6 +51,24 @@ async fn what_is_made_is_readable_by_its_owner_only_and_opens_again() {
 }
 
 #[tokio::test]
+async fn what_is_left_of_a_database_that_was_never_finished_is_cleared_away() {
+    let folder = TempDir::new().unwrap();
+    for name in ["test.db.new", "test.db.new-wal", "test.db.new-shm"] {
+        fs::write(folder.path().join(name), "cut off").unwrap();
+    }
+    let status = Arc::default();
+    let store = open_with(folder.path(), Durability::Full, &status).unwrap();
+    write(&store, 1, 1).await.unwrap();
+    drop(store);
+    let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    assert_eq!(names, ["test.db", "test.lock"]);
+    assert_eq!(warnings(&status), Vec::<String>::new());
+    assert_eq!(ids(&open(folder.path())), [1]);
+}
+
+#[tokio::test]
 async fn a_damaged_file_is_set_aside_and_reported() {
     for damage in ["header", "root page", "truncated", "no database", "emptied"] {
         let (folder, file) = filled().await;

@@ -18,7 +18,7 @@ use super::options::Options;
 use super::plan::Method;
 use super::wire::{Payload, Reader};
 use super::{decode, encode, session, task, text};
-use crate::call::{Attested, Caller, Context, Identity, Transport};
+use crate::call::{Attested, Caller, Context, Identity, Interface, Transport};
 use crate::contract::{self, Service, json_to_message};
 use crate::error::{Error, ErrorKind};
 use crate::executor::Executor;
@@ -217,7 +217,8 @@ impl Shared {
         let interface = call.interface().map_or("", |interface| interface.as_str());
         let member = call.member().map_or("", |member| member.as_str());
         let what = format!("{interface}.{member}");
-        self.executor.refuse(rejection, (caller, Transport::Dbus), &what, error);
+        let spoken = if interface.starts_with(legacy::INTERFACE) { Interface::Legacy } else { Interface::Own };
+        self.executor.refuse(rejection, (caller, (Transport::Dbus, spoken)), &what, error);
     }
 
     /// Reads the body of a call, after checking its signature.

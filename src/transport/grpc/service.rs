@@ -17,7 +17,7 @@ use super::metadata::Metadata;
 use super::phase::Phase;
 use super::standard::Standard;
 use super::value::{self, Answer, Outgoing, Reply, Unread};
-use crate::call::{Caller, Context, Transport};
+use crate::call::{Caller, Context, Interface, Transport};
 use crate::error::{Error, ErrorKind};
 use crate::executor::{Exchange, Executor, Route};
 use crate::metrics::Rejection;
@@ -196,7 +196,7 @@ impl Service {
     }
 
     fn refuse(&self, rejection: Rejection, call: &Call, error: &Error) {
-        let who = (&call.peer.caller, Transport::Grpc);
+        let who = (&call.peer.caller, (Transport::Grpc, Interface::Own));
         self.executor.refuse(rejection, who, &call.route.operation.grpc_path, error);
     }
 
