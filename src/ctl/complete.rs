@@ -31,8 +31,9 @@ const VARIABLE: &str = "OP_DBUSCTL_COMPLETE";
 /// The script for bash: clap's own loses what stands before an equals sign.
 const BASH: &str = include_str!("complete.bash");
 
-/// How long the service is asked. A user waits while it lasts.
-const PATIENCE: Duration = Duration::from_millis(80);
+/// How long the service is asked. A user waits while it lasts; that is a few milliseconds, but for a
+/// service that hangs or a machine that is busy.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Answers the shell if this process was started for it; false if it was not.
 ///
