@@ -114,6 +114,12 @@ impl Cgroup {
         files.chain([self.0.clone()]).try_for_each(|path| chown(path, Some(uid), None))
     }
 
+    /// True if nothing runs in it, as far as the kernel says.
+    pub(super) fn is_empty(&self) -> bool {
+        let events = fs::read_to_string(self.0.join("cgroup.events"));
+        events.is_ok_and(|events| events.lines().any(|line| line == "populated 0"))
+    }
+
     /// Kills everything in it.
     pub(super) fn kill(&self) {
         // Its owner could have closed it.

@@ -20,7 +20,7 @@ use super::become_worker::Worker;
 use super::cgroup::{Cgroup, Cgroups};
 use super::message::{Reply, Request};
 use super::socket::{Messages, listen_at};
-use super::{Child, Limits, THIS_PROGRAM, environment, spawn};
+use super::{Child, Exit, Limits, THIS_PROGRAM, environment, spawn};
 use crate::error::{Error, ErrorKind};
 
 /// How long the front may take to say what it wants.
@@ -29,6 +29,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The uid by which the kernel shows every user that has no number here, as one from a container. All of
 /// them would share a worker.
 const NOBODY: u32 = 65534;
+
+/// How long what a worker has left may take to end by itself, and how often that is looked at.
+const GRACE: Duration = Duration::from_secs(1);
+const EMPTY_CHECK: Duration = Duration::from_millis(5);
 
 /// How long to wait after connections cannot be accepted.
 const BACK_OFF: Duration = Duration::from_millis(200);
@@ -121,11 +125,16 @@ impl Service {
                 let pid = child.pid();
                 let who = format!("the worker of uid {uid} (process {pid})");
                 tracing::info!(worker_uid = uid, worker_pid = pid, "{who} has started");
-                if sent.is_ok() {
-                    keep(&front, &child, &cgroup).await;
-                }
+                let ended = match sent {
+                    Ok(()) => keep(&front, &child).await,
+                    Err(_) => None,
+                };
                 child.kill();
-                match child.exited().await {
+                let exit = match ended {
+                    Some(exit) => exit,
+                    None => child.exited().await,
+                };
+                match exit {
                     Ok(exit) => {
                         tracing::info!(
                             worker_uid = uid,
@@ -140,6 +149,9 @@ impl Service {
                             "{who} is lost: {error}"
                         );
                     }
+                }
+                if let Some(cgroup) = cgroup {
+                    end_rest(&cgroup).await;
                 }
             }
             Err(error) => {
@@ -230,13 +242,22 @@ fn known(uid: u32) -> Result<Known, Error> {
     Ok(Known { user, groups: groups.into_iter().map(nix::unistd::Gid::as_raw).collect() })
 }
 
-/// Waits until the front or the worker has gone; what the worker has left ends with it.
-async fn keep(front: &Messages, child: &Child, cgroup: &Option<Cgroup>) {
+/// Waits until the front or the worker has gone; gives how the worker ended, if it did.
+async fn keep(front: &Messages, child: &Child) -> Option<io::Result<Exit>> {
     tokio::select! {
-        () = front.hung_up() => {}
-        exited = child.exited() => drop(exited),
+        () = front.hung_up() => None,
+        exited = child.exited() => Some(exited),
     }
-    if let Some(cgroup) = cgroup {
-        cgroup.kill();
-    }
+}
+
+/// Ends what a worker has left. What watches its programs ends them without it, and removes the folders
+/// that they had; what is still there then is killed.
+async fn end_rest(cgroup: &Cgroup) {
+    let emptied = async {
+        while !cgroup.is_empty() {
+            sleep(EMPTY_CHECK).await;
+        }
+    };
+    timeout(GRACE, emptied).await.ok();
+    cgroup.kill();
 }

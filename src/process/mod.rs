@@ -50,4 +50,4 @@ pub use report::{Mechanism, Report, State};
 pub use runner::{Config, Runner};
 pub use running::{Handle, Input, Mark, Running};
 pub use spec::{DESCRIPTORS_MAX, Directory, Extra, Limits, Policy, Spec, Stdio, WindowSize};
-pub use stub::{STUB_ARGUMENT, run_stub};
+pub use stub::{STUB_ARGUMENT, remove_left_over, run_stub};

@@ -27,6 +27,9 @@ pub use policy::{Decision, Rule};
 /// None today.
 pub fn build(worker: &InWorker) -> Result<Arc<dyn Agent>, Error> {
     let config = process::Config { cgroup: worker.cgroup.clone(), ..process::Config::default() };
+    // No call waits for it.
+    let temporary = config.temporary.clone();
+    tokio::task::spawn_blocking(move || process::remove_left_over(&temporary));
     Ok(at_caller(worker, &Runner::new(config)))
 }
 

@@ -33,6 +33,7 @@ use raw::ChildStack;
 use seccomp::Filter;
 use supervise::Supervisor;
 use temporary::Temporary;
+pub use temporary::remove_left_over;
 use watch::Watch;
 
 /// The argument by which `op-dbusd` is told to be a stub. It is in no help: its only caller is

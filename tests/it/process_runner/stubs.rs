@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use op_dbus::process::{Exit, Keep, Policy, Profile, Running, Spec};
+use op_dbus::process::{Exit, Keep, Policy, Profile, Running, Spec, remove_left_over};
 
 use super::Place;
 use crate::process::PATIENCE;
@@ -138,6 +138,33 @@ async fn ready_stubs_end_with_their_runner() {
     wait_for_end(stub);
     let left = fs::read_dir(folder.path().join("temporary")).unwrap().count();
     assert_eq!(left, 0);
+}
+
+#[tokio::test]
+async fn what_a_killed_stub_leaves_is_removed_and_what_a_living_one_has_is_not() {
+    let place = Place::new();
+    let temporary = place.folder.path().join("temporary");
+    let start = async || {
+        let mut spec = place.script("echo x > \"$TMPDIR/file\"; echo ready; read line", &[]);
+        spec.stdio = op_dbus::process::Stdio::Piped;
+        let mut running = place.runner.start(spec).await.unwrap();
+        running.next().await.unwrap().unwrap();
+        running
+    };
+    let (living, killed) = (start().await, start().await);
+    let stub = stub_of(&killed);
+    kill(Pid::from_raw(stub), Signal::SIGKILL).unwrap();
+    wait_for_end(stub);
+    let files = || {
+        let folders = fs::read_dir(&temporary).unwrap().flatten();
+        folders.map(|folder| folder.path().join("file")).collect::<Vec<_>>()
+    };
+    assert_eq!(files().len(), 2);
+    remove_left_over(&temporary);
+    let left = files();
+    assert_eq!(left.len(), 1);
+    assert!(left[0].exists(), "it is the one that is used");
+    drop(living);
 }
 
 #[tokio::test]

@@ -91,13 +91,12 @@ async fn a_worker_that_keeps_ending_is_left_alone_for_a_while() {
 
 #[tokio::test]
 async fn a_worker_that_does_not_answer_is_replaced() {
-    let world = World::with("check_ms = 100\ncheck_timeout_ms = 300\n").await;
+    let world = World::with("check_ms = 100\ncheck_timeout_ms = 5000\n").await;
     let pid = world.who().await.pid;
-    let begun = Instant::now();
+    // Nobody replaced it if this ended by itself.
     let block = BlockRequest { duration: MINUTE };
     let outcome = world.client.call::<_, BlockResponse>(BLOCK, block).await;
     check_error(outcome, Code::Unavailable, "UNAVAILABLE");
-    assert!(begun.elapsed() < Duration::from_secs(50), "{:?}", begun.elapsed());
     assert_ne!(world.who().await.pid, pid);
     eventually("it is killed", async || !runs(pid)).await;
     world.daemon.wait_for_log("it does not answer and is killed");

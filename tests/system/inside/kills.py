@@ -164,6 +164,11 @@ def prove():
     finally:
         for load in loads:
             load.stop()
+    log = sh("journalctl", "--unit=op-dbus-exec", "--quiet", "--no-pager")[1]
+    check("the log says how the worker ended", f"(process {worker}) has gone: it was killed by signal 9" in log, log)
+    # A folder is of the process whose number it bears.
+    dead = lambda: [one for one in machine.temporary() if not machine.status(one.split("-")[-2])]
+    check("no folder of a program that has ended is left", until(lambda: not dead()) is not None, dead())
     workers = set(machine.workers("alice")) | set(machine.workers("bob"))
     tidy = until(lambda: of_users() == workers)
     check("nothing is left but the workers", tidy is not None, of_users() - workers)
