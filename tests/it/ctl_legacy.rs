@@ -26,7 +26,7 @@ fn calls_take_the_older_interface_and_its_reasons_arrive() {
 
     for (words, kind, text) in [
         (&["call", "memory", "Recall", "key=none"][..], "NOT_FOUND", "none"),
-        (&["call", "memory", "Recall", "--data", "{\"key\": 5}"], "INVALID_ARGUMENT", "key"),
+        (&["call", "memory", "Recall", "--data", "{\"key\": 5}"], "INVALID_ARGUMENT", "a string"),
         (&["call", "memory", "Increment", "key=n"], "UNKNOWN_OPERATION", "has no older name"),
         (&["call", "memory", "Nothing"], "UNKNOWN_OPERATION", "Nothing"),
         (&["status"], "UNKNOWN_OPERATION", "OP_DBUS_VIA=dbus"),

@@ -114,7 +114,7 @@ impl Story {
     /// share that is lost is the same on a slow machine, and beyond the margin.
     async fn breaks(&self) {
         // Some calls come through between two losses, so that gRPC is not left alone.
-        self.proxy.answer(Answers::LoseAfter(12));
+        self.proxy.answer(Answers::LoseAfter(6));
         until("the rule is taken back", async || self.rule().await.held).await;
         self.proxy.answer(Answers::Pass);
         self.is_at(Stage::Dbus, 0).await;
