@@ -145,9 +145,17 @@ impl fmt::Display for Error {
                 }
                 Ok(())
             }
-            Self::Failed(failure) => f.write_str(&failure.message),
+            Self::Failed(failure) => write!(f, "{failure}"),
         }
     }
 }
 
 impl std::error::Error for Error {}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
