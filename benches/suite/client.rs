@@ -2,7 +2,7 @@
 //! library adds.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::uri::PathAndQuery;
 use op_dbus::client::{AgentClient, AgentsClient, GrpcAddress, Settings, Via};
@@ -21,10 +21,13 @@ pub fn run(plan: &Plan) {
     let daemon = Daemon::start("normal");
     heading("A typed call over gRPC, Unix socket, 64 bytes, one core");
     let socket = daemon.socket();
-    let mut bare = bare(&socket, plan);
+    // The library gives each call one.
+    let mut in_time = bare(&socket, plan, Some(Duration::from_secs(30)));
+    let mut bare = bare(&socket, plan, None);
     let mut library = library(&socket, plan);
-    let mut parties: [Party<'_>; 2] = [
+    let mut parties: [Party<'_>; 3] = [
         ("what tonic-build generates", Box::new(&mut bare)),
+        ("the same with a deadline", Box::new(&mut in_time)),
         ("op_dbus::client", Box::new(&mut library)),
     ];
     let figures = in_turns(plan, &mut parties);
@@ -36,7 +39,7 @@ fn request() -> PingRequest {
     PingRequest { payload: vec![7; 64].into() }
 }
 
-fn bare(socket: &Path, plan: &Plan) -> impl FnMut() -> Sample {
+fn bare(socket: &Path, plan: &Plan, timeout: Option<Duration>) -> impl FnMut() -> Sample {
     let Client { runtime, channel } = Client::connect(socket);
     let mut grpc = tonic::client::Grpc::new(channel);
     let time = plan.time();
@@ -45,7 +48,11 @@ fn bare(socket: &Path, plan: &Plan) -> impl FnMut() -> Sample {
             grpc.ready().await.unwrap();
             let codec = ProstCodec::<PingRequest, PingResponse>::default();
             let path = PathAndQuery::from_static(PING);
-            grpc.unary(Request::new(request()), path, codec).await.unwrap().into_inner()
+            let mut request = Request::new(request());
+            if let Some(timeout) = timeout {
+                request.set_timeout(timeout);
+            }
+            grpc.unary(request, path, codec).await.unwrap().into_inner()
         })
     }
 }
@@ -62,7 +69,7 @@ fn library(socket: &Path, plan: &Plan) -> impl FnMut() -> Sample {
 /// Calls for some time.
 fn sample(
     runtime: &Runtime,
-    time: std::time::Duration,
+    time: Duration,
     mut call: impl AsyncFnMut() -> PingResponse,
 ) -> Sample {
     runtime.block_on(async {

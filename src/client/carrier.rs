@@ -37,6 +37,13 @@ pub trait Carrier: fmt::Debug + Send + Sync {
     /// [`Error::Failed`] with what the service said, or with `lost` if nobody knows what came of it.
     fn call(&self, call: Call) -> Pending<'_, Payload>;
 
+    /// True if each call ends soon after its time by itself. For one that does not, [`AgentClient`] sees to it.
+    ///
+    /// [`AgentClient`]: super::AgentClient
+    fn keeps_time(&self) -> bool {
+        false
+    }
+
     /// Makes a call with a stream.
     ///
     /// # Errors

@@ -9,6 +9,21 @@ use crate::error::ErrorKind;
 use crate::proto::opdbus::v1;
 
 /// Why there is no answer.
+///
+/// ```
+/// use op_dbus::client::{Error, GrpcAddress, Settings, Via, blocking};
+///
+/// let nowhere: GrpcAddress = "unix:/nowhere/grpc.sock".parse()?;
+/// let settings = Settings { via: Via::Grpc, addresses: vec![nowhere], ..Settings::default() };
+/// match blocking::AgentClient::new(&settings)?.ready() {
+///     Err(Error::Unreachable(attempts)) => {
+///         assert_eq!(attempts[0].target, "gRPC at unix:/nowhere/grpc.sock");
+///         assert!(attempts[0].problem.contains("the service is not started"));
+///     }
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub enum Error {
     /// The service could not be reached by any of these ways. Nothing was called.
@@ -130,9 +145,17 @@ impl fmt::Display for Error {
                 }
                 Ok(())
             }
-            Self::Failed(failure) => f.write_str(&failure.message),
+            Self::Failed(failure) => write!(f, "{failure}"),
         }
     }
 }
 
 impl std::error::Error for Error {}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}

@@ -38,6 +38,8 @@
 //! * At stage `shadow`, some calls without side effects are made over gRPC as well, and over D-Bus a second
 //!   time, after D-Bus has answered. Where the ways differ and D-Bus does not differ from itself is counted
 //!   and told to the service, as places and digests.
+//! * A call whose requests are a stream is made once, over D-Bus as over gRPC, since they cannot be sent
+//!   again. Only if gRPC cannot be reached before the first of them, it takes D-Bus.
 //! * A stream goes on where it was when its connection breaks, unless the service is told to cancel it
 //!   then; messages that the service does not keep any more are named.
 //! * What happens is counted: [`AgentClient::agent_metrics`].
@@ -260,6 +262,9 @@ impl AgentClient {
     pub async fn call(&self, mut call: Call) -> Result<Payload, Error> {
         call.options = call.options.or(&self.defaults);
         let timeout = *call.options.timeout.get_or_insert(self.request_timeout);
+        if self.carrier.keeps_time() {
+            return self.carrier.call(call).await;
+        }
         match tokio::time::timeout(timeout.saturating_add(GRACE), self.carrier.call(call)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Failure::no_answer(timeout).into()),

@@ -23,6 +23,7 @@ use super::stream::Messages;
 use super::way::Way;
 use super::ways::Ways;
 use crate::contract::Idempotency;
+use crate::proto::opdbus::v1::OnDisconnect;
 
 /// How long the first call waits for the stages. Until they are known, calls go as without knowledge.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -142,7 +143,11 @@ impl Inner {
         let first = match has_request_id && rpc.idempotency == Idempotency::Unknown {
             true => {
                 let asked = [plan.way].into_iter().chain(plan.fallback);
-                self.service.process(&self.ways, asked).await
+                let process = self.service.process(&self.ways, asked);
+                match options.timeout {
+                    Some(timeout) => tokio::time::timeout(timeout, process).await.unwrap_or(None),
+                    None => process.await,
+                }
             }
             false => None,
         };
@@ -162,6 +167,9 @@ impl Inner {
         let outcome = make.await;
         if outcome.as_ref().is_err_and(|error| Verdict::on(error).is_ways) {
             self.service.forget();
+            if let Some(rollout) = self.rollout.get().filter(|_| attempt.way == Way::Grpc) {
+                rollout.lost();
+            }
         }
         outcome
     }
@@ -203,7 +211,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Opens a stream. Requests that are a stream themselves are sent once, so that there is one try.
+    /// Opens a stream.
     async fn stream(self: &Arc<Self>, mut call: StreamCall) -> Result<Messages, Error> {
         self.name_request(&call.rpc, &mut call.options)?;
         let plan = self.plan(&call.rpc, &call.options).await;
@@ -213,12 +221,7 @@ impl Inner {
             Requests::One(request) => request,
             Requests::Many(requests) => {
                 let call = StreamCall { rpc, requests: Requests::Many(requests), options };
-                let ready = self.ways.over(plan.way)?.ready().await;
-                let way = match (ready, plan.fallback) {
-                    (Err(Error::Unreachable(_)), Some(other)) => other,
-                    (Ok(()) | Err(_), _) => plan.way,
-                };
-                return self.ways.over(way)?.stream(call).await;
+                return self.exchange(plan, call).await;
             }
         };
         let make = |attempt: Try| {
@@ -234,6 +237,25 @@ impl Inner {
         let figures = self.metrics.operation(&rpc.agent, name(&rpc));
         let carrier = Routed(Arc::clone(self));
         Ok(attached::attached(carrier, messages, way, figures, &options))
+    }
+
+    /// Opens a stream of requests, which can be sent once, so that there is one try.
+    async fn exchange(self: &Arc<Self>, plan: Plan, call: StreamCall) -> Result<Messages, Error> {
+        let figures = self.metrics.operation(&call.rpc.agent, name(&call.rpc));
+        let ready = self.ways.over(plan.way)?.ready().await;
+        let way = match (ready, plan.fallback) {
+            (Err(Error::Unreachable(_)), Some(other)) => {
+                figures.fallback(plan.way);
+                other
+            }
+            (Ok(()) | Err(_), _) => plan.way,
+        };
+        // Its requests end with its connection, so that no task is looked for behind it.
+        let options = CallOptions { on_disconnect: OnDisconnect::Cancel, ..call.options.clone() };
+        let started = Instant::now();
+        let outcome = self.ways.over(way)?.stream(call).await;
+        figures.request(way, started.elapsed(), outcome.as_ref().map(drop));
+        Ok(attached::attached(Routed(Arc::clone(self)), outcome?, way, figures, &options))
     }
 }
 
@@ -266,6 +288,10 @@ impl Carrier for Routed {
 
     fn call(&self, call: Call) -> Pending<'_, Payload> {
         self.0.call(call).boxed()
+    }
+
+    fn keeps_time(&self) -> bool {
+        true
     }
 
     fn stream(&self, call: StreamCall) -> Pending<'_, Messages> {

@@ -8,13 +8,14 @@ use serde_json::Value;
 use super::Outcome;
 use super::args::{Call, Global};
 use super::arguments::{self, Schema};
+use super::connect::describer;
 use super::follow::{self, Interrupts};
 use super::messages::Messages;
 use super::notes::Notes;
 use super::output::{Output, clean};
 use super::problem::Problem;
 use super::stream::{self, Input};
-use crate::client::{AgentClient, CallOptions, NewTask};
+use crate::client::{AgentClient, CallOptions, NewTask, Way};
 use crate::contract::Operation;
 use crate::proto::opdbus::v1::{OnDisconnect, OperationDescription};
 
@@ -28,7 +29,7 @@ pub(super) async fn run(
     output: &mut Output,
 ) -> Result<Outcome, Problem> {
     let options = global.call_options();
-    let operation = described(client, call, &options).await?;
+    let operation = described(&describer(global, client)?, call, &options).await?;
     let options = CallOptions {
         request_id: call.request_id.clone(),
         approval_id: call.approval_id.clone(),
@@ -41,6 +42,16 @@ pub(super) async fn run(
         let result = client.call_json(&call.agent, &call.operation, &request, &options).await?;
         messages.show(&result)?;
         return Ok(Outcome::Done);
+    }
+    if client.way() == Way::Legacy {
+        let problem = match call.detach {
+            true => "the older interface on D-Bus has no tasks".to_owned(),
+            false => {
+                let name = format!("{}.{}", call.agent, operation.name);
+                format!("{name} is a stream, which the older interface on D-Bus does not have")
+            }
+        };
+        return Err(Problem::usage(problem, "--via grpc takes another way"));
     }
     let known = stream::known(&operation.grpc_path)?;
     let is_task = known.as_ref().is_none_or(|known| known.is_agents);

@@ -16,7 +16,7 @@ use super::connect;
 use super::describe::plain;
 use super::output::{Output, clean};
 use super::problem::Problem;
-use crate::client::{AgentClient, CallOptions, Page, Settings, TaskFilter};
+use crate::client::{AgentClient, CallOptions, Page, Settings, TaskFilter, Via};
 use crate::proto::opdbus::v1::Task;
 
 /// The shells that are served.
@@ -175,7 +175,11 @@ fn ask(
             words = inner;
         }
         let credentials = connect::credentials(&global.credentials).ok()?;
-        let settings = Settings { credentials, ..connect::settings(&global).ok()? };
+        let mut settings = Settings { credentials, ..connect::settings(&global).ok()? };
+        if settings.via == Via::Legacy {
+            // The older interface tells nothing of what there is.
+            settings.via = Via::Dbus;
+        }
         let options = CallOptions { timeout: Some(PATIENCE), ..CallOptions::default() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
         let asked = async { question(&AgentClient::direct(&settings), &options, words).await };

@@ -10,7 +10,7 @@ use super::args::{Credentials as Named, Global, Via};
 use super::output::clean;
 use super::problem::Problem;
 use crate::call::NAME_OF_COMPARISON;
-use crate::client::{self, AgentClient, Credentials, Settings};
+use crate::client::{self, AgentClient, Credentials, Settings, Way};
 use crate::files;
 
 /// Where the service keeps its state unless its configuration says otherwise.
@@ -36,6 +36,21 @@ pub(super) async fn connect(global: &Global) -> Result<AgentClient, Problem> {
 pub(super) async fn connect_by(global: &Global, via: client::Via) -> Result<AgentClient, Problem> {
     let client_name = Some(NAME_OF_COMPARISON.to_owned());
     open(global, Settings { via, client_name, ..settings(global)? }).await
+}
+
+/// What tells about agents where `client` calls them: the older interface on D-Bus does not, and that of
+/// today is beside it.
+///
+/// # Errors
+/// As [`connect`].
+pub(super) fn describer(global: &Global, client: &AgentClient) -> Result<AgentClient, Problem> {
+    match client.way() {
+        Way::Dbus | Way::Grpc => Ok(client.clone()),
+        Way::Legacy => {
+            let settings = Settings { via: client::Via::Dbus, ..settings(global)? };
+            Ok(AgentClient::direct(&settings))
+        }
+    }
 }
 
 async fn open(global: &Global, settings: Settings) -> Result<AgentClient, Problem> {
@@ -117,6 +132,7 @@ fn settings_with(
     settings.via = match global.via {
         Via::Grpc => client::Via::Grpc,
         Via::Dbus => client::Via::Dbus,
+        Via::Legacy => client::Via::Legacy,
         Via::Auto if address && !bus => client::Via::Grpc,
         Via::Auto if bus && !address => client::Via::Dbus,
         Via::Auto => client::Via::Auto,

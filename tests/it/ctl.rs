@@ -192,7 +192,7 @@ fn colour_is_for_terminals_unless_it_is_asked_for() {
 #[test]
 fn completion_is_quick_and_silent_without_a_service() {
     assert_eq!(offered(&["des"]), ["describe"]);
-    assert_eq!(offered(&["--via", ""]), ["auto", "grpc", "dbus"]);
+    assert_eq!(offered(&["--via", ""]), ["auto", "grpc", "dbus", "legacy"]);
     let started = Instant::now();
     let offered = offered(&["--address", "/nonexistent/grpc.sock", "call", "mem"]);
     assert_eq!(offered, Vec::<String>::new());

@@ -20,6 +20,7 @@ mod commands_shells;
 mod context_manager;
 mod crash;
 mod ctl;
+mod ctl_legacy;
 mod ctl_live;
 mod ctl_parity;
 mod ctl_run;

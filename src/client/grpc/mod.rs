@@ -31,6 +31,7 @@ use super::way::Way;
 use crate::error::ErrorKind;
 use encoded::Encoded;
 use error::innermost;
+use metadata::Usual;
 
 /// A gRPC address and the connection to it, which is made when it is first needed.
 #[derive(Debug)]
@@ -39,7 +40,7 @@ pub(super) struct Grpc {
     endpoint: Endpoint,
     connect_timeout: Duration,
     /// What every call says.
-    metadata: MetadataMap,
+    usual: Usual,
     /// Whether calls share a connection.
     pooled: bool,
     channel: OnceCell<Channel>,
@@ -80,7 +81,8 @@ impl Grpc {
             address: address.clone(),
             endpoint: endpoint.connect_timeout(settings.connect_timeout),
             connect_timeout: settings.connect_timeout,
-            metadata,
+            usual: Usual::new(metadata, settings.request_timeout)
+                .map_err(|failure| failure.message)?,
             pooled: settings.pool_connections,
             channel: OnceCell::new(),
         })
@@ -111,7 +113,7 @@ impl Grpc {
         request: Bytes,
         options: &CallOptions,
     ) -> Result<Bytes, Error> {
-        let metadata = metadata::write(self.metadata.clone(), options)?;
+        let metadata = self.usual.with(options)?;
         let started = Instant::now();
         let mut grpc =
             Codecs::new(self.channel().await?).max_decoding_message_size(MAX_ANSWER_BYTES);
@@ -139,7 +141,7 @@ impl Grpc {
 
     async fn open(&self, call: StreamCall) -> Result<Messages, Error> {
         let path = path(&call.rpc)?;
-        let metadata = metadata::write(self.metadata.clone(), &call.options.cancelling())?;
+        let metadata = self.usual.with(&call.options.cancelling())?;
         let mut grpc =
             Codecs::new(self.channel().await?).max_decoding_message_size(MAX_ANSWER_BYTES);
         grpc.ready().await.map_err(|error| self.unreachable(&error))?;

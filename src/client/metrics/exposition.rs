@@ -29,6 +29,9 @@ pub(super) fn render(snapshot: &MetricsSnapshot) -> String {
     page.ways(snapshot, "retries_total", "Requests sent again after one that failed.", |way| {
         way.retries
     });
+    page.ways(snapshot, "forgone_total", "Requests kept back that would have failed.", |way| {
+        way.forgone
+    });
     page.family("fallbacks_total", "counter", "Calls that fell back from this way on another.");
     for operation in &snapshot.operations {
         for (way, count) in &operation.fallbacks {

@@ -67,6 +67,11 @@ pub(super) struct Operation {
 struct Requests {
     requests: AtomicU64,
     retries: AtomicU64,
+    /// Requests that the breaker kept back, and of which the next one that is tried says whether they would
+    /// have failed.
+    kept_back: AtomicU64,
+    /// Those that would have.
+    forgone: AtomicU64,
     chunks: AtomicU64,
     micros: AtomicU64,
     classes: [AtomicU64; BOUNDS_US.len() + 1],
@@ -114,6 +119,18 @@ impl AgentMetrics {
         self.active_sessions.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// A request over `way` has shown whether those that were kept back before it would have failed.
+    pub(super) fn tried(&self, way: Way, failed: bool) {
+        let operations = self.operations.read().unwrap_or_else(PoisonError::into_inner);
+        for figures in operations.values().flat_map(HashMap::values) {
+            let figures = &figures.ways[way.index()];
+            let kept_back = figures.kept_back.swap(0, Ordering::Relaxed);
+            if failed {
+                figures.forgone.fetch_add(kept_back, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// The figures of an operation.
     pub(super) fn operation(&self, agent: &str, operation: &str) -> Arc<Operation> {
         let known = self.operations.read().unwrap_or_else(PoisonError::into_inner);
@@ -144,6 +161,11 @@ impl Operation {
         if let Err(error) = outcome {
             figures.errors[reason_index(error)].fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// A request over `way` was kept back, since that is left alone.
+    pub(super) fn keep_back(&self, way: Way) {
+        self.ways[way.index()].kept_back.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The next request over `way` is a retry.
@@ -180,7 +202,7 @@ impl Operation {
         OperationMetrics {
             agent: agent.to_owned(),
             operation: operation.to_owned(),
-            ways: ways.filter(|way| way.requests > 0 || way.streaming_chunks > 0).collect(),
+            ways: ways.filter(RequestMetrics::has_any).collect(),
             fallbacks: fallbacks.filter(|(_, count)| *count > 0).collect(),
             compared: self.compared.load(Ordering::Relaxed),
             differed: self.differed.load(Ordering::Relaxed),
@@ -204,6 +226,7 @@ impl Requests {
             way,
             requests: self.requests.load(Ordering::Relaxed),
             retries: self.retries.load(Ordering::Relaxed),
+            forgone: self.forgone.load(Ordering::Relaxed),
             streaming_chunks: self.chunks.load(Ordering::Relaxed),
             duration: Duration::from_micros(self.micros.load(Ordering::Relaxed)),
             duration_classes: duration_classes.collect(),

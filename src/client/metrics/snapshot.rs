@@ -44,6 +44,9 @@ pub struct RequestMetrics {
     pub requests: u64,
     /// Those of them that were sent again after one that had failed.
     pub retries: u64,
+    /// Requests that were kept back while the way was left alone, and would have failed: the next one that
+    /// was tried did.
+    pub forgone: u64,
     /// Messages of streams that came.
     pub streaming_chunks: u64,
     /// The time of all requests together.
@@ -52,4 +55,10 @@ pub struct RequestMetrics {
     pub duration_classes: Vec<(Option<Duration>, u64)>,
     /// Requests that failed, by reason: one of the service's, `UNREACHABLE` or `LOST`.
     pub errors: Vec<(&'static str, u64)>,
+}
+
+impl RequestMetrics {
+    pub(super) fn has_any(&self) -> bool {
+        self.requests + self.forgone + self.streaming_chunks > 0
+    }
 }

@@ -126,6 +126,11 @@ impl Breaker {
 }
 
 impl Permit<'_> {
+    /// True for the call that tries a way which was left alone.
+    pub(crate) const fn tries(&self) -> bool {
+        self.tries
+    }
+
     /// The way gave an answer, whatever the answer was.
     pub(crate) fn worked(mut self) {
         let mut standing = self.breaker.locked();

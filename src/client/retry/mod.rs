@@ -176,21 +176,25 @@ impl Retries {
         R: Future<Output = Result<T, Error>>,
     {
         let way = progress.way;
-        let permit = self.breakers.admit(way)?;
+        let permit = self.breakers.admit(way).inspect_err(|_| figures.keep_back(way))?;
         let started = Instant::now();
-        let left = terms.deadline.map(|deadline| deadline.saturating_duration_since(started));
+        let left = terms
+            .deadline
+            .map(|deadline| whole_millis(deadline.saturating_duration_since(started)));
         let only_same_service = progress.only_same_service;
         let making = make(Try { way, left, only_same_service });
         let outcome = match left {
             None => making.await,
-            Some(left) => tokio::time::timeout(left + GRACE, making)
-                .await
-                .unwrap_or_else(|_| Err(Failure::no_answer(left).into())),
+            Some(left) => in_time(left, making).await,
         };
         figures.request(way, started.elapsed(), outcome.as_ref().map(drop));
-        match &outcome {
-            Err(error) if Verdict::on(error).is_ways => permit.failed(attempts(way, error)),
-            Ok(_) | Err(_) => permit.worked(),
+        let failed = outcome.as_ref().err().filter(|error| Verdict::on(error).is_ways);
+        if permit.tries() {
+            self.metrics.tried(way, failed.is_some());
+        }
+        match failed {
+            Some(error) => permit.failed(attempts(way, error)),
+            None => permit.worked(),
         }
         outcome
     }
@@ -233,6 +237,27 @@ impl Retries {
             false => Next::End(None),
         }
     }
+}
+
+/// Waits for an answer for the time that is left, and [`GRACE`] longer. The first of both timers is no later
+/// than what the way sets for itself after it, for which the runtime is then not woken.
+async fn in_time<T>(
+    left: Duration,
+    making: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let mut making = std::pin::pin!(making);
+    if let Ok(outcome) = tokio::time::timeout(left, &mut making).await {
+        return outcome;
+    }
+    let outcome = tokio::time::timeout(GRACE, making).await;
+    outcome.unwrap_or_else(|_| Err(Failure::no_answer(left).into()))
+}
+
+/// The time in whole milliseconds, rounded up: call after call says the same, which HTTP/2 then sends as one
+/// byte.
+fn whole_millis(time: Duration) -> Duration {
+    let millis = time.subsec_nanos().div_ceil(1_000_000);
+    Duration::from_secs(time.as_secs()).saturating_add(Duration::from_millis(millis.into()))
 }
 
 /// What a try of `way` that failed met.

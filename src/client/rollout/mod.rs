@@ -11,10 +11,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
 use super::metrics::AgentMetrics;
+use super::retry::Random;
 use super::shadow::Samples;
 use super::ways::Ways;
 use super::{Error, MigrationClient, Request, Way};
@@ -28,6 +29,10 @@ const OWN_CALL: Duration = Duration::from_secs(5);
 
 /// How often the service is told what only the client sees.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
+
+/// How long at most until it is told after gRPC lost a call, and for how long at least half of that other
+/// losses are waited for: by these the service knows of a canary that it has to take back.
+const REPORT_LOSS_WITHIN: Duration = Duration::from_secs(1);
 
 /// What a client is to the rollout.
 #[derive(Clone, Debug)]
@@ -63,6 +68,8 @@ struct Told {
     ways: Ways,
     identity: Identity,
     reports: tokio::sync::Mutex<Reports>,
+    /// Told when gRPC loses a call.
+    loss: Notify,
 }
 
 impl Rollout {
@@ -77,7 +84,8 @@ impl Rollout {
         let old = identity.old;
         let following = tokio::spawn(follow::follow(ways.clone(), identity.clone(), sender));
         let reports = tokio::sync::Mutex::new(Reports::new(metrics, samples));
-        let told = Arc::new(Told { ways: ways.clone(), identity, reports });
+        let told = Told { ways: ways.clone(), identity, reports, loss: Notify::new() };
+        let told = Arc::new(told);
         let reporting = tokio::spawn(Arc::clone(&told).keep_reporting());
         Self { known, old, told, running: [following.abort_handle(), reporting.abort_handle()] }
     }
@@ -95,6 +103,11 @@ impl Rollout {
         let known = self.known.borrow();
         let plan = known.routes.as_ref().and_then(|routes| routes.plan(asked, self.old));
         plan.unwrap_or(Plan { way: self.old, fallback: Some(Way::Grpc), shadow: false })
+    }
+
+    /// Has the service told soon that gRPC lost a call.
+    pub(super) fn lost(&self) {
+        self.told.loss.notify_one();
     }
 
     /// Tells the service what is still to be told.
@@ -116,8 +129,13 @@ impl Drop for Rollout {
 
 impl Told {
     async fn keep_reporting(self: Arc<Self>) {
+        let random = Random::default();
         loop {
-            tokio::time::sleep(REPORT_EVERY).await;
+            if tokio::time::timeout(REPORT_EVERY, self.loss.notified()).await.is_ok() {
+                // What breaks, breaks for many clients at once; they do not report in one moment.
+                let half = REPORT_LOSS_WITHIN / 2;
+                tokio::time::sleep(half + random.below(half)).await;
+            }
             self.report().await;
         }
     }

@@ -22,7 +22,8 @@ pub(super) struct Reports {
     told: HashMap<String, Told>,
 }
 
-/// The counts of one operation that the service knows.
+/// The counts of one operation that the service knows. Calls that were kept back from a way that gives no
+/// answers count as lost, or a way that is gone altogether would look better than one that loses some.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Told {
     lost: [u64; Way::ALL.len()],
@@ -37,7 +38,7 @@ impl Told {
         for way in &operation.ways {
             let lost =
                 way.errors.iter().filter(|(reason, _)| matches!(*reason, LOST | UNREACHABLE));
-            told.lost[way.way.index()] = lost.map(|(_, count)| count).sum();
+            told.lost[way.way.index()] = lost.map(|(_, count)| count).sum::<u64>() + way.forgone;
         }
         told
     }
@@ -110,6 +111,13 @@ mod tests {
         assert_eq!(report.lost, [LostCalls { operation: "memory.Recall".into(), way, calls: 1 }]);
         assert_eq!((report.comparisons[0].compared, report.comparisons[0].differed), (2, 1));
         assert_eq!(reports.next("desk"), None);
+        recall.keep_back(Way::Grpc);
+        metrics.tried(Way::Grpc, false);
+        assert_eq!(reports.next("desk"), None);
+        recall.keep_back(Way::Grpc);
+        recall.keep_back(Way::Grpc);
+        metrics.tried(Way::Grpc, true);
+        assert_eq!(reports.next("desk").unwrap().lost[0].calls, 2);
         recall.compare(false);
         let report = reports.next("desk").unwrap();
         assert!(report.lost.is_empty());

@@ -1,34 +1,5 @@
 //! How a client reaches the service, from the configuration file, the environment and the program itself.
 //! Nothing is connected here.
-//!
-//! # Where settings come from
-//!
-//! [`Settings::load`] takes each from the first of these that says it: the environment, the files
-//! (`/etc/op-dbus/grpc.toml` and then `grpc.toml.d/*.toml`, or the file that `OP_DBUS_CONFIG` names and
-//! what stands in the folder beside it), the default. A program that sets a field afterwards has the last
-//! word.
-//!
-//! | variable | key in the files | default | what |
-//! |---|---|---|---|
-//! | `OP_DBUS_CONFIG` | | `/etc/op-dbus/grpc.toml` | the file, which must then be there |
-//! | `OP_DBUS_VIA` | | `auto` | `grpc`, `dbus`, `legacy`, or `auto`: the way of each call's stage in the rollout |
-//! | `OP_DBUS_ADDRESS` | `[client] address`, then `[grpc] unix` | `unix:/run/op-dbus/grpc.sock` | the gRPC address |
-//! | `OP_DBUS_BUS` | `[dbus] bus` | `system` | `system`, `session` or a D-Bus address |
-//! | `OP_DBUS_NAME` | `[dbus] name` | `org.opdbus.Agents1` | the service's name on the bus |
-//! | `OP_DBUS_CONNECT_TIMEOUT_MS` | `[client] connect_timeout_ms` | 5000 | how long connecting may take |
-//! | `OP_DBUS_TIMEOUT_MS` | `[client] request_timeout_ms` | 30000 | how long a call may take, unless it says |
-//! | `OP_DBUS_MAX_RETRIES` | `[client] max_retries` | 3 | how often a call that is safe to repeat is tried again |
-//! | `OP_DBUS_POOL_CONNECTIONS` | `[client] pool_connections` | true | whether calls share a connection that is kept |
-//! | `OP_DBUS_CLIENT_NAME` | | none | what the client calls itself |
-//! | `OP_DBUS_MINT_REQUEST_IDS` | | false | whether calls that are not idempotent get a request id, so that they too can be made again |
-//! | `OP_DBUS_ROUTES_FILE` | | none | a file for the last known stages, for a start without the service |
-//! | `OP_DBUS_SESSION` | | none | the session that calls belong to, unless they say |
-//! | `OP_DBUS_TOKEN_FILE` | | none | a file with a token, for gRPC |
-//! | `OP_DBUS_CA` | | none | the roots that the server's certificate must come from, as PEM, for https |
-//! | `OP_DBUS_CERT`, `OP_DBUS_KEY` | | none | the client's certificate and its key, as PEM, for https |
-//!
-//! A variable that is empty says nothing. One that begins with `OP_DBUS_` and is none of these is refused,
-//! and so is a value that makes no sense: nothing that somebody meant is passed over.
 
 mod environment;
 mod file;
@@ -114,6 +85,46 @@ impl FromStr for Via {
 }
 
 /// How the service is reached, and what holds for every call.
+///
+/// ```
+/// use op_dbus::client::{Settings, Via};
+///
+/// let mut settings = Settings::default();
+/// settings.read_variables([("OP_DBUS_VIA".into(), "grpc".into())])?;
+/// assert_eq!(settings.via, Via::Grpc);
+/// let wrong = settings.read_variables([("OP_DBUS_ADRESS".into(), "/run/x.sock".into())]);
+/// assert_eq!(wrong.unwrap_err().place, "OP_DBUS_ADRESS");
+/// # Ok::<(), op_dbus::client::SettingsError>(())
+/// ```
+///
+/// # Where settings come from
+///
+/// [`Settings::load`] takes each from the first of these that says it: the environment, the files
+/// (`/etc/op-dbus/grpc.toml` and then `grpc.toml.d/*.toml`, or the file that `OP_DBUS_CONFIG` names and
+/// what stands in the folder beside it), the default. A program that sets a field afterwards has the last
+/// word.
+///
+/// | variable | key in the files | default | what |
+/// |---|---|---|---|
+/// | `OP_DBUS_CONFIG` | | `/etc/op-dbus/grpc.toml` | the file, which must then be there |
+/// | `OP_DBUS_VIA` | | `auto` | `grpc`, `dbus`, `legacy`, or `auto`: the way of each call's stage in the rollout |
+/// | `OP_DBUS_ADDRESS` | `[client] address`, then `[grpc] unix` | `unix:/run/op-dbus/grpc.sock` | the gRPC address |
+/// | `OP_DBUS_BUS` | `[dbus] bus` | `system` | `system`, `session` or a D-Bus address |
+/// | `OP_DBUS_NAME` | `[dbus] name` | `org.opdbus.Agents1` | the service's name on the bus |
+/// | `OP_DBUS_CONNECT_TIMEOUT_MS` | `[client] connect_timeout_ms` | 5000 | how long connecting may take |
+/// | `OP_DBUS_TIMEOUT_MS` | `[client] request_timeout_ms` | 30000 | how long a call may take, unless it says |
+/// | `OP_DBUS_MAX_RETRIES` | `[client] max_retries` | 3 | how often a call that is safe to repeat is tried again |
+/// | `OP_DBUS_POOL_CONNECTIONS` | `[client] pool_connections` | true | whether calls share a connection that is kept |
+/// | `OP_DBUS_CLIENT_NAME` | | none | what the client calls itself |
+/// | `OP_DBUS_MINT_REQUEST_IDS` | | false | whether calls that are not idempotent get a request id, so that they too can be made again |
+/// | `OP_DBUS_ROUTES_FILE` | | none | a file for the last known stages, for a start without the service |
+/// | `OP_DBUS_SESSION` | | none | the session that calls belong to, unless they say |
+/// | `OP_DBUS_TOKEN_FILE` | | none | a file with a token, for gRPC |
+/// | `OP_DBUS_CA` | | none | the roots that the server's certificate must come from, as PEM, for https |
+/// | `OP_DBUS_CERT`, `OP_DBUS_KEY` | | none | the client's certificate and its key, as PEM, for https |
+///
+/// A variable that is empty says nothing. One that begins with `OP_DBUS_` and is none of these is refused,
+/// and so is a value that makes no sense: nothing that somebody meant is passed over.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Which ways calls may take.

@@ -104,7 +104,8 @@ pub(super) struct Args {
 /// What every command takes.
 #[derive(Debug, clap::Args)]
 pub(super) struct Global {
-    /// Which transport to take; auto: gRPC if it accepts a connection, else D-Bus
+    /// Which transport to take; auto: gRPC if it accepts a connection, else D-Bus; legacy: the older
+    /// interface on D-Bus, for `call` and the operations that have an older name
     #[arg(
         long,
         global = true,
@@ -156,6 +157,7 @@ pub(super) enum Via {
     Auto,
     Grpc,
     Dbus,
+    Legacy,
 }
 
 /// When to use colour.

@@ -19,6 +19,7 @@ use crate::grpc::eventually;
 async fn every_shape_goes_over_every_way() {
     let world = World::new();
     for client in world.both() {
+        let metrics = client.agent_metrics().unwrap();
         let probe = ProbeClient::new(client);
         let numbers = probe.generate(GenerateRequest { count: 1000 }).await.unwrap();
         assert!(numbers.task_id().is_some_and(|id| !id.is_empty()));
@@ -33,6 +34,14 @@ async fn every_shape_goes_over_every_way() {
         for text in ["one", "two"] {
             assert_eq!(replies.message().await.unwrap().unwrap().text, text);
         }
+        let counted = |operation| {
+            let snapshot = metrics.snapshot();
+            let known = snapshot.operations.iter().find(|known| known.operation == operation);
+            known.map(|known| (known.ways[0].requests, known.ways[0].streaming_chunks))
+        };
+        assert_eq!(counted("Generate"), Some((1, 1000)));
+        assert_eq!(counted("Sum"), Some((1, 1)));
+        assert_eq!(counted("Chat"), Some((1, 2)));
     }
 }
 

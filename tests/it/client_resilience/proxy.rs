@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::unix::OwnedReadHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -14,11 +15,13 @@ use tokio::task::JoinHandle;
 const SWALLOWED_FOR: Duration = Duration::from_millis(300);
 
 /// What becomes of the bytes that the service sends.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Answers {
     Pass,
     /// They are swallowed, and then the connection is cut; those after it pass.
     LoseNext,
+    /// Each connection passes so many pieces; what comes then is swallowed, and the connection cut.
+    LoseAfter(usize),
     /// They come so much later.
     Late(Duration),
     /// In each piece, the first text is replaced by the second one, which is as long.
@@ -50,11 +53,6 @@ impl Proxy {
 
     pub fn answer(&self, answers: Answers) {
         *self.answers.lock().unwrap() = answers;
-    }
-
-    /// True if answers pass, as they do again once they were lost.
-    pub fn passes(&self) -> bool {
-        *self.answers.lock().unwrap() == Answers::Pass
     }
 
     /// Cuts every connection.
@@ -105,19 +103,18 @@ async fn pass(client: UnixStream, service: UnixStream, answers: Arc<Mutex<Answer
     let (mut from_service, mut to_service) = service.into_split();
     let there = async { tokio::io::copy(&mut from_client, &mut to_service).await.ok() };
     let back = async {
-        let mut buffer = vec![0; 65_536];
+        let (mut buffer, mut passed) = (vec![0; 65_536], 0);
         while let Ok(count @ 1..) = from_service.read(&mut buffer).await {
             let piece = &mut buffer[..count];
             let how = answers.lock().unwrap().clone();
             match how {
                 Answers::Pass => {}
+                Answers::LoseAfter(pieces) if passed < pieces => passed += 1,
+                Answers::LoseAfter(_) => return swallow(&mut from_service).await,
                 Answers::Late(time) => tokio::time::sleep(time).await,
                 Answers::Change(from, to) => replace(piece, from, to),
                 Answers::LoseNext => {
-                    let mut rest = vec![0; 65_536];
-                    let swallow =
-                        async { while let Ok(1..) = from_service.read(&mut rest).await {} };
-                    tokio::time::timeout(SWALLOWED_FOR, swallow).await.ok();
+                    swallow(&mut from_service).await;
                     *answers.lock().unwrap() = Answers::Pass;
                     return;
                 }
@@ -131,6 +128,13 @@ async fn pass(client: UnixStream, service: UnixStream, answers: Arc<Mutex<Answer
         _ = there => {}
         () = back => {}
     }
+}
+
+/// Lets the service go on for a while, and nobody hear of it.
+async fn swallow(from_service: &mut OwnedReadHalf) {
+    let mut rest = vec![0; 65_536];
+    let swallow = async { while let Ok(1..) = from_service.read(&mut rest).await {} };
+    tokio::time::timeout(SWALLOWED_FOR, swallow).await.ok();
 }
 
 fn replace(piece: &mut [u8], from: &[u8], to: &[u8]) {

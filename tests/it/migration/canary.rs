@@ -4,6 +4,8 @@
 use std::process::Command;
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use op_dbus::client::{AgentClient, Bus, Error, GrpcAddress, ProbeClient, Settings, Way};
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
@@ -93,8 +95,10 @@ async fn slow_calls_over_grpc_take_a_rule_back() {
     for _ in 0..80 {
         ends.over_dbus("probe", "Sleep", sleep(1)).await.unwrap();
     }
-    for _ in 0..25 {
-        ends.over_grpc("probe", "Sleep", sleep(200)).await.unwrap();
+    // So long that no machine is as slow by itself.
+    let slow = (0..25).map(|_| ends.over_grpc("probe", "Sleep", sleep(5000)));
+    for outcome in join_all(slow).await {
+        outcome.unwrap();
     }
     eventually("the rule is taken back", async || ends.position("default").await.0 == "dbus").await;
     let status = ends.over_grpc("agents", "GetStatus", json!({})).await.unwrap();
@@ -123,5 +127,31 @@ async fn lost_calls_count_and_a_rule_that_is_held_stays() {
     assert!(rule["canary"]["verdict"].as_str().unwrap().starts_with("worse: "), "{rule}");
     ends.set(json!({"rule": "default", "change": "STAGE_CHANGE_RELEASE"})).await.unwrap();
     eventually("the rule is taken back", async || ends.position("default").await.0 == "dbus").await;
+    ends.daemon.stop();
+}
+
+/// To a client gRPC is gone, so that it hardly tries it; its calls count all the same, and it says so soon.
+#[tokio::test]
+async fn a_path_that_is_gone_takes_a_rule_back() {
+    let state = tempdir().unwrap();
+    let ends = Ends::start("[migration]\nstage = \"grpc\"\nmin_calls = 20\n", state.path()).await;
+    let client = AgentClient::new(&Settings {
+        addresses: vec![GrpcAddress::Unix(state.path().join("nowhere.sock"))],
+        bus: Bus::Address(ends.daemon.bus.address.clone()),
+        ..Settings::default()
+    });
+    let probe = ProbeClient::new(client.clone());
+    eventually("the rule is taken back", async || {
+        for _ in 0..20 {
+            let answer: Result<(), Error> = probe.nothing(()).await;
+            answer.expect("D-Bus is there");
+        }
+        ends.position("default").await.0 == "dbus"
+    })
+    .await;
+    let operations = client.agent_metrics().unwrap().snapshot().operations;
+    let nothing = operations.iter().find(|known| known.operation == "Nothing").unwrap();
+    let grpc = nothing.ways.iter().find(|known| known.way == Way::Grpc).unwrap();
+    assert!(grpc.forgone > grpc.requests, "{grpc:?}");
     ends.daemon.stop();
 }

@@ -37,6 +37,11 @@ class Permit:
         self._breaker = breaker
         self._tries = tries
 
+    @property
+    def tries(self) -> bool:
+        """True for the call that tries a way which was left alone."""
+        return self._tries
+
     def worked(self) -> None:
         """The way gave an answer, whatever the answer was."""
         # A call that began before the way was left alone says nothing of how the way is now.

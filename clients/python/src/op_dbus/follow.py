@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from typing import Any
 
 from op_dbus import contract, routes
@@ -31,6 +32,10 @@ PATIENCE = 1.0
 #: How often the service is told what only the client sees, in seconds.
 REPORT_EVERY = 5.0
 
+#: How long at most until it is told after gRPC lost a call, and for how long at least half of that other
+#: losses are waited for, in seconds: by these the service knows of a canary that it has to take back.
+REPORT_LOSS_WITHIN = 1.0
+
 #: How long an own call of the client may take, in seconds.
 _OWN_CALL = 5.0
 
@@ -55,6 +60,7 @@ class Follower:
         self._file = settings.routes_file
         self._routes = routes.read_kept(self._file) if self._file else None
         self._first = asyncio.Event()
+        self._loss = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -77,6 +83,10 @@ class Follower:
         plan = self._routes and self._routes.plan(call.operation, options.session, settings.old)
         # Without any knowledge over D-Bus, falling back on gRPC where D-Bus is not there.
         return plan or Plan(settings.old, fallback=Way.GRPC)
+
+    def lost(self) -> None:
+        """Has the service told soon that gRPC lost a call."""
+        self._loss.set()
 
     async def close(self) -> None:
         """Stops following, and tells what was not told."""
@@ -128,7 +138,11 @@ class Follower:
 
     async def _report(self) -> None:
         while True:
-            await asyncio.sleep(REPORT_EVERY)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._loss.wait(), REPORT_EVERY)
+                # What breaks, breaks for many clients at once; they do not report in one moment.
+                await asyncio.sleep(REPORT_LOSS_WITHIN * random.uniform(0.5, 1))
+            self._loss.clear()
             with contextlib.suppress(Error):
                 await self._tell()
 

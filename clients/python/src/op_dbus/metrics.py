@@ -39,6 +39,11 @@ class RequestMetrics:
 
     requests: int = 0
     retries: int = 0
+    #: Requests that the breaker kept back, and of which the next one that is tried says whether they would
+    #: have failed.
+    kept_back: int = 0
+    #: Those that would have.
+    forgone: int = 0
     streaming_chunks: int = 0
     #: The time of all requests together, in seconds.
     duration: float = 0.0
@@ -95,6 +100,13 @@ class AgentMetrics:
                 figures = self._operations.setdefault(key, OperationMetrics())
         return figures
 
+    def tried(self, way: Way, failed: bool) -> None:
+        """A request over `way` has shown whether those that were kept back before it would have failed."""
+        for _, figures in self.operations():
+            if one := figures.ways.get(way):
+                one.forgone += one.kept_back if failed else 0
+                one.kept_back = 0
+
     def operations(self) -> list[tuple[str, OperationMetrics]]:
         """The figures of each operation, by its name as `memory.Recall`."""
         with self._lock:
@@ -135,6 +147,9 @@ class AgentMetrics:
             for reason, count in sorted(figures.errors.items()):
                 lines.append(f'{_PREFIX}errors_total{{{labels},reason="{reason}"}} {count}')
         ways("retries_total", "Requests sent again after one that failed.", lambda way: way.retries)
+        ways(
+            "forgone_total", "Requests kept back that would have failed.", lambda way: way.forgone
+        )
         family("fallbacks_total", "counter", "Calls that fell back from this way on another.")
         for key, operation in operations:
             for way, count in sorted(operation.fallbacks.items()):

@@ -21,7 +21,11 @@ _TOLD_WAY = {Way.DBUS: pb.WAY_DBUS, Way.LEGACY: pb.WAY_LEGACY, Way.GRPC: pb.WAY_
 
 @dataclass(slots=True)
 class _Told:
-    """The counts of one operation that the service knows."""
+    """The counts of one operation that the service knows.
+
+    Calls that were kept back from a way that gives no answers count as lost, or a way that is gone
+    altogether would look better than one that loses some.
+    """
 
     lost: Counter[Way] = field(default_factory=Counter)
     compared: int = 0
@@ -31,7 +35,7 @@ class _Told:
     def of(cls, figures: OperationMetrics) -> _Told:
         lost: Counter[Way] = Counter()
         for way, requests in figures.ways.items():
-            lost[way] = requests.errors["LOST"] + requests.errors["UNREACHABLE"]
+            lost[way] = requests.errors["LOST"] + requests.errors["UNREACHABLE"] + requests.forgone
         return cls(lost, figures.compared, figures.differed)
 
 

@@ -166,6 +166,8 @@ class Router:
             verdict = Verdict.on(problem)
             if verdict.is_ways:
                 self._service.forget()
+                if way is Way.GRPC:
+                    self._follower.lost()
             may_have_effect = may_have_effect or verdict.may_have_effect
             if not verdict.is_safe(call.operation, options.request_id is not None):
                 raise _explained(problem, verdict)
@@ -216,19 +218,23 @@ class Router:
         """Makes a call over one way, unless that is left alone, and counts it."""
         breaker = self._breakers[way]
         permit = breaker.admit()
+        figures = self.metrics.operation(call.operation.agent, call.operation.name)
         if permit is None:
+            figures.way(way).kept_back += 1
             problem = (
                 f"{BREAKER_FAILURES} calls in a row got no answer that way, the last for the reason "
                 "above, so that it is left alone for a moment"
             )
             raise Unreachable((*breaker.last, Attempt(self._ways[way].target, problem)))
-        figures = self.metrics.operation(call.operation.agent, call.operation.name)
         started = time.monotonic()
         try:
             answer = await once(way, options)
         except Error as error:
             figures.request(way, time.monotonic() - started, error)
-            if Verdict.on(error).is_ways:
+            failed = Verdict.on(error).is_ways
+            if permit.tries:
+                self.metrics.tried(way, failed)
+            if failed:
                 permit.failed(_attempts(self._ways[way].target, error))
             else:
                 permit.worked()
@@ -236,6 +242,8 @@ class Router:
         except BaseException:
             permit.give_back()
             raise
+        if permit.tries:
+            self.metrics.tried(way, failed=False)
         permit.worked()
         figures.request(way, time.monotonic() - started, None)
         return answer

@@ -46,12 +46,12 @@ async def main(places: range) -> None:
                 unknown += 1
             value = int((await client.call("memory", "Recall", {"key": name}))["value"])
             assert counted <= value <= counted + unknown, (value, counted, unknown)
-            errors = [
-                figures.ways[Way.GRPC].errors
+            ways = [
+                figures.ways[Way.GRPC]
                 for operation, figures in client.metrics.operations()
                 if operation.startswith("memory.") and Way.GRPC in figures.ways
             ]
-            lost = sum(each["LOST"] + each["UNREACHABLE"] for each in errors)
+            lost = sum(it.errors["LOST"] + it.errors["UNREACHABLE"] + it.forgone for it in ways)
             print("at", steps, counted, unknown, lost, flush=True)
             await asyncio.sleep(0.005)
 

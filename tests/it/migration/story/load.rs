@@ -26,7 +26,7 @@ pub struct Seen {
     pub counted: AtomicU64,
     /// Those of which nobody knows whether they were carried out.
     pub unknown: AtomicU64,
-    /// Tries over gRPC, of any call, that got no answer.
+    /// Tries over gRPC, of any call, that got no answer or would have got none.
     pub lost: AtomicU64,
     /// What must not be.
     pub problems: Mutex<Vec<String>>,
@@ -97,9 +97,12 @@ async fn step(client: &AgentClient, key: &str, seen: &Seen) -> Result<(), String
     }
     let figures = client.agent_metrics().unwrap().snapshot().operations;
     let ways = figures.iter().filter(|it| it.agent == "memory").flat_map(|it| &it.ways);
-    let errors = ways.filter(|it| it.way == Way::Grpc).flat_map(|it| &it.errors);
-    let lost = errors.filter(|(reason, _)| ["LOST", "UNREACHABLE"].contains(reason));
-    seen.lost.store(lost.map(|(_, count)| count).sum(), Ordering::SeqCst);
+    let lost = ways.filter(|it| it.way == Way::Grpc).map(|it| {
+        let errors = it.errors.iter();
+        let lost = errors.filter(|(reason, _)| ["LOST", "UNREACHABLE"].contains(reason));
+        lost.map(|(_, count)| count).sum::<u64>() + it.forgone
+    });
+    seen.lost.store(lost.sum(), Ordering::SeqCst);
     Ok(())
 }
 

@@ -110,24 +110,23 @@ impl Story {
         self.daemon = Some(blocking(reload).await);
     }
 
-    /// gRPC loses every answer, until the rule is taken back and held by itself; then all is well again.
+    /// gRPC loses answers, until the rule is taken back and held by itself; then all is well again. The
+    /// share that is lost is the same on a slow machine, and beyond the margin.
     async fn breaks(&self) {
-        until("the rule is taken back", async || {
-            // Some calls come through between two losses, so that gRPC is not left alone.
-            self.proxy.answer(Answers::LoseNext);
-            until("answers are lost", async || self.proxy.passes()).await;
-            self.rule().await.held
-        })
-        .await;
+        // Some calls come through between two losses, so that gRPC is not left alone.
+        self.proxy.answer(Answers::LoseAfter(6));
+        until("the rule is taken back", async || self.rule().await.held).await;
         self.proxy.answer(Answers::Pass);
         self.is_at(Stage::Dbus, 0).await;
         assert_eq!(self.rule().await.route.unwrap().changed_by, "the canary");
         let refused = stderr(&self.migration(&["advance", "default"]).await);
         assert!(refused.contains("it is held by the canary (worse: "), "{refused}");
         self.goes_on().await;
-        for Client { name, place, seen } in &self.clients {
+        let lost = |client: &Client| Seen::of(&client.seen.lost) > 0;
+        assert!(self.clients.iter().any(lost), "no answer was lost");
+        for client @ Client { name, place, seen } in &self.clients {
             assert_eq!(Seen::of(&seen.unknown), 0, "{name} could make each call again");
-            assert_eq!(Seen::of(&seen.lost) > 0, *place < 2500, "{name}");
+            assert!(!lost(client) || *place < 2500, "{name} is at {place}");
             until(&format!("{name} has told what it lost"), async || {
                 let uses = self.uses(Some(name), Way::Grpc).await;
                 uses.iter().map(|it| it.lost).sum::<u64>() == Seen::of(&seen.lost)

@@ -21,8 +21,8 @@ use crate::ctl::command;
 use crate::fixture;
 use crate::process::{Daemon, Prepared};
 
-/// How long anything may take before the test fails; each report of a client waits for five seconds.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long anything may take before the test fails, on a machine that is busy with much else.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Names a Python with the package `op_dbus`; without it the story has no such client.
 const PYTHON: &str = "OPDBUS_PYTHON_CLIENT";
