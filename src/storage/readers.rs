@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::Failure;
 use super::failure::Faults;
@@ -21,6 +21,9 @@ const POINT_CACHE_KIB: i64 = 8192;
 
 /// The page cache of a connection for long reads, in KiB.
 const SCAN_CACHE_KIB: i64 = 1024;
+
+/// A query that may take longer, told why it cannot begin if it cannot.
+type Scan = Box<dyn FnOnce(Result<&Connection, Failure>) + Send>;
 
 /// How far the writer has come.
 #[derive(Debug, Default)]
@@ -129,20 +132,33 @@ impl Readers {
             .await
             .map_err(|_closed| Error::internal("the store takes no more reads"))?;
         let readers = Arc::clone(readers);
-        tokio::task::spawn_blocking(move || {
-            let _place = place;
-            let mut connection = free(&readers.scans);
-            let database = match &mut *connection {
-                Some(database) => database,
-                none => none.insert(reader(&readers.path, SCAN_CACHE_KIB)?),
-            };
-            let snapshot = database.unchecked_transaction()?;
-            query(&snapshot)
+        let (answer, answered) = oneshot::channel();
+        // In a box, so that the task is of one type for all queries: each type takes its place in the program.
+        let scan: Scan = Box::new(move |snapshot| {
+            // Nobody waits: then nobody misses it.
+            answer.send(snapshot.and_then(query)).ok();
+        });
+        drop(tokio::task::spawn_blocking(move || {
+            readers.run(scan);
+            drop(place);
+        }));
+        answered.await.unwrap_or_else(|_panic| {
+            let text = "a read of the store broke off; the service's log says where";
+            Err(Error::internal(text).into())
         })
-        .await
-        .unwrap_or_else(|error| {
-            Err(Error::internal(format!("a read of the store broke off: {error}")).into())
-        })
+    }
+
+    /// Runs a scan on this thread.
+    fn run(&self, scan: Scan) {
+        let mut connection = free(&self.scans);
+        let database = match &mut *connection {
+            Some(database) => Ok(&*database),
+            none => reader(&self.path, SCAN_CACHE_KIB).map(|database| &*none.insert(database)),
+        };
+        match database.and_then(|database| database.unchecked_transaction()) {
+            Ok(snapshot) => scan(Ok(&snapshot)),
+            Err(error) => scan(Err(error.into())),
+        }
     }
 }
 

@@ -11,6 +11,9 @@ use crate::migration::Client;
 /// The name of the rule that stands last and is about everything.
 pub const DEFAULT: &str = "default";
 
+/// How much of a command's name the kernel keeps, in bytes.
+const COMMAND_BYTES: usize = 15;
+
 /// The rules, in the order in which they are asked. The last one is about everything.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -42,7 +45,7 @@ pub struct Rule {
 /// Whose calls a rule is about: those of clients for whom every list that is not empty holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Who {
-    /// Their programs, as `/usr/bin/op-chat`.
+    /// Their programs, as `/usr/bin/op-chat`, or the names of their commands, as `op-chat`.
     pub executables: Vec<String>,
     /// Their systemd units, as `op-chat.service`.
     pub units: Vec<String>,
@@ -163,8 +166,20 @@ impl Who {
             && (self.tokens.is_empty() || has(&self.tokens, client.token()))
             && (self.users.is_empty() || self.users.iter().any(|it| Some(it.id) == client.uid()))
             && (self.units.is_empty() || has(&self.units, client.unit()))
-            && (self.executables.is_empty() || has(&self.executables, client.executable()))
+            && (self.executables.is_empty() || runs_one(&self.executables, client.executable()))
     }
+}
+
+/// True if `found` is one of `programs`. Where the kernel shows the path of a client's program to its own
+/// user alone, `found` is the name of its command, and a path counts by its last part.
+fn runs_one(programs: &[String], found: &str) -> bool {
+    if found.starts_with('/') {
+        return programs.iter().any(|program| program == found);
+    }
+    programs.iter().any(|program| {
+        let command = program.rsplit('/').next().unwrap_or(program).as_bytes();
+        !found.is_empty() && command[..command.len().min(COMMAND_BYTES)] == *found.as_bytes()
+    })
 }
 
 impl fmt::Display for Who {
@@ -185,5 +200,28 @@ impl fmt::Display for Who {
         let parts: Vec<String> =
             named.map(|(kind, list)| format!("{kind} {}", list.join(" or "))).collect();
         f.write_str(&parts.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_known_by_its_path_or_by_what_the_kernel_shows_of_its_name() {
+        let programs = ["/usr/bin/op-chat", "/opt/tools/a-long-name-of-a-command", "plain"];
+        let programs = programs.map(str::to_owned);
+        for (found, is_one) in [
+            ("/usr/bin/op-chat", true),
+            ("/usr/local/bin/op-chat", false),
+            ("/usr/bin/plain", false),
+            ("op-chat", true),
+            ("op-cha", false),
+            ("a-long-name-of-", true),
+            ("plain", true),
+            ("", false),
+        ] {
+            assert_eq!(runs_one(&programs, found), is_one, "{found:?}");
+        }
     }
 }

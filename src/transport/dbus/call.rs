@@ -217,7 +217,11 @@ impl Shared {
         let interface = call.interface().map_or("", |interface| interface.as_str());
         let member = call.member().map_or("", |member| member.as_str());
         let what = format!("{interface}.{member}");
-        let spoken = if interface.starts_with(legacy::INTERFACE) { Interface::Legacy } else { Interface::Own };
+        let spoken = if interface.starts_with(legacy::INTERFACE) {
+            Interface::Legacy
+        } else {
+            Interface::Own
+        };
         self.executor.refuse(rejection, (caller, (Transport::Dbus, spoken)), &what, error);
     }
 
