@@ -1,5 +1,7 @@
 //! The vocabulary of a call: who calls, over which transport, with which bounds. It decides nothing.
 
+mod certificate;
+mod login;
 mod process;
 mod scope;
 
@@ -9,6 +11,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub use certificate::CertificateName;
+pub use login::{LoginSession, LoginSources};
 pub use process::{Client, Process};
 pub use scope::Scope;
 

@@ -47,6 +47,9 @@ impl Key<RuleTable> {
 pub(super) struct RuleTable {
     pub(super) users: Option<Vec<String>>,
     pub(super) groups: Option<Vec<String>>,
+    pub(super) tokens: Option<Vec<String>>,
+    pub(super) certificates: Option<Vec<String>>,
+    pub(super) login_sessions: Option<Vec<String>>,
     pub(super) agents: Option<Vec<String>>,
     pub(super) operations: Option<Vec<String>>,
     pub(super) risk: Option<Vec<String>>,
@@ -60,6 +63,9 @@ pub(super) struct RuleTable {
 pub(super) const RULE_KEYS: &[&str] = &[
     "users",
     "groups",
+    "tokens",
+    "certificates",
+    "login_sessions",
     "agents",
     "operations",
     "risk",

@@ -14,7 +14,7 @@ use crate::grpc::certificates::{Authority, write};
 use crate::process::{Daemon, Prepared};
 
 /// A token with its lines for the configuration.
-fn new_token(name: &str, more: &[&str]) -> (String, String) {
+pub fn new_token(name: &str, more: &[&str]) -> (String, String) {
     let output = command().args(["token", "new", name, "--user", "4711"]).args(more).output();
     let text = stdout(&output.unwrap());
     let token = text.lines().find(|line| line.starts_with("opdbus_")).unwrap().to_owned();
@@ -23,19 +23,19 @@ fn new_token(name: &str, more: &[&str]) -> (String, String) {
 }
 
 /// A call over gRPC at `address`.
-fn call(address: &str, options: &[&str], words: &[&str]) -> Output {
+pub fn call(address: &str, options: &[&str], words: &[&str]) -> Output {
     command().args(["--address", address]).args(options).args(words).output().unwrap()
 }
 
-fn reload(daemon: &Daemon, config: &str) -> String {
+pub fn reload(daemon: &Daemon, config: &str) -> String {
     daemon.write_config(config);
     daemon.signal(Signal::SIGHUP);
     daemon.wait_for("RELOADING=1");
     daemon.wait_for("READY=1")
 }
 
-const REMEMBER: [&str; 5] = ["call", "memory", "remember", "key=k", "value=one"];
-const RECALL: [&str; 4] = ["call", "memory", "recall", "key=k"];
+pub const REMEMBER: [&str; 5] = ["call", "memory", "remember", "key=k", "value=one"];
+pub const RECALL: [&str; 4] = ["call", "memory", "recall", "key=k"];
 
 #[test]
 fn a_token_works_from_the_configuration_until_it_is_taken_out() {

@@ -10,19 +10,35 @@ use std::time::SystemTime;
 use toml::value::Datetime;
 
 use super::checker::Checker;
-use crate::call::Scope;
+use crate::call::{CertificateName, Scope};
 use crate::config::keys::{self, Key, Keys};
 use crate::config::tables::{Certificate, Token, TokenFile};
 use crate::files;
-use crate::transport::grpc::{
-    CertificateRule, ClientCertificates, Name, Rules, TlsRules, TokenRule,
-};
+use crate::transport::grpc::{CertificateRule, ClientCertificates, Rules, TlsRules, TokenRule};
 
 /// What the path of a systemd credential begins with.
 const CREDENTIAL: &str = "credential:";
 
 /// The most tokens, and the most rules for certificates.
 const MAX_RULES: usize = 4096;
+
+/// What clients may be known by, for the rules of the policy.
+pub(super) struct Known {
+    /// The names of tokens.
+    pub(super) tokens: BTreeSet<String>,
+    /// The names in certificates; none while TLS is not served.
+    pub(super) certificates: Vec<CertificateName>,
+}
+
+impl Known {
+    pub(super) fn by(rules: &Rules) -> Self {
+        let clients = rules.tls.iter().flat_map(|tls| &tls.clients);
+        Self {
+            tokens: rules.tokens.iter().map(|token| token.name.clone()).collect(),
+            certificates: clients.map(|client| client.name.clone()).collect(),
+        }
+    }
+}
 
 /// The settings, and where TLS is spoken.
 pub(super) fn access(c: &mut Checker<'_>, keys: &Keys) -> (Rules, Option<SocketAddr>) {
@@ -183,16 +199,11 @@ fn certificates(c: &mut Checker<'_>, key: &Key<Vec<Certificate>>) -> Vec<Certifi
 fn certificate_rule(certificate: &Certificate) -> Result<CertificateRule, String> {
     let name = match (&certificate.uri, &certificate.dns) {
         (Some(uri), None) => {
-            let above = uri.strip_suffix("/*").unwrap_or(uri);
-            if !above.contains("://") || above.contains('*') {
-                return Err(format!(
-                    "uri = {uri:?} must be a URI, as \"spiffe://example.org/chat\", at most with /* at its end"
-                ));
-            }
-            Name::Uri(uri.clone())
+            CertificateName::uri(uri).map_err(|problem| format!("uri = {problem}"))?
         }
-        (None, Some(dns)) if !dns.is_empty() && !dns.contains('*') => Name::Dns(dns.clone()),
-        (None, Some(dns)) => return Err(format!("dns = {dns:?} must be one name, without *")),
+        (None, Some(dns)) => {
+            CertificateName::dns(dns).map_err(|problem| format!("dns = {problem}"))?
+        }
         (Some(_), Some(_)) | (None, None) => {
             return Err("it must have either uri or dns".to_owned());
         }

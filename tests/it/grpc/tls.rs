@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use op_dbus::call::{Attested, Caller, Identity, Scope};
+use op_dbus::call::{Attested, Caller, CertificateName as Name, Identity, Scope};
 use op_dbus::proto::opdbus::v1::{PingRequest, PingResponse};
 use op_dbus::transport::grpc::NewToken;
 use op_dbus::transport::grpc::{
-    Access, CertificateRule, ClientCertificates, Config, Name, Rules, TlsRules,
+    Access, CertificateRule, ClientCertificates, Config, Rules, TlsRules,
 };
 use rcgen::date_time_ymd;
 use tempfile::TempDir;

@@ -8,12 +8,12 @@ use x509_cert::der::Decode as _;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
-use super::rules::Name;
+use crate::call::CertificateName;
 
 /// A certificate.
 #[derive(Debug)]
 pub(in crate::transport::grpc) struct Certificate {
-    names: Vec<Name>,
+    names: Vec<CertificateName>,
     not_before: SystemTime,
     not_after: SystemTime,
 }
@@ -36,7 +36,7 @@ impl Certificate {
     }
 
     /// The names that a user can be found by.
-    pub(in crate::transport::grpc) fn names(&self) -> &[Name] {
+    pub(in crate::transport::grpc) fn names(&self) -> &[CertificateName] {
         &self.names
     }
 
@@ -56,14 +56,16 @@ impl Certificate {
 
 /// A name of a kind that rules know, unless it has characters that no such name has.
 #[expect(clippy::wildcard_enum_match_arm, reason = "the other kinds of names find no user")]
-fn name(name: GeneralName) -> Option<Name> {
+fn name(name: GeneralName) -> Option<CertificateName> {
     let text = |text: &str| {
         let is_plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
         is_plain.then(|| text.to_owned())
     };
     match name {
-        GeneralName::DnsName(name) => text(name.as_str()).map(Name::Dns),
-        GeneralName::UniformResourceIdentifier(name) => text(name.as_str()).map(Name::Uri),
+        GeneralName::DnsName(name) => text(name.as_str()).map(CertificateName::Dns),
+        GeneralName::UniformResourceIdentifier(name) => {
+            text(name.as_str()).map(CertificateName::Uri)
+        }
         _ => None,
     }
 }

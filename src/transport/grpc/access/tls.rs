@@ -15,8 +15,8 @@ use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 use super::certificate::Certificate;
 use super::file;
-use super::rules::{self, CertificateRule, ClientCertificates, Name, TlsRules};
-use crate::call::Scope;
+use super::rules::{self, CertificateRule, ClientCertificates, TlsRules};
+use crate::call::{CertificateName, Scope};
 use crate::error::Error;
 
 /// What HTTP/2 is called in the handshake.
@@ -34,7 +34,7 @@ pub(in crate::transport::grpc) struct Tls {
 /// Whom a certificate stands for.
 #[derive(Debug)]
 struct Client {
-    name: Name,
+    name: CertificateName,
     uid: u32,
     scope: Option<Arc<Scope>>,
 }
