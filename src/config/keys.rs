@@ -181,6 +181,7 @@ sections! {
         certificate: String = String::new(),
         key: String = String::new(),
         client_ca: String = String::new(),
+        client_crls: Vec<String> = Vec::new(),
         client_certificates: String = "required".to_owned(),
         client: Vec<tables::Certificate> = Vec::new(),
         min_version: String = "1.3".to_owned(),

@@ -135,6 +135,43 @@ fn tls_is_served_and_a_reload_with_a_broken_key_leaves_it_as_it_was() {
 }
 
 #[test]
+fn revoked_certificates_are_taken_up_by_a_reload_unless_a_list_is_broken() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let authority = Authority::new();
+    let [certificate, key] = authority.server().write(folder, "server");
+    let ca = write(folder, "ca.pem", &authority.pem()).display().to_string();
+    let own = authority.issue(&["spiffe://example.org/chat"], |params| {
+        params.serial_number = Some(7_u64.into());
+    });
+    let [own, own_key] = own.write(folder, "own").map(|path| path.display().to_string());
+    let port = free_port("127.0.0.1");
+    let list = write(folder, "revoked.pem", &authority.revoke(&[], 2040));
+    let config = format!(
+        "[tls]\nlisten = \"127.0.0.1:{port}\"\ncertificate = {certificate:?}\nkey = {key:?}\n\
+         client_ca = {ca:?}\nclient_crls = [{list:?}]\n\
+         [[tls.client]]\nuri = \"spiffe://example.org/*\"\nuser = \"4711\"\n"
+    );
+    let daemon = Daemon::start(&config);
+    let address = format!("https://127.0.0.1:{port}");
+    let with = ["--ca", &ca, "--cert", &own, "--key", &own_key];
+    assert!(call(&address, &with, &REMEMBER).status.success());
+
+    write(folder, "revoked.pem", "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n");
+    let ready = reload(&daemon, &config);
+    assert!(ready.contains("the last reload was refused"), "{ready}");
+    daemon.wait_for_log("tls.client_crls");
+    assert!(call(&address, &with, &RECALL).status.success(), "the old list stays in force");
+
+    write(folder, "revoked.pem", &authority.revoke(&[7], 2040));
+    let ready = reload(&daemon, &config);
+    assert!(!ready.contains("refused") && !ready.contains("warnings"), "{ready}");
+    let refused = call(&address, &with, &RECALL);
+    assert!(!refused.status.success(), "{refused:?}");
+    daemon.stop();
+}
+
+#[test]
 fn the_check_of_a_configuration_looks_into_the_files() {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new();

@@ -6,7 +6,8 @@ use std::path::Path;
 use nix::unistd::getuid;
 use serde_json::{Value, json};
 
-use crate::ctl::{command, stderr, stdout};
+use crate::audit::{done, records};
+use crate::ctl::stderr;
 use crate::daemon_access::{RECALL, REMEMBER, call, new_token, reload};
 use crate::grpc::callers::free_port;
 use crate::grpc::certificates::{Authority, write};
@@ -29,13 +30,8 @@ fn rules() -> String {
 
 /// What refused the last call that the audit log has.
 fn last_refusal(config: &Path) -> Value {
-    let config = config.display().to_string();
-    let words = ["--config", &config, "--json", "audit", "search", "--all"];
-    let output = command().args(words).output().unwrap();
-    let mut found: Value = serde_json::from_str(&stdout(&output)).unwrap();
-    let records = found["records"].as_array_mut().unwrap();
-    records.retain(|record| record["outcome"] == "ACCESS_DENIED");
-    records.iter().max_by_key(|record| record["number"].as_u64()).unwrap().clone()
+    let refused = records(config, &["--refused"]);
+    refused.into_iter().max_by_key(|record| record["seq"].as_u64()).unwrap()
 }
 
 #[test]
@@ -79,10 +75,8 @@ fn rules_about_tokens_and_certificates_hold_for_those_alone() {
     let rule = record["rule"].as_str().unwrap();
     assert!(rule.contains("certificate spiffe://example.org/ci/*"), "{record}");
     for via in ["grpc", "dbus"] {
-        let config = config.display().to_string();
-        let words = [&["--config", &config, "--via", via], &REMEMBER[..]].concat();
-        let output = command().args(words).output().unwrap();
-        assert!(output.status.success(), "who has neither over {via}: {output:?}");
+        // Who has neither.
+        done(&config, &[&["--via", via], &REMEMBER[..]].concat(), "");
     }
     told(&config);
     daemon.stop();
@@ -90,14 +84,8 @@ fn rules_about_tokens_and_certificates_hold_for_those_alone() {
 
 /// What op-dbusctl says of the rules.
 fn told(config: &Path) {
-    let config = config.display().to_string();
     for via in ["grpc", "dbus"] {
-        let run = |words: &[&str]| {
-            let words = [&["--config", &config, "--via", via], words].concat();
-            let output = command().args(words).output().unwrap();
-            assert!(output.status.success(), "{output:?}");
-            stdout(&output)
-        };
+        let run = |words: &[&str]| done(config, &[&["--via", via], words].concat(), "");
         let shown = run(&["policy", "show"]);
         for who in [
             "token ci",

@@ -4,6 +4,7 @@
 use std::time::SystemTime;
 
 use x509_cert::Certificate as Parsed;
+use x509_cert::crl::CertificateList;
 use x509_cert::der::Decode as _;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
@@ -51,6 +52,24 @@ impl Certificate {
             () if now > self.not_after => Err("has expired"),
             () => Ok(()),
         }
+    }
+}
+
+/// Checks a list of revoked certificates in DER: that it is one, and that its issuer does not have to have
+/// followed it up with another by now. Whose it is, is rustls's to verify.
+///
+/// # Errors
+/// A text if it is none, or if it is out of date.
+pub(super) fn check_revocations(der: &[u8]) -> Result<(), String> {
+    let list = CertificateList::from_der(der);
+    let list = list.map_err(|error| format!("is no list of revoked certificates: {error}"))?;
+    let list = list.tbs_cert_list;
+    let now = SystemTime::now();
+    match list.next_update {
+        _ if now < list.this_update.to_system_time() => Err("is not valid yet".to_owned()),
+        Some(next) if now <= next.to_system_time() => Ok(()),
+        Some(_) => Err("is out of date; its issuer has a newer one".to_owned()),
+        None => Err("does not say until when it holds (nextUpdate)".to_owned()),
     }
 }
 

@@ -54,6 +54,9 @@ pub struct TlsRules {
     pub key: PathBuf,
     /// The roots of client certificates, as PEM; `None`: clients have none.
     pub client_ca: Option<PathBuf>,
+    /// Lists of certificates that those roots, and what lies below them, have revoked, as PEM. With any,
+    /// a certificate counts only if a list of its issuer's is there.
+    pub client_crls: Vec<PathBuf>,
     /// Whether a client must have a certificate.
     pub client_certificates: ClientCertificates,
     /// Which users certificates stand for; the first that fits counts.
