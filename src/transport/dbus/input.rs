@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::poll_fn;
 use prost_reflect::MessageDescriptor;
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::sync::mpsc::error::SendError;
 use tokio::sync::mpsc::{OwnedPermit, Sender, channel};
 
@@ -25,9 +25,6 @@ use crate::wire::dbus::delimited::{self, Broken};
 
 /// How many requests wait for the agent.
 const MAX_WAITING: usize = 16;
-
-/// How much of a line is read before it is counted, in bytes.
-const PIECE: u64 = 16 * 1024;
 
 /// The name of the option, for errors.
 const OPTION: &str = "input-fd";
@@ -219,17 +216,20 @@ impl Lines {
         Ok(Some(delimited::payload(&mut self.bytes, length).await?))
     }
 
-    /// The bytes up to and with the next line break, or to the end.
+    /// The bytes up to and with the next line break, or to the end, which count as they come.
     async fn bytes(&mut self) -> Result<Vec<u8>, Problem> {
         let mut line = Vec::new();
         loop {
-            let mut piece = (&mut self.bytes).take(PIECE);
-            let read = piece.read_until(b'\n', &mut line).await.map_err(Problem::Io)?;
+            let there = self.bytes.fill_buf().await.map_err(Problem::Io)?;
+            let end = there.iter().position(|byte| *byte == b'\n');
+            let read = end.map_or(there.len(), |end| end + 1);
+            line.extend_from_slice(&there[..read]);
+            self.bytes.consume(read);
             if line.len() > self.max_bytes {
                 return Err(Problem::TooLarge);
             }
             self.hold(line.len())?;
-            if read == 0 || line.ends_with(b"\n") {
+            if read == 0 || end.is_some() {
                 return Ok(line);
             }
         }
