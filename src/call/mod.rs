@@ -1,5 +1,7 @@
 //! The vocabulary of a call: who calls, over which transport, with which bounds. It decides nothing.
 
+mod certificate;
+mod login;
 mod process;
 mod scope;
 
@@ -9,6 +11,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub use certificate::CertificateName;
+pub use login::{LoginSession, LoginSources};
 pub use process::{Client, Process};
 pub use scope::Scope;
 
@@ -94,7 +98,8 @@ pub struct Caller {
     pub scope: Option<Arc<Scope>>,
     /// The process, where known. For display and logs only: a pid may be used again.
     pub pid: Option<u32>,
-    /// The same process for good, where it could be told. For display, and to ask others about it.
+    /// The same process for good, where it could be told. For display, to ask others about it, and for its
+    /// login session.
     pub process: Option<Arc<Process>>,
     /// The address of the client on its transport, as `:1.42`, `unix:7` or
     /// `tcp:127.0.0.1:40112`; no two connections have the same.

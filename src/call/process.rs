@@ -1,5 +1,5 @@
-//! The process behind a caller, told from a later one with the same pid, and what it is called. It is
-//! for display and the record only: what a process may do is never decided by it.
+//! The process behind a caller, told from a later one with the same pid, and what it is called, which is
+//! for display and the record only. Of all that is known of it, rules may ask for its login session.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -9,6 +9,8 @@ use std::sync::{Arc, OnceLock};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags};
+
+use super::{LoginSession, LoginSources};
 
 /// The most that is read of a file in `/proc`.
 const MAX_PROC_BYTES: u64 = 16 * 1024;
@@ -25,7 +27,9 @@ const DELETED: &str = " (deleted)";
 pub struct Process {
     pid: u32,
     started: u64,
+    is_certain: bool,
     client: OnceLock<Option<Client>>,
+    login: OnceLock<LoginSession>,
 }
 
 /// What a process is called. Part of it is what the process says of itself.
@@ -48,7 +52,8 @@ impl Process {
     pub fn running(pid: u32, pidfd: Option<BorrowedFd<'_>>) -> Option<Self> {
         let started = stat(pid)?.started;
         let meant = pidfd.is_none_or(runs);
-        meant.then_some(Self { pid, started, client: OnceLock::new() })
+        let (client, login) = (OnceLock::new(), OnceLock::new());
+        meant.then_some(Self { pid, started, is_certain: pidfd.is_some(), client, login })
     }
 
     /// The pid.
@@ -75,6 +80,29 @@ impl Process {
     pub fn look_up_soon(self: &Arc<Self>) {
         let process = Arc::clone(self);
         drop(tokio::task::spawn_blocking(move || process.client().is_some()));
+    }
+
+    /// True if it is certain to be the process that was meant.
+    pub(super) const fn is_certain(&self) -> bool {
+        self.is_certain
+    }
+
+    /// True if it has not ended.
+    pub(super) fn is_running(&self) -> bool {
+        stat(self.pid).is_some_and(|stat| stat.started == self.started)
+    }
+
+    /// Its login session, if that was asked for before.
+    #[must_use]
+    pub fn known_login(&self) -> Option<LoginSession> {
+        self.login.get().copied()
+    }
+
+    /// Its login session, when it is first asked for; `uid` is the user that it was seen to act as. This
+    /// reads files, so it does not belong on the path of a call.
+    #[must_use]
+    pub fn login(&self, uid: u32, sources: &LoginSources) -> LoginSession {
+        *self.login.get_or_init(|| sources.read(self, uid))
     }
 
     /// A descriptor that stands for the process; `None` if it has ended or the system has none.
@@ -182,7 +210,8 @@ mod tests {
     #[test]
     fn another_process_with_the_same_pid_is_not_taken_for_it() {
         let me = Process::running(std::process::id(), None).unwrap();
-        let earlier = Process { pid: me.pid, started: me.started - 1, client: OnceLock::new() };
+        let earlier =
+            Process { started: me.started - 1, ..Process::running(me.pid, None).unwrap() };
         assert!(earlier.client().is_none() && earlier.pidfd().is_none());
         assert_ne!(me, earlier);
     }

@@ -99,6 +99,7 @@ pub use metrics::{
     AgentMetrics, MAX_OPERATIONS, MetricsSnapshot, OperationMetrics, RequestMetrics,
 };
 pub use retry::{BREAKER_FAILURES, BREAKER_FIRST_REST, BREAKER_LONGEST_REST, BreakerState};
+pub use rights::CallsBy;
 pub use settings::{Settings, SettingsError, VARIABLES, Via};
 pub use stream::{Messages, Responses};
 pub use tasks::{NewTask, Page, TaskFilter, outcome};

@@ -6,8 +6,22 @@ use serde_json::{Value, json};
 use super::{AgentClient, Answer, CallOptions, Error, Page};
 use crate::proto::opdbus::v1::{
     ApproveResponse, ExplainResponse, ExplainUserResponse, GetApprovalResponse,
-    ListApprovalsResponse, ListRulesResponse, RejectResponse,
+    ListApprovalsResponse, ListRulesResponse, LoginSession, RejectResponse,
 };
+
+/// How a user calls of whom [`AgentClient::explain_user`] tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CallsBy<'a> {
+    /// Himself, from a login session that cannot be told.
+    #[default]
+    Himself,
+    /// Himself, from such a login session.
+    LoginSession(LoginSession),
+    /// By the token with this name.
+    Token(&'a str),
+    /// With a certificate that bears this name.
+    Certificate(&'a str),
+}
 
 /// The agent ids of op-dbus's own services.
 const APPROVALS: &str = "approvals";
@@ -93,7 +107,7 @@ impl AgentClient {
         self.own(POLICY, "Explain", &request, options).await
     }
 
-    /// What would come of a call of `user`, who is named or numbered.
+    /// What would come of a call of `user`, who is named or numbered and calls so.
     ///
     /// # Errors
     /// As [`AgentClient::explain`]; `NotFound` if there is no such user.
@@ -103,11 +117,20 @@ impl AgentClient {
     pub async fn explain_user(
         &self,
         user: &str,
+        by: CallsBy<'_>,
         agent: &str,
         operation: &str,
         options: &CallOptions,
     ) -> Result<Answer<ExplainUserResponse>, Error> {
-        let request = json!({ "user": user, "agent": agent, "operation": operation });
+        let mut request = json!({ "user": user, "agent": agent, "operation": operation });
+        match by {
+            CallsBy::Himself => {}
+            CallsBy::LoginSession(session) => {
+                request["login_session"] = json!(session.as_str_name())
+            }
+            CallsBy::Token(name) => request["token"] = json!(name),
+            CallsBy::Certificate(name) => request["certificate"] = json!(name),
+        }
         self.own(POLICY, "ExplainUser", &request, options).await
     }
 

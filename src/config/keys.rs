@@ -48,6 +48,9 @@ impl Key<RuleTable> {
 pub(super) struct RuleTable {
     pub(super) users: Option<Vec<String>>,
     pub(super) groups: Option<Vec<String>>,
+    pub(super) tokens: Option<Vec<String>>,
+    pub(super) certificates: Option<Vec<String>>,
+    pub(super) login_sessions: Option<Vec<String>>,
     pub(super) agents: Option<Vec<String>>,
     pub(super) operations: Option<Vec<String>>,
     pub(super) risk: Option<Vec<String>>,
@@ -61,6 +64,9 @@ pub(super) struct RuleTable {
 pub(super) const RULE_KEYS: &[&str] = &[
     "users",
     "groups",
+    "tokens",
+    "certificates",
+    "login_sessions",
     "agents",
     "operations",
     "risk",
@@ -176,6 +182,7 @@ sections! {
         certificate: String = String::new(),
         key: String = String::new(),
         client_ca: String = String::new(),
+        client_crls: Vec<String> = Vec::new(),
         client_certificates: String = "required".to_owned(),
         client: Vec<tables::Certificate> = Vec::new(),
         min_version: String = "1.3".to_owned(),

@@ -3,13 +3,13 @@
 use nix::unistd::{User, getuid};
 
 use super::Outcome;
-use super::args::PolicyCommand;
+use super::args::{self, PolicyCommand};
 use super::describe::plain;
 use super::output::{Output, clean};
 use super::problem::Problem;
 use super::table::Table;
-use crate::client::{AgentClient, CallOptions};
-use crate::proto::opdbus::v1::{MayApprove, PolicyDecision, PolicyExplanation};
+use crate::client::{AgentClient, CallOptions, CallsBy};
+use crate::proto::opdbus::v1::{LoginSession, MayApprove, PolicyDecision, PolicyExplanation};
 
 pub(super) async fn run(
     client: &AgentClient,
@@ -19,12 +19,13 @@ pub(super) async fn run(
 ) -> Result<Outcome, Problem> {
     match command {
         PolicyCommand::Show => show(client, options, output).await,
-        PolicyCommand::Explain { user, agent, operation } => {
-            let (json, explanation) = if is_me(user) {
+        PolicyCommand::Explain { user, agent, operation, by } => {
+            let by = calls_by(by);
+            let (json, explanation) = if by == CallsBy::Himself && is_me(user) {
                 let answer = client.explain(agent, operation, options).await?;
                 (answer.json, answer.message.explanation)
             } else {
-                let answer = client.explain_user(user, agent, operation, options).await?;
+                let answer = client.explain_user(user, by, agent, operation, options).await?;
                 (answer.json, answer.message.explanation)
             };
             if output.json() {
@@ -34,6 +35,24 @@ pub(super) async fn run(
             }
             Ok(Outcome::Done)
         }
+    }
+}
+
+fn calls_by(by: &args::CallsBy) -> CallsBy<'_> {
+    match by {
+        args::CallsBy { token: Some(name), .. } => CallsBy::Token(name),
+        args::CallsBy { certificate: Some(name), .. } => CallsBy::Certificate(name),
+        args::CallsBy { login_session: Some(session), .. } => {
+            CallsBy::LoginSession(match session {
+                args::LoginSession::Graphical => LoginSession::Graphical,
+                args::LoginSession::Terminal => LoginSession::Terminal,
+                args::LoginSession::Remote => LoginSession::Remote,
+                args::LoginSession::UserManager => LoginSession::UserManager,
+                args::LoginSession::Background => LoginSession::Background,
+                args::LoginSession::Unknown => LoginSession::Unknown,
+            })
+        }
+        args::CallsBy { token: None, certificate: None, login_session: None } => CallsBy::Himself,
     }
 }
 
@@ -99,6 +118,10 @@ fn write(explanation: &PolicyExplanation, output: &mut Output) -> Result<(), Pro
     if !explanation.gids.is_empty() {
         let gids: Vec<String> = explanation.gids.iter().map(u32::to_string).collect();
         output.fact("groups", &gids.join(", "))?;
+    }
+    if explanation.login_session() != LoginSession::Unspecified {
+        let session = plain(explanation.login_session().as_str_name(), "LOGIN_SESSION_");
+        output.fact("login session", &session)?;
     }
     let approves = match explanation.may_approve() {
         MayApprove::Unspecified => "none",

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::access::{Decision, Verdict};
+use super::access::{Decision, Subject, Verdict};
 use super::{Executor, Route, Trail};
 use crate::call::{Caller, Context, Scope};
 use crate::contract::Operation;
@@ -73,7 +73,7 @@ impl Executor {
         route: &Route,
         caller: &Caller,
     ) -> Result<(Verdict, Cow<'static, str>), Error> {
-        let Some(uid) = caller.uid() else {
+        let Some(mut subject) = Subject::of(caller) else {
             self.reject(Rejection::Unauthenticated);
             let text = "the service cannot tell which user is calling";
             return Err(Error::new(ErrorKind::Unauthenticated, text).refused_by("no user"));
@@ -82,11 +82,10 @@ impl Executor {
         // Before the rules, which may let the user do more than what the client has a token for.
         within_scope(caller, operation).inspect_err(|_| self.reject(Rejection::Denied))?;
         let access = self.access.load_full();
-        let groups = caller.groups.as_deref();
-        let verdict = match access.decide_at_once(uid, groups, operation) {
+        let verdict = match access.decide_at_once(&subject, operation) {
             Some(verdict) => verdict,
             // Boxed, so that the other calls do not carry its size.
-            None => Box::pin(access.decide(uid, groups, operation)).await?,
+            None => Box::pin(access.decide(&mut subject, operation)).await?,
         };
         if verdict.decision == Decision::Deny {
             return Err(self.denied(operation, caller, access.describe(verdict.rule)));

@@ -76,6 +76,11 @@ impl Taken {
         if fits { Ok(()) } else { Err(self.count.refusal()) }
     }
 
+    /// Something else to be counted by the same bound, which has taken nothing yet.
+    pub(super) fn afresh(&self) -> Self {
+        self.count.none()
+    }
+
     /// Takes `amount` more, of what is there already, whether it fits or not.
     pub(super) fn add(&mut self, amount: usize) {
         self.count.taken.fetch_add(amount, Ordering::Relaxed);

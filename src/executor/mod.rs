@@ -28,7 +28,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 
 use crate::audit::Audit;
-use crate::call::{Context, Transport};
+use crate::call::{Context, LoginSources, Transport};
 use crate::contract::{json_to_message, message_to_json};
 use crate::error::{Error, ErrorKind};
 use crate::metrics::{Metrics, Rejection};
@@ -73,6 +73,8 @@ pub struct Config {
     pub max_timeout: Duration,
     /// Who may call what (`[[policy]]`).
     pub policy: Policy,
+    /// Where the login sessions of callers are read from, for rules that ask for them.
+    pub logins: LoginSources,
     /// The approvals.
     pub approvals: ApprovalConfig,
     /// How long the result of a call with a request id is kept (`[executor] request_id_ttl_ms`).
@@ -98,6 +100,7 @@ impl Default for Config {
             default_timeout: Duration::from_secs(30),
             max_timeout: Duration::from_secs(600),
             policy: Policy::new(Vec::new()),
+            logins: LoginSources::default(),
             approvals: ApprovalConfig::default(),
             request_id_ttl: Duration::from_secs(600),
             request_id_max: 65_536,
@@ -149,7 +152,7 @@ impl Executor {
         authority: Option<Arc<dyn Authority>>,
     ) -> Arc<Self> {
         let routes = Routes::new(&registry.snapshot(), &config, &metrics);
-        let access = Access::new(&config.policy, &routes);
+        let access = Access::new(&config.policy, config.logins.clone(), &routes);
         let ending = Arc::clone(&tasks);
         sessions.on_end(move |scope| ending.session_ended(scope));
         Arc::new(Self {

@@ -25,7 +25,7 @@ impl Executor {
     pub fn reconfigure(&self, config: Config) {
         let routes = Routes::new(&self.registry.snapshot(), &config, &self.metrics);
         // First, so that no operation is found that no rule is known for.
-        self.access.store(Arc::new(Access::new(&config.policy, &routes)));
+        self.access.store(Arc::new(Access::new(&config.policy, config.logins.clone(), &routes)));
         self.routes.store(Arc::new(routes));
         self.rerouted.send_replace(());
         if self.config.load().share != config.share {

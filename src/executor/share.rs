@@ -229,7 +229,7 @@ pub struct Exchange {
     unread: Arc<Count>,
 }
 
-/// A message that comes in, in so far as it is there.
+/// A message that comes in, in so far as it is there, or that waits until it is taken.
 #[derive(Debug)]
 pub struct Coming(Taken);
 
@@ -246,6 +246,13 @@ impl Executor {
             requests: Arc::clone(&share.request_bytes),
             unread: Arc::clone(&share.unread_bytes),
         })
+    }
+
+    /// A message of `caller` of which nothing has come yet, for a transport whose requests come without
+    /// an exchange.
+    #[must_use]
+    pub fn coming(&self, caller: &Caller) -> Coming {
+        Coming(self.shares.load().of(caller).request_bytes.none())
     }
 }
 
@@ -278,6 +285,13 @@ impl Coming {
     /// `LimitExceeded` if the caller's requests have too many.
     pub fn holds(&mut self, bytes: usize) -> Result<(), Error> {
         self.0.set(bytes)
+    }
+
+    /// What is there of this one; in its place the next one comes, of which there is nothing yet.
+    #[must_use]
+    pub fn whole(&mut self) -> Self {
+        let next = Self(self.0.afresh());
+        std::mem::replace(self, next)
     }
 }
 

@@ -47,14 +47,14 @@ fn run(config: &Path, words: &[&str], input: &str) -> Output {
     child.wait_with_output().unwrap()
 }
 
-fn done(config: &Path, words: &[&str], input: &str) -> String {
+pub fn done(config: &Path, words: &[&str], input: &str) -> String {
     let output = run(config, words, input);
     assert_eq!(output.status.code(), Some(0), "{words:?}: {}", stderr(&output));
     stdout(&output)
 }
 
 /// The records that a search gives.
-fn records(config: &Path, words: &[&str]) -> Vec<Value> {
+pub fn records(config: &Path, words: &[&str]) -> Vec<Value> {
     let words = [&["--json", "audit", "search", "--all"], words].concat();
     let mut found: Value = serde_json::from_str(&done(config, &words, "")).unwrap();
     found["records"].as_array_mut().unwrap().drain(..).collect()

@@ -14,7 +14,7 @@ use crate::grpc::certificates::{Authority, write};
 use crate::process::{Daemon, Prepared};
 
 /// A token with its lines for the configuration.
-fn new_token(name: &str, more: &[&str]) -> (String, String) {
+pub fn new_token(name: &str, more: &[&str]) -> (String, String) {
     let output = command().args(["token", "new", name, "--user", "4711"]).args(more).output();
     let text = stdout(&output.unwrap());
     let token = text.lines().find(|line| line.starts_with("opdbus_")).unwrap().to_owned();
@@ -23,19 +23,19 @@ fn new_token(name: &str, more: &[&str]) -> (String, String) {
 }
 
 /// A call over gRPC at `address`.
-fn call(address: &str, options: &[&str], words: &[&str]) -> Output {
+pub fn call(address: &str, options: &[&str], words: &[&str]) -> Output {
     command().args(["--address", address]).args(options).args(words).output().unwrap()
 }
 
-fn reload(daemon: &Daemon, config: &str) -> String {
+pub fn reload(daemon: &Daemon, config: &str) -> String {
     daemon.write_config(config);
     daemon.signal(Signal::SIGHUP);
     daemon.wait_for("RELOADING=1");
     daemon.wait_for("READY=1")
 }
 
-const REMEMBER: [&str; 5] = ["call", "memory", "remember", "key=k", "value=one"];
-const RECALL: [&str; 4] = ["call", "memory", "recall", "key=k"];
+pub const REMEMBER: [&str; 5] = ["call", "memory", "remember", "key=k", "value=one"];
+pub const RECALL: [&str; 4] = ["call", "memory", "recall", "key=k"];
 
 #[test]
 fn a_token_works_from_the_configuration_until_it_is_taken_out() {
@@ -131,6 +131,43 @@ fn tls_is_served_and_a_reload_with_a_broken_key_leaves_it_as_it_was() {
     let ready = reload(&daemon, &config(&key));
     assert!(!ready.contains("refused") && !ready.contains("warnings"), "{ready}");
     assert!(call(&address, &with, &RECALL).status.success());
+    daemon.stop();
+}
+
+#[test]
+fn revoked_certificates_are_taken_up_by_a_reload_unless_a_list_is_broken() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let authority = Authority::new();
+    let [certificate, key] = authority.server().write(folder, "server");
+    let ca = write(folder, "ca.pem", &authority.pem()).display().to_string();
+    let own = authority.issue(&["spiffe://example.org/chat"], |params| {
+        params.serial_number = Some(7_u64.into());
+    });
+    let [own, own_key] = own.write(folder, "own").map(|path| path.display().to_string());
+    let port = free_port("127.0.0.1");
+    let list = write(folder, "revoked.pem", &authority.revoke(&[], 2040));
+    let config = format!(
+        "[tls]\nlisten = \"127.0.0.1:{port}\"\ncertificate = {certificate:?}\nkey = {key:?}\n\
+         client_ca = {ca:?}\nclient_crls = [{list:?}]\n\
+         [[tls.client]]\nuri = \"spiffe://example.org/*\"\nuser = \"4711\"\n"
+    );
+    let daemon = Daemon::start(&config);
+    let address = format!("https://127.0.0.1:{port}");
+    let with = ["--ca", &ca, "--cert", &own, "--key", &own_key];
+    assert!(call(&address, &with, &REMEMBER).status.success());
+
+    write(folder, "revoked.pem", "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n");
+    let ready = reload(&daemon, &config);
+    assert!(ready.contains("the last reload was refused"), "{ready}");
+    daemon.wait_for_log("tls.client_crls");
+    assert!(call(&address, &with, &RECALL).status.success(), "the old list stays in force");
+
+    write(folder, "revoked.pem", &authority.revoke(&[7], 2040));
+    let ready = reload(&daemon, &config);
+    assert!(!ready.contains("refused") && !ready.contains("warnings"), "{ready}");
+    let refused = call(&address, &with, &RECALL);
+    assert!(!refused.status.success(), "{refused:?}");
     daemon.stop();
 }
 

@@ -105,7 +105,7 @@ pub fn denying() -> Config {
 }
 
 fn saying(decision: Decision) -> Config {
-    let policy = Policy::new(vec![Rule::for_all(Who::Everybody, decision)]);
+    let policy = Policy::new(vec![Rule::for_all(Who::everybody(), decision)]);
     Config { policy, ..Config::default() }
 }
 

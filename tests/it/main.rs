@@ -27,6 +27,7 @@ mod ctl_run;
 mod ctl_tasks;
 mod daemon;
 mod daemon_access;
+mod daemon_policy;
 mod dbus;
 mod executor;
 mod fixture;

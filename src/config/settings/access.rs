@@ -9,20 +9,42 @@ use std::time::SystemTime;
 
 use toml::value::Datetime;
 
-use super::checker::Checker;
-use crate::call::Scope;
+use super::checker::{self, Checker};
+use crate::call::{CertificateName, Scope};
 use crate::config::keys::{self, Key, Keys};
 use crate::config::tables::{Certificate, Token, TokenFile};
 use crate::files;
-use crate::transport::grpc::{
-    CertificateRule, ClientCertificates, Name, Rules, TlsRules, TokenRule,
-};
+use crate::transport::grpc::{CertificateRule, ClientCertificates, Rules, TlsRules, TokenRule};
 
 /// What the path of a systemd credential begins with.
 const CREDENTIAL: &str = "credential:";
 
+/// What is wrong with a key of TLS that nothing comes of.
+const IDLE: &str = "it has no meaning while tls.listen is empty; set tls.listen or remove this key";
+
+/// The most files with lists of revoked certificates.
+const MAX_CRL_FILES: usize = 64;
+
 /// The most tokens, and the most rules for certificates.
 const MAX_RULES: usize = 4096;
+
+/// What clients may be known by, for the rules of the policy.
+pub(super) struct Known {
+    /// The names of tokens.
+    pub(super) tokens: BTreeSet<String>,
+    /// The names in certificates; none while TLS is not served.
+    pub(super) certificates: Vec<CertificateName>,
+}
+
+impl Known {
+    pub(super) fn by(rules: &Rules) -> Self {
+        let clients = rules.tls.iter().flat_map(|tls| &tls.clients);
+        Self {
+            tokens: rules.tokens.iter().map(|token| token.name.clone()).collect(),
+            certificates: clients.map(|client| client.name.clone()).collect(),
+        }
+    }
+}
 
 /// The settings, and where TLS is spoken.
 pub(super) fn access(c: &mut Checker<'_>, keys: &Keys) -> (Rules, Option<SocketAddr>) {
@@ -127,6 +149,7 @@ fn tls(c: &mut Checker<'_>, keys: &keys::tls::Section) -> (Option<TlsRules>, Opt
     let certificate = file(c, &keys.certificate);
     let key = file(c, &keys.key);
     let client_ca = file(c, &keys.client_ca);
+    let client_crls = files(c, &keys.client_crls);
     let choices =
         [("required", ClientCertificates::Required), ("optional", ClientCertificates::Optional)];
     let client_certificates = c.one_of(&keys.client_certificates, choices);
@@ -137,8 +160,11 @@ fn tls(c: &mut Checker<'_>, keys: &keys::tls::Section) -> (Option<TlsRules>, Opt
     if listen.is_none() {
         for key in [&keys.certificate, &keys.key, &keys.client_ca] {
             if !key.value.is_empty() {
-                c.reject(key, "it has no meaning while tls.listen is empty; set tls.listen or remove this key");
+                c.reject(key, IDLE);
             }
+        }
+        if !client_crls.is_empty() {
+            c.reject(&keys.client_crls, IDLE);
         }
         return (None, None);
     }
@@ -150,6 +176,9 @@ fn tls(c: &mut Checker<'_>, keys: &keys::tls::Section) -> (Option<TlsRules>, Opt
     if client_ca.is_none() && client_certificates == ClientCertificates::Required {
         c.reject(&keys.listen, "tls.client_certificates is \"required\", which needs tls.client_ca; set it, or \"optional\" if clients have tokens");
     }
+    if client_ca.is_none() && !client_crls.is_empty() {
+        c.reject(&keys.client_crls, "without tls.client_ca no client has a certificate");
+    }
     if client_ca.is_none() && !clients.is_empty() {
         c.reject(&keys.client, "without tls.client_ca no client has a certificate");
     }
@@ -157,6 +186,7 @@ fn tls(c: &mut Checker<'_>, keys: &keys::tls::Section) -> (Option<TlsRules>, Opt
         certificate,
         key,
         client_ca,
+        client_crls,
         client_certificates,
         clients,
         allow_tls12,
@@ -183,16 +213,11 @@ fn certificates(c: &mut Checker<'_>, key: &Key<Vec<Certificate>>) -> Vec<Certifi
 fn certificate_rule(certificate: &Certificate) -> Result<CertificateRule, String> {
     let name = match (&certificate.uri, &certificate.dns) {
         (Some(uri), None) => {
-            let above = uri.strip_suffix("/*").unwrap_or(uri);
-            if !above.contains("://") || above.contains('*') {
-                return Err(format!(
-                    "uri = {uri:?} must be a URI, as \"spiffe://example.org/chat\", at most with /* at its end"
-                ));
-            }
-            Name::Uri(uri.clone())
+            CertificateName::uri(uri).map_err(|problem| format!("uri = {problem}"))?
         }
-        (None, Some(dns)) if !dns.is_empty() && !dns.contains('*') => Name::Dns(dns.clone()),
-        (None, Some(dns)) => return Err(format!("dns = {dns:?} must be one name, without *")),
+        (None, Some(dns)) => {
+            CertificateName::dns(dns).map_err(|problem| format!("dns = {problem}"))?
+        }
         (Some(_), Some(_)) | (None, None) => {
             return Err("it must have either uri or dns".to_owned());
         }
@@ -201,20 +226,40 @@ fn certificate_rule(certificate: &Certificate) -> Result<CertificateRule, String
     Ok(CertificateRule { name, user: user(&certificate.user)?, scope })
 }
 
-/// A file: an absolute path, or `credential:NAME` for one that systemd passes to the service.
+/// A file: an absolute path, or `credential:NAME` for one that systemd passes to the service; none if it
+/// is empty.
 fn file(c: &mut Checker<'_>, key: &Key<String>) -> Option<PathBuf> {
-    let Some(name) = key.value.strip_prefix(CREDENTIAL) else { return c.path(key) };
-    if name.is_empty() || name.contains('/') || name.starts_with('.') {
-        c.reject(key, format!("{name:?} is no name of a credential"));
-    }
-    match std::env::var_os("CREDENTIALS_DIRECTORY") {
-        Some(folder) => Some(PathBuf::from(folder).join(name)),
-        None => {
-            c.reject(
-                key,
-                "systemd passes no credentials to this process; is LoadCredential= in its unit?",
-            );
+    match place(&key.value) {
+        Ok(path) => path,
+        Err(problem) => {
+            c.reject(key, problem);
             None
         }
     }
+}
+
+/// Several of them, none empty.
+fn files(c: &mut Checker<'_>, key: &Key<Vec<String>>) -> Vec<PathBuf> {
+    if key.value.len() > MAX_CRL_FILES {
+        c.reject(key, format!("there are more than {MAX_CRL_FILES} files"));
+    }
+    let mut paths = Vec::new();
+    for text in &key.value {
+        match place(text) {
+            Ok(Some(path)) => paths.push(path),
+            Ok(None) => c.reject(key, "a file has no name"),
+            Err(problem) => c.reject(key, problem),
+        }
+    }
+    paths
+}
+
+fn place(text: &str) -> Result<Option<PathBuf>, String> {
+    let Some(name) = text.strip_prefix(CREDENTIAL) else { return checker::path(text) };
+    if name.is_empty() || name.contains('/') || name.starts_with('.') {
+        return Err(format!("{name:?} is no name of a credential"));
+    }
+    let folder = std::env::var_os("CREDENTIALS_DIRECTORY")
+        .ok_or("systemd passes no credentials to this process; is LoadCredential= in its unit?")?;
+    Ok(Some(PathBuf::from(folder).join(name)))
 }

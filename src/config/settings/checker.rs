@@ -104,13 +104,13 @@ impl<'a> Checker<'a> {
 
     /// An absolute path; none if it is empty.
     pub(super) fn path(&mut self, key: &Key<String>) -> Option<PathBuf> {
-        if key.value.is_empty() {
-            return None;
+        match path(&key.value) {
+            Ok(path) => path,
+            Err(problem) => {
+                self.reject(key, problem);
+                Some(PathBuf::from(&key.value))
+            }
         }
-        if !key.value.starts_with('/') || key.value.contains('\0') {
-            self.reject(key, format!("{:?} is no absolute path; it must begin with /", key.value));
-        }
-        Some(PathBuf::from(&key.value))
     }
 
     /// The path of a Unix socket; none if it is empty.
@@ -153,5 +153,17 @@ impl<'a> Checker<'a> {
             self.reject(key, text);
         }
         address.ok()
+    }
+}
+
+/// An absolute path; none if it is empty.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn path(text: &str) -> Result<Option<PathBuf>, String> {
+    match text {
+        "" => Ok(None),
+        path if path.starts_with('/') && !path.contains('\0') => Ok(Some(PathBuf::from(path))),
+        path => Err(format!("{path:?} is no absolute path; it must begin with /")),
     }
 }

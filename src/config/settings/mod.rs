@@ -12,6 +12,7 @@ use super::keys::{self, Keys};
 use super::problem::Problems;
 use crate::agents;
 use crate::audit;
+use crate::call::LoginSources;
 use crate::executor;
 use crate::migration as moves;
 use crate::polkit;
@@ -151,10 +152,12 @@ pub struct Agents {
 /// Checks all keys.
 pub(super) fn check(keys: &Keys, sources: &[Source]) -> Result<Settings, Problems> {
     let mut c = Checker::new(sources);
+    let (access, tls) = access::access(&mut c, keys);
+    let known = access::Known::by(&access);
     let settings = Settings {
         dbus: dbus_transport::dbus(&mut c, &keys.dbus),
-        grpc: grpc_transport(&mut c, keys),
-        executor: executor(&mut c, keys),
+        grpc: grpc_transport(&mut c, keys, access, tls),
+        executor: executor(&mut c, keys, &known),
         polkit: policy::polkit(&mut c, keys),
         audit: audit_log(&mut c, keys),
         storage: storage::Config {
@@ -193,9 +196,13 @@ pub(super) fn check(keys: &Keys, sources: &[Source]) -> Result<Settings, Problem
     c.finish(settings)
 }
 
-fn grpc_transport(c: &mut Checker<'_>, all: &Keys) -> Option<Grpc> {
+fn grpc_transport(
+    c: &mut Checker<'_>,
+    all: &Keys,
+    access: grpc::Rules,
+    tls: Option<SocketAddr>,
+) -> Option<Grpc> {
     let keys = &all.grpc;
-    let (access, tls) = access::access(c, all);
     let path = c.socket_path(&keys.unix);
     let mode = u32::from_str_radix(&keys.unix_mode.value, 8)
         .ok()
@@ -243,7 +250,7 @@ fn grpc_transport(c: &mut Checker<'_>, all: &Keys) -> Option<Grpc> {
     keys.enabled.value.then_some(config)
 }
 
-fn executor(c: &mut Checker<'_>, all: &Keys) -> executor::Config {
+fn executor(c: &mut Checker<'_>, all: &Keys, known: &access::Known) -> executor::Config {
     let keys = &all.executor;
     let timeouts = 1..=MAX_TIMEOUT_MS;
     let config = executor::Config {
@@ -252,7 +259,8 @@ fn executor(c: &mut Checker<'_>, all: &Keys) -> executor::Config {
         queue: c.size(&keys.queue, 0..=1_000_000, "calls"),
         default_timeout: c.millis(&keys.default_timeout_ms, timeouts.clone()),
         max_timeout: c.millis(&keys.max_timeout_ms, timeouts.clone()),
-        policy: policy::rules(c, &all.policy),
+        policy: policy::rules(c, &all.policy, known),
+        logins: LoginSources::default(),
         approvals: policy::approvals(c, &all.approvals),
         request_id_ttl: c.millis(&keys.request_id_ttl_ms, timeouts),
         request_id_max: c.size(&keys.request_id_max, 1..=1_000_000, "results"),

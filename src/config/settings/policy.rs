@@ -1,10 +1,13 @@
 //! The rules of the policy, the bounds of approvals and how polkit is asked: from tables and keys to what
 //! the executor takes.
-//! Names of users and groups are looked up here, so that a wrong one is found before it opens anything.
+//! Names of users, groups, tokens and certificates are looked up here, so that a wrong one is found before
+//! it opens anything.
 
 use nix::unistd::{Group, User};
 
+use super::access::Known;
 use super::checker::Checker;
+use crate::call::{CertificateName, LoginSession};
 use crate::config::keys::{Key, Keys, RuleTable, approvals};
 use crate::executor::{
     ApprovalConfig, Approver, Decision, Named, Policy, Risks, Rule, Who, risk_named,
@@ -15,13 +18,13 @@ use crate::polkit;
 const MAX_RULES: usize = 1000;
 
 /// The rules, in their order.
-pub(super) fn rules(c: &mut Checker<'_>, tables: &[Key<RuleTable>]) -> Policy {
+pub(super) fn rules(c: &mut Checker<'_>, tables: &[Key<RuleTable>], known: &Known) -> Policy {
     if let Some(first) = tables.get(MAX_RULES) {
         c.reject(first, format!("there are more than {MAX_RULES} rules"));
     }
     let mut rules = Vec::new();
     for table in tables.iter().take(MAX_RULES) {
-        match rule(&table.value, c.origin(table)) {
+        match rule(&table.value, known, c.origin(table)) {
             Ok(rule) => rules.push(rule),
             Err(problem) => c.reject(table, problem),
         }
@@ -62,9 +65,9 @@ pub(super) fn polkit(c: &mut Checker<'_>, all: &Keys) -> Option<polkit::Config> 
     keys.enabled.value.then_some(config)
 }
 
-fn rule(table: &RuleTable, origin: String) -> Result<Rule, String> {
+fn rule(table: &RuleTable, known: &Known, origin: String) -> Result<Rule, String> {
     let rule = Rule {
-        who: who(table)?,
+        who: who(table, known)?,
         agents: list("agents", table.agents.as_ref())?,
         operations: list("operations", table.operations.as_ref())?,
         risks: risks(table)?,
@@ -84,16 +87,40 @@ fn rule(table: &RuleTable, origin: String) -> Result<Rule, String> {
     Ok(rule)
 }
 
-fn who(table: &RuleTable) -> Result<Who, String> {
-    if table.users.is_none() && table.groups.is_none() {
-        return Ok(Who::Everybody);
-    }
+fn who(table: &RuleTable, known: &Known) -> Result<Who, String> {
     let named = |key: &'static str, names: Option<&Vec<String>>, find: Find| {
         list(key, names)?.into_iter().map(|name| look_up(key, name, find)).collect()
     };
     let users: Result<Vec<Named>, String> = named("users", table.users.as_ref(), user);
     let groups: Result<Vec<Named>, String> = named("groups", table.groups.as_ref(), group);
-    Ok(Who::These { users: users?, groups: groups? })
+    let tokens = list("tokens", table.tokens.as_ref())?;
+    if let Some(name) = tokens.iter().find(|name| !known.tokens.contains(*name)) {
+        return Err(format!("tokens: there is no [[grpc.token]] {name:?}"));
+    }
+    let certificates = list("certificates", table.certificates.as_ref())?;
+    let certificates = certificates.iter().map(|text| certificate(text, known));
+    let login_sessions = list("login_sessions", table.login_sessions.as_ref())?;
+    let login_sessions = login_sessions
+        .iter()
+        .map(|name| one_of("login_sessions", name, LoginSession::ALL, LoginSession::name));
+    Ok(Who {
+        users: users?,
+        groups: groups?,
+        tokens,
+        certificates: certificates.collect::<Result<_, _>>()?,
+        login_sessions: login_sessions.collect::<Result<_, _>>()?,
+    })
+}
+
+/// A name that some client may be known by.
+fn certificate(text: &str, known: &Known) -> Result<CertificateName, String> {
+    let name =
+        CertificateName::either(text).map_err(|problem| format!("certificates: {problem}"))?;
+    let may_be = |client: &CertificateName| client.covers(&name) || name.covers(client);
+    match known.certificates.iter().any(may_be) {
+        true => Ok(name),
+        false => Err(format!("certificates: no client of [[tls.client]] is known as {text:?}")),
+    }
 }
 
 /// Finds the id of a name.
@@ -153,8 +180,18 @@ fn word<T: Copy, const N: usize>(
     all: [T; N],
     name: fn(T) -> &'static str,
 ) -> Result<Option<T>, String> {
-    let Some(found) = found else { return Ok(None) };
-    let known = all.map(name).map(|word| format!("{word:?}")).join(", ");
+    found.map(|found| one_of(key, found, all, name)).transpose()
+}
+
+fn one_of<T: Copy, const N: usize>(
+    key: &str,
+    found: &str,
+    all: [T; N],
+    name: fn(T) -> &'static str,
+) -> Result<T, String> {
     let word = all.into_iter().find(|word| name(*word) == found);
-    word.map(Some).ok_or_else(|| format!("{key}: {found:?} is none of {known}"))
+    word.ok_or_else(|| {
+        let known = all.map(name).map(|word| format!("{word:?}")).join(", ");
+        format!("{key}: {found:?} is none of {known}")
+    })
 }

@@ -21,7 +21,9 @@ use crate::client::{Bus, CallOptions, GrpcAddress};
 pub(super) use access::{Credentials, NewToken, TokenCommand};
 pub(super) use audit::{Audit, AuditCommand, Wanted};
 pub(super) use migration::{Migration, MigrationCommand, Move, Set, WantedUses};
-pub(super) use rights::{Approvals, ApprovalsCommand, ListApprovals, Policy, PolicyCommand};
+pub(super) use rights::{
+    Approvals, ApprovalsCommand, CallsBy, ListApprovals, LoginSession, Policy, PolicyCommand,
+};
 pub(super) use run::Run;
 pub(super) use work::{
     ListSessions, ListTasks, Rows, Sessions, SessionsCommand, Tasks, TasksCommand,

@@ -1,6 +1,6 @@
 //! The command line of who may do what: approvals and the policy. Nothing is carried out here.
 
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCompleter;
 
 use super::work::Rows;
@@ -19,6 +19,7 @@ its caller repeats the very same call, once, with --approval-id ID.";
 const POLICY_HELP: &str = "\
 Examples:
   op-dbusctl policy explain alice commands ExecShell
+  op-dbusctl policy explain alice commands ExecShell --login-session remote
   op-dbusctl policy show
 
 The rules are the [[policy]] tables of the service's configuration, and after them those that are built
@@ -89,5 +90,33 @@ pub(in crate::ctl) enum PolicyCommand {
         /// The operation, as ExecShell or exec_shell
         #[arg(add = ArgValueCompleter::new(complete::operations))]
         operation: String,
+        #[command(flatten)]
+        by: CallsBy,
     },
+}
+
+/// How the user calls.
+#[derive(Debug, clap::Args)]
+#[group(multiple = false)]
+pub(in crate::ctl) struct CallsBy {
+    /// By the token with this name
+    #[arg(long = "by-token", value_name = "NAME")]
+    pub(in crate::ctl) token: Option<String>,
+    /// With a certificate that bears this name, as spiffe://example.org/chat
+    #[arg(long = "by-certificate", value_name = "NAME")]
+    pub(in crate::ctl) certificate: Option<String>,
+    /// From such a login session
+    #[arg(long, value_enum, value_name = "KIND")]
+    pub(in crate::ctl) login_session: Option<LoginSession>,
+}
+
+/// A kind of login session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(in crate::ctl) enum LoginSession {
+    Graphical,
+    Terminal,
+    Remote,
+    UserManager,
+    Background,
+    Unknown,
 }

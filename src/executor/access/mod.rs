@@ -4,21 +4,28 @@
 mod groups;
 mod rule;
 mod service;
+mod who;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use nix::unistd::Group;
 
 use super::routes::Routes;
+use crate::call::{LoginSession, LoginSources};
 use crate::contract::Operation;
 use crate::error::Error;
 use crate::proto::opdbus::v1::Risk;
 
-pub use rule::{ADMIN_GROUP, Approver, Decision, Named, Risks, Rule, Who, risk_name, risk_named};
+pub use rule::{ADMIN_GROUP, Approver, Decision, Risks, Rule, risk_name, risk_named};
 pub use service::PolicyInForce;
+pub use who::{Named, Who};
+
+pub(super) use who::Subject;
 
 use groups::Groups;
+use who::Missing;
 
 /// The operations that decide on approvals; the first stands for both.
 const APPROVE: &str = "/opdbus.v1.ApprovalsService/Approve";
@@ -63,6 +70,7 @@ pub(super) struct Access {
     /// Who may approve where no rule says so: whom the rules about `Approve` itself allow it.
     approve: Vec<Step<Decision>>,
     groups: Groups,
+    logins: LoginSources,
 }
 
 /// The rules about one operation, in their order.
@@ -79,8 +87,8 @@ type Step<T> = (usize, T);
 enum Asked<T> {
     Says(Step<T>),
     Nothing,
-    /// The caller's groups must be known first.
-    NeedsGroups,
+    /// This must be known of the caller first.
+    Needs(Missing),
 }
 
 /// What the policy says to a call, and the rule that says so, by its index.
@@ -92,15 +100,15 @@ pub(super) struct Verdict {
 
 impl Access {
     /// Lays out the rules for the operations of `routes`.
-    pub(super) fn new(policy: &Policy, routes: &Routes) -> Self {
+    pub(super) fn new(policy: &Policy, logins: LoginSources, routes: &Routes) -> Self {
         let rules = policy.rules.clone();
         let operations = routes.services().flat_map(|served| &served.service.operations);
         let operations: HashMap<String, Steps> = operations
             .map(|operation| (operation.grpc_path.clone(), steps(&rules, operation)))
             .collect();
         let approve = operations.get(APPROVE).map(|steps| steps.decisions.clone());
-        let mut access =
-            Self { approve: approve.unwrap_or_default(), rules, operations, groups: Groups::new() };
+        let approve = approve.unwrap_or_default();
+        let mut access = Self { approve, rules, operations, groups: Groups::new(), logins };
         // Whom a rule lets approve something, it lets through to where that is looked at.
         for path in [APPROVE, REJECT] {
             if let Some(steps) = access.operations.get_mut(path) {
@@ -116,74 +124,54 @@ impl Access {
         access
     }
 
-    /// What the policy says to a call of `operation` by the user, if his groups are known or nothing
-    /// asks for them. `attested`: those that the transport vouches for; else they are the system's.
+    /// What the policy says to a call of `operation`, if enough is known of the caller.
     pub(super) fn decide_at_once(
         &self,
-        uid: u32,
-        attested: Option<&[u32]>,
+        subject: &Subject<'_>,
         operation: &Operation,
     ) -> Option<Verdict> {
-        let steps = self.decisions(operation);
-        match self.ask(steps, uid, attested) {
+        match self.ask(self.decisions(operation), subject) {
             Asked::Says((rule, decision)) => Some(Verdict { decision, rule }),
             Asked::Nothing => Some(self.refusal()),
-            Asked::NeedsGroups => {
-                let groups = self.groups.known(uid)?;
-                Some(self.verdict(steps, uid, &groups))
-            }
+            Asked::Needs(_) => None,
         }
     }
 
-    /// As [`Access::decide_at_once`], but asks the system if it must.
+    /// As [`Access::decide_at_once`], but asks the system for what rules want to know of the caller.
     ///
     /// # Errors
     /// `Unavailable` if the user's groups are asked for and cannot be told.
     pub(super) async fn decide(
         &self,
-        uid: u32,
-        attested: Option<&[u32]>,
+        subject: &mut Subject<'_>,
         operation: &Operation,
     ) -> Result<Verdict, Error> {
-        match self.decide_at_once(uid, attested, operation) {
-            Some(verdict) => Ok(verdict),
-            None => {
-                let groups = self.groups.of(uid).await?;
-                Ok(self.verdict(self.decisions(operation), uid, &groups))
-            }
-        }
+        let said = self.find_out(self.decisions(operation), subject).await?;
+        Ok(said.map_or_else(|| self.refusal(), |(rule, decision)| Verdict { decision, rule }))
     }
 
-    /// Which calls of `operation` the user may approve; `None`: none.
+    /// Which calls of `operation` the caller may approve; `None`: none.
     ///
     /// # Errors
     /// As [`Access::decide`].
     pub(super) async fn may_approve(
         &self,
-        uid: u32,
+        subject: &mut Subject<'_>,
         operation: &Operation,
     ) -> Result<Option<Approver>, Error> {
-        let groups = self.groups.of(uid).await?;
         let steps = self.operations.get(&operation.grpc_path);
         let approvers = steps.map_or(&[] as &[_], |steps| &steps.approvers);
-        if let Asked::Says((_, approver)) = self.ask(approvers, uid, Some(&groups)) {
+        if let Some((_, approver)) = self.find_out(approvers, subject).await? {
             return Ok(Some(approver));
         }
-        let verdict = self.verdict(&self.approve, uid, &groups);
-        Ok((verdict.decision == Decision::Allow).then_some(Approver::Others))
+        let said = self.find_out(&self.approve, subject).await?;
+        let may = said.is_some_and(|(_, decision)| decision == Decision::Allow);
+        Ok(may.then_some(Approver::Others))
     }
 
     /// The rules, in their order.
     pub(super) fn rules(&self) -> &[Rule] {
         &self.rules
-    }
-
-    /// The groups of a user that a decision on `operation` looked at; none if it looked at none.
-    pub(super) fn groups_asked(&self, uid: u32, operation: &Operation) -> Arc<[u32]> {
-        match self.ask(self.decisions(operation), uid, None) {
-            Asked::NeedsGroups => self.groups.known(uid).unwrap_or_default(),
-            Asked::Says(_) | Asked::Nothing => Arc::default(),
-        }
     }
 
     /// What stands in a log about a rule.
@@ -198,27 +186,59 @@ impl Access {
         self.operations.get(&operation.grpc_path).map_or(&[], |steps| &steps.decisions)
     }
 
-    fn verdict(&self, steps: &[Step<Decision>], uid: u32, groups: &[u32]) -> Verdict {
-        match self.ask(steps, uid, Some(groups)) {
-            Asked::Says((rule, decision)) => Verdict { decision, rule },
-            Asked::Nothing | Asked::NeedsGroups => self.refusal(),
-        }
-    }
-
     /// What is said to a call that no rule is about: the last rule refuses all.
     fn refusal(&self) -> Verdict {
         Verdict { decision: Decision::Deny, rule: self.rules.len().saturating_sub(1) }
     }
 
-    fn ask<T: Copy>(&self, steps: &[Step<T>], uid: u32, groups: Option<&[u32]>) -> Asked<T> {
+    /// What the first of some rules says that is about the caller.
+    async fn find_out<T: Copy>(
+        &self,
+        steps: &[Step<T>],
+        subject: &mut Subject<'_>,
+    ) -> Result<Option<Step<T>>, Error> {
+        loop {
+            match self.ask(steps, subject) {
+                Asked::Says(step) => return Ok(Some(step)),
+                Asked::Nothing => return Ok(None),
+                // Each is missing once.
+                Asked::Needs(Missing::Groups) => {
+                    subject.groups = Some(match subject.caller.groups.as_deref() {
+                        Some(attested) => Cow::Borrowed(attested),
+                        None => Cow::Owned(self.groups.of(subject.uid).await?.to_vec()),
+                    });
+                }
+                Asked::Needs(Missing::Session) => {
+                    subject.session = Some(self.login_session(subject).await?);
+                }
+            }
+        }
+    }
+
+    fn ask<T: Copy>(&self, steps: &[Step<T>], subject: &Subject<'_>) -> Asked<T> {
         for (rule, says) in steps {
-            match self.rules[*rule].who.covers(uid, groups) {
-                Some(true) => return Asked::Says((*rule, *says)),
-                Some(false) => {}
-                None => return Asked::NeedsGroups,
+            match self.rules[*rule].who.covers(subject) {
+                Ok(true) => return Asked::Says((*rule, *says)),
+                Ok(false) => {}
+                Err(missing) => return Asked::Needs(missing),
             }
         }
         Asked::Nothing
+    }
+
+    /// The login session of a caller. Nobody but a process of this machine has one: who bears a token or
+    /// a certificate is not the process that passes it on.
+    async fn login_session(&self, subject: &Subject<'_>) -> Result<LoginSession, Error> {
+        if let Some(session) = subject.supposed {
+            return Ok(session);
+        }
+        let process = subject.caller.process.as_ref();
+        let Some(process) = process.filter(|_| subject.caller.attested.is_local()) else {
+            return Ok(LoginSession::Unknown);
+        };
+        let (process, uid, logins) = (Arc::clone(process), subject.uid, self.logins.clone());
+        let found = tokio::task::spawn_blocking(move || process.login(uid, &logins)).await;
+        found.map_err(|_| Error::internal("the question about a login session panicked"))
     }
 }
 
@@ -253,7 +273,7 @@ fn with_approvers(rules: &[Rule], decisions: &[Step<Decision>]) -> Vec<Step<Deci
 
 /// True if no rule after this one is ever asked.
 fn is_final(rule: &Rule) -> bool {
-    rule.who == Who::Everybody
+    rule.who.is_everybody()
 }
 
 /// What holds where the configuration says nothing.
@@ -271,9 +291,13 @@ fn built_in() -> Vec<Rule> {
         }
     };
     vec![
-        Rule::built_in(Who::Everybody, as_himself, Decision::Allow),
-        Rule::built_in(Who::These { users: vec![root], groups }, Risks::Any, Decision::Allow),
-        Rule::built_in(Who::Everybody, Risks::AtLeast(Risk::Deploy), Decision::Auth),
-        Rule::built_in(Who::Everybody, Risks::Any, Decision::Deny),
+        Rule::built_in(Who::everybody(), as_himself, Decision::Allow),
+        Rule::built_in(
+            Who { users: vec![root], groups, ..Who::default() },
+            Risks::Any,
+            Decision::Allow,
+        ),
+        Rule::built_in(Who::everybody(), Risks::AtLeast(Risk::Deploy), Decision::Auth),
+        Rule::built_in(Who::everybody(), Risks::Any, Decision::Deny),
     ]
 }

@@ -1,8 +1,9 @@
-//! One rule of the policy: whom and which calls it is about, and what it says to them. In which order
-//! rules are asked is not known here.
+//! One rule of the policy: which calls it is about, and what it says to them. Whom it is about is in
+//! `who`; in which order rules are asked is not known here.
 
 use std::fmt;
 
+use super::Who;
 use crate::contract::{Operation, same_name};
 use crate::proto::opdbus::v1::{MayApprove, PolicyDecision, Risk};
 
@@ -28,29 +29,6 @@ pub struct Rule {
     pub reason: String,
     /// Where it stands, as `/etc/op-dbus/grpc.toml:12`.
     pub origin: String,
-}
-
-/// Whom a rule is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Who {
-    /// Every user of this machine.
-    Everybody,
-    /// These users, and the members of these groups.
-    These {
-        /// The users.
-        users: Vec<Named>,
-        /// The groups.
-        groups: Vec<Named>,
-    },
-}
-
-/// A user or group.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Named {
-    /// How the rule calls it.
-    pub name: String,
-    /// Its id.
-    pub id: u32,
 }
 
 /// The risks that a rule is about.
@@ -146,34 +124,6 @@ impl fmt::Display for Rule {
         }
         if !self.reason.is_empty() {
             write!(f, " ({})", self.reason)?;
-        }
-        Ok(())
-    }
-}
-
-impl Who {
-    /// True if the user with these groups is meant; `None` if that cannot be told without his groups.
-    pub(super) fn covers(&self, uid: u32, groups: Option<&[u32]>) -> Option<bool> {
-        let Self::These { users, groups: wanted } = self else { return Some(true) };
-        if users.iter().any(|user| user.id == uid) {
-            return Some(true);
-        }
-        match groups {
-            _ if wanted.is_empty() => Some(false),
-            None => None,
-            Some(groups) => Some(wanted.iter().any(|group| groups.contains(&group.id))),
-        }
-    }
-}
-
-impl fmt::Display for Who {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::These { users, groups } = self else { return f.write_str("everybody") };
-        let users = users.iter().map(|user| ("user", user));
-        let named = users.chain(groups.iter().map(|group| ("group", group)));
-        for (index, (kind, Named { name, id })) in named.enumerate() {
-            let or = if index == 0 { "" } else { " or " };
-            write!(f, "{or}{kind} {name} ({id})")?;
         }
         Ok(())
     }

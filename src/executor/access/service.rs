@@ -1,16 +1,18 @@
 //! op-dbus's own service for the policy: what it says, and why. It decides on no call.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Weak};
 
 use nix::unistd::User;
 
-use super::{Access, Approver, Rule};
-use crate::call::Context;
+use super::{Access, Approver, Rule, Subject};
+use crate::call::{Attested, Caller, Context, Identity, LoginSession};
 use crate::error::{Error, ErrorKind};
 use crate::executor::Executor;
 use crate::proto::opdbus::v1::{
-    ExplainRequest, ExplainResponse, ExplainUserRequest, ExplainUserResponse, ListRulesRequest,
-    ListRulesResponse, MayApprove, PolicyDecision, PolicyExplanation, PolicyRule, PolicyService,
+    self as proto, ExplainRequest, ExplainResponse, ExplainUserRequest, ExplainUserResponse,
+    ListRulesRequest, ListRulesResponse, MayApprove, PolicyDecision, PolicyExplanation, PolicyRule,
+    PolicyService,
 };
 
 /// The implementation of `opdbus.v1.PolicyService`.
@@ -33,7 +35,7 @@ impl PolicyInForce {
 
     async fn explanation(
         &self,
-        uid: u32,
+        mut subject: Subject<'_>,
         agent: &str,
         operation: &str,
     ) -> Result<PolicyExplanation, Error> {
@@ -41,16 +43,21 @@ impl PolicyInForce {
         let route = executor.find(agent, operation)?;
         let operation = &route.operation;
         let access = executor.access.load_full();
-        let verdict = access.decide(uid, None, operation).await?;
-        let may_approve = access.may_approve(uid, operation).await?;
+        let mut approver_as = subject.clone();
+        let verdict = access.decide(&mut subject, operation).await?;
+        let may_approve = access.may_approve(&mut approver_as, operation).await?;
         Ok(PolicyExplanation {
             decision: PolicyDecision::from(verdict.decision).into(),
             rule: rule(&access, verdict.rule),
             operation: format!("{}.{}", operation.agent, operation.name),
             risk: operation.risk.into(),
-            uid,
-            gids: access.groups_asked(uid, operation).to_vec(),
+            uid: subject.uid,
+            gids: subject.groups.map(Cow::into_owned).unwrap_or_default(),
             may_approve: approver(may_approve),
+            login_session: subject
+                .session
+                .map_or(proto::LoginSession::Unspecified, Into::into)
+                .into(),
         })
     }
 }
@@ -61,10 +68,8 @@ impl PolicyService for PolicyInForce {
         context: &Context,
         request: ExplainRequest,
     ) -> Result<ExplainResponse, Error> {
-        let uid = context.caller.uid().ok_or_else(|| {
-            Error::new(ErrorKind::Unauthenticated, "the policy is for users, and nobody is known")
-        })?;
-        let explanation = self.explanation(uid, &request.agent, &request.operation).await?;
+        let subject = Subject::unasked(&context.caller).ok_or_else(nobody)?;
+        let explanation = self.explanation(subject, &request.agent, &request.operation).await?;
         Ok(ExplainResponse { explanation: Some(explanation) })
     }
 
@@ -73,8 +78,23 @@ impl PolicyService for PolicyInForce {
         _context: &Context,
         request: ExplainUserRequest,
     ) -> Result<ExplainUserResponse, Error> {
-        let uid = uid_of(request.user).await?;
-        let explanation = self.explanation(uid, &request.agent, &request.operation).await?;
+        let ExplainUserRequest { user, agent, operation, token, certificate, login_session } =
+            request;
+        let session = session(login_session)?;
+        let attested = match (&*token, &*certificate, session) {
+            ("", "", _) => Attested::Service,
+            (token, "", None) => Attested::Token(token.into()),
+            ("", certificate, None) => Attested::Certificate(certificate.into()),
+            (_, "", Some(_)) | ("", _, Some(_)) => {
+                let problem = "has no meaning with a token or a certificate";
+                return Err(Error::invalid("login_session", problem));
+            }
+            (_, _, _) => return Err(Error::invalid("certificate", "excludes a token")),
+        };
+        let uid = uid_of(user).await?;
+        let caller = Caller::new(Identity::User { uid, gid: None }, attested, "explained");
+        let subject = Subject::unasked(&caller).ok_or_else(nobody)?.supposing(session);
+        let explanation = self.explanation(subject, &agent, &operation).await?;
         Ok(ExplainUserResponse { explanation: Some(explanation) })
     }
 
@@ -87,6 +107,17 @@ impl PolicyService for PolicyInForce {
         let rules = (0..access.rules().len()).filter_map(|index| rule(&access, index)).collect();
         Ok(ListRulesResponse { rules })
     }
+}
+
+fn nobody() -> Error {
+    Error::new(ErrorKind::Unauthenticated, "the policy is for users, and nobody is known")
+}
+
+/// The login session that a request names.
+fn session(number: i32) -> Result<Option<LoginSession>, Error> {
+    let known = proto::LoginSession::try_from(number)
+        .map_err(|_| Error::invalid("login_session", format!("{number} is none")))?;
+    Ok(LoginSession::ALL.into_iter().find(|session| proto::LoginSession::from(*session) == known))
 }
 
 /// The id of a user who is named by it or by name.

@@ -6,11 +6,11 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::record::{Record, State};
 use super::table::{Ruling, unknown};
-use crate::call::Context;
+use crate::call::{Caller, Context};
 use crate::contract::Replies;
 use crate::error::{Error, ErrorKind};
 use crate::executor::Executor;
-use crate::executor::access::Approver;
+use crate::executor::access::{Approver, Subject};
 use crate::metrics::Rejection;
 use crate::proto::opdbus::v1::{
     ApprovalsService, ApproveRequest, ApproveResponse, GetApprovalRequest, GetApprovalResponse,
@@ -53,7 +53,6 @@ impl ApprovalsService for ApprovalDesk {
         request: ListApprovalsRequest,
     ) -> Result<ListApprovalsResponse, Error> {
         let executor = self.executor()?;
-        let uid = uid(context)?;
         let count = match usize::try_from(request.page_size).unwrap_or(usize::MAX) {
             0 => PAGE,
             size if size <= PAGE_MAX => size,
@@ -74,7 +73,10 @@ impl ApprovalsService for ApprovalDesk {
         for record in executor.approvals.all() {
             let approval = record.describe();
             let wanted = request.states.is_empty() || request.states.contains(&approval.state);
-            if record.number >= before || !wanted || !sees(&executor, uid, &record).await? {
+            if record.number >= before
+                || !wanted
+                || !sees(&executor, &context.caller, &record).await?
+            {
                 continue;
             }
             if response.approvals.len() == count {
@@ -127,17 +129,16 @@ impl ApprovalsService for ApprovalDesk {
         _request: WatchApprovalsRequest,
         replies: Replies<WatchApprovalsResponse>,
     ) -> Result<(), Error> {
-        let uid = uid(context)?;
         let mut changes = self.executor()?.approvals.changes();
         loop {
             // Now, and whenever changes were missed.
             let pending = self.executor()?.approvals.all().into_iter().rev();
             for record in pending.filter(|record| record.state == State::Pending) {
-                self.show(uid, &record, &replies).await?;
+                self.show(&context.caller, &record, &replies).await?;
             }
             loop {
                 match changes.recv().await {
-                    Ok(record) => self.show(uid, &record, &replies).await?,
+                    Ok(record) => self.show(&context.caller, &record, &replies).await?,
                     Err(RecvError::Lagged(_)) => break,
                     Err(RecvError::Closed) => return Ok(()),
                 }
@@ -150,9 +151,9 @@ impl ApprovalDesk {
     async fn rule(&self, context: &Context, id: &str, ruling: Ruling) -> Result<Record, Error> {
         let executor = self.executor()?;
         let record = seen(&executor, context, id).await?;
-        let uid = uid(context)?;
+        let uid = context.caller.uid().ok_or_else(nobody)?;
         let is_own = record.wanted.uid == uid;
-        let may = match executor.approver(uid, &record).await? {
+        let may = match executor.approver(&context.caller, &record).await? {
             Some(Approver::All) => true,
             Some(Approver::Others) => !is_own,
             // Nobody needs leave to take his own request back.
@@ -172,11 +173,11 @@ impl ApprovalDesk {
 
     async fn show(
         &self,
-        uid: u32,
+        caller: &Caller,
         record: &Record,
         replies: &Replies<WatchApprovalsResponse>,
     ) -> Result<(), Error> {
-        if sees(&*self.executor()?, uid, record).await? {
+        if sees(&*self.executor()?, caller, record).await? {
             let approval = Some(record.describe());
             replies.send(WatchApprovalsResponse { approval }).await?;
         }
@@ -185,10 +186,11 @@ impl ApprovalDesk {
 }
 
 impl Executor {
-    /// Which calls like the one of `record` the user may approve.
-    async fn approver(&self, uid: u32, record: &Record) -> Result<Option<Approver>, Error> {
+    /// Which calls like the one of `record` the caller may approve.
+    async fn approver(&self, caller: &Caller, record: &Record) -> Result<Option<Approver>, Error> {
+        let mut subject = Subject::of(caller).ok_or_else(nobody)?;
         let access = self.access.load_full();
-        access.may_approve(uid, &record.wanted.operation).await
+        access.may_approve(&mut subject, &record.wanted.operation).await
     }
 }
 
@@ -198,18 +200,18 @@ async fn seen(executor: &Executor, context: &Context, id: &str) -> Result<Record
         return Err(Error::invalid("id", "is missing"));
     }
     let record = executor.approvals.find(id).ok_or_else(|| unknown(id))?;
-    match sees(executor, uid(context)?, &record).await? {
+    match sees(executor, &context.caller, &record).await? {
         true => Ok(record),
         false => Err(unknown(id)),
     }
 }
 
-/// True if it is the user's own, or one that he may decide on.
-async fn sees(executor: &Executor, uid: u32, record: &Record) -> Result<bool, Error> {
-    Ok(record.wanted.uid == uid || executor.approver(uid, record).await?.is_some())
+/// True if it is the caller's own, or one that he may decide on.
+async fn sees(executor: &Executor, caller: &Caller, record: &Record) -> Result<bool, Error> {
+    let is_own = caller.uid().ok_or_else(nobody)? == record.wanted.uid;
+    Ok(is_own || executor.approver(caller, record).await?.is_some())
 }
 
-fn uid(context: &Context) -> Result<u32, Error> {
-    let text = "approvals are for users, and nobody is known";
-    context.caller.uid().ok_or_else(|| Error::new(ErrorKind::Unauthenticated, text))
+fn nobody() -> Error {
+    Error::new(ErrorKind::Unauthenticated, "approvals are for users, and nobody is known")
 }

@@ -12,16 +12,16 @@ use zbus::{ObjectPath, Variant};
 use super::call::{Reply, Shared};
 use super::delivery::{Delivery, Sink};
 use super::encode;
-use super::input::Feed;
+use super::input::{self, Feed};
 use super::objects::Typed;
 use super::options::Options;
 use super::outgoing::Pace;
 use super::output::Output;
 use super::signals::Signals;
 use super::wire::{Payload, Reader};
-use crate::contract::{RawRequests, task_path};
-use crate::error::Error;
-use crate::executor::Input;
+use crate::contract::task_path;
+use crate::error::{Error, ErrorKind};
+use crate::executor::{Coming, Input};
 use crate::metrics::Rejection;
 
 /// The requests of a call.
@@ -44,12 +44,17 @@ pub(super) async fn task(
     received: Instant,
 ) -> Result<Reply, Error> {
     let client = call.sender().map_or("", |sender| sender.as_str());
+    let coming = shared.executor.coming(&*shared.caller(call).await?);
     let begun = sink(shared, typed, &mut options).and_then(|sink| {
-        let (feed, input) = input(shared, client, typed, requests, &mut options)?;
+        let (feed, input) = self::requests(shared, client, typed, requests, &mut options, coming)?;
         Ok((sink, feed, input))
     });
-    let (sink, feed, input) =
-        begun.inspect_err(|_| shared.executor.reject(Rejection::InvalidRequest))?;
+    let (sink, feed, input) = begun.inspect_err(|error| {
+        shared.executor.reject(match error.kind() == ErrorKind::LimitExceeded {
+            true => Rejection::CallerBytes,
+            false => Rejection::InvalidRequest,
+        });
+    })?;
     let is_detached = options.detach;
     let context = shared.context(call, received, options).await?;
     let subscription = shared.executor.start_reading(&typed.route, context, input, true).await?;
@@ -79,12 +84,13 @@ fn sink(shared: &Shared, typed: &Typed, options: &mut Options) -> Result<Sink, E
     Ok(Sink::Descriptor(Output::new(writer, options.output_format(), message)))
 }
 
-fn input(
+fn requests(
     shared: &Arc<Shared>,
     client: &str,
     typed: &Typed,
     requests: Requests,
     options: &mut Options,
+    coming: Coming,
 ) -> Result<(Option<Feed>, Input), Error> {
     let requests = match (requests, options.input.take()) {
         (Requests::Stream(messages), Some(_)) if !messages.is_empty() => {
@@ -94,20 +100,13 @@ fn input(
             let reader = shared.descriptors.reader("input-fd", fd)?;
             let message = typed.route.operation.input.clone();
             let format = options.input_format();
-            let (feed, requests) = Feed::new(shared, client, reader, format, message)?;
+            let (feed, requests) = Feed::new(shared, client, reader, format, message, coming)?;
             return Ok((Some(feed), Input::Many(requests)));
         }
         (Requests::One(request), None) => return Ok((None, Input::One(request))),
         (Requests::Stream(messages), None) => messages,
     };
-    let requests = split(&requests);
-    let (sender, stream) = RawRequests::bounded(requests.len().max(1));
-    for request in requests {
-        sender
-            .try_send(Ok(request))
-            .map_err(|_| Error::internal("a stream of requests has no room"))?;
-    }
-    Ok((None, Input::Many(stream)))
+    Ok((None, Input::Many(input::inline(split(&requests), coming)?)))
 }
 
 /// The requests in a message that holds them as its fields 1.

@@ -42,7 +42,7 @@ use crate::executor::Executor;
 use crate::status::Status;
 
 pub use crate::wire::NewToken;
-pub use access::{Access, CertificateRule, ClientCertificates, Name, Rules, TlsRules, TokenRule};
+pub use access::{Access, CertificateRule, ClientCertificates, Rules, TlsRules, TokenRule};
 use connection::Acceptor;
 use phase::Phase;
 use places::Places;

@@ -27,6 +27,20 @@ pub(crate) async fn next(
     reader: &mut (impl AsyncRead + Unpin),
     max_bytes: usize,
 ) -> Result<Option<Bytes>, Broken> {
+    match length(reader, max_bytes).await? {
+        Some(length) => payload(reader, length).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The length of the next message, of at most `max_bytes`; `None` at the end.
+///
+/// # Cancel safety
+/// As of [`next`].
+pub(crate) async fn length(
+    reader: &mut (impl AsyncRead + Unpin),
+    max_bytes: usize,
+) -> Result<Option<usize>, Broken> {
     let mut length = 0_u64;
     for shift in (0..64).step_by(7) {
         let byte = match reader.read_u8().await {
@@ -38,21 +52,22 @@ pub(crate) async fn next(
         };
         length |= u64::from(byte & 0x7f) << shift;
         if byte < 0x80 {
-            return payload(reader, length, max_bytes).await.map(Some);
+            let length = usize::try_from(length).map_err(|_| Broken::TooLarge)?;
+            return if length > max_bytes { Err(Broken::TooLarge) } else { Ok(Some(length)) };
         }
     }
     Err(Broken::Length)
 }
 
-async fn payload(
+/// The message after its `length`.
+///
+/// # Cancel safety
+/// As of [`next`].
+pub(crate) async fn payload(
     reader: &mut (impl AsyncRead + Unpin),
-    length: u64,
-    max_bytes: usize,
+    length: usize,
 ) -> Result<Bytes, Broken> {
-    if length > max_bytes as u64 {
-        return Err(Broken::TooLarge);
-    }
     let mut payload = Vec::new();
-    reader.take(length).read_to_end(&mut payload).await.map_err(Broken::Io)?;
-    if (payload.len() as u64) < length { Err(Broken::Half) } else { Ok(payload.into()) }
+    reader.take(length as u64).read_to_end(&mut payload).await.map_err(Broken::Io)?;
+    if payload.len() < length { Err(Broken::Half) } else { Ok(payload.into()) }
 }

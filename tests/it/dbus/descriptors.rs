@@ -15,6 +15,7 @@ use zbus::{Fd, Variant};
 
 use super::watch::{Watch, finished};
 use super::{Options, World, connect, failed, none, with};
+use crate::fixture::Bus;
 use crate::grpc::eventually;
 
 fn pipe() -> (File, OwnedFd) {
@@ -181,6 +182,47 @@ async fn requests_come_from_the_clients_descriptor() {
     });
     assert_eq!(finished(&watch.until_end(&path).await).0, "completed");
     talk.await.unwrap();
+}
+
+#[tokio::test]
+async fn requests_from_descriptors_are_among_the_bytes_of_their_caller() {
+    let mut config = op_dbus::executor::Config::default();
+    config.share.request_bytes = 4096;
+    let world = World::with(Bus::start(), config).await;
+    let mut watch = Watch::new(&world.client);
+    let none: [Options<'_>; 0] = [];
+    let whole = ChatRequest { text: "a".repeat(3000) }.encode_length_delimited_to_vec();
+    let line = format!("{{\"text\":\"{}\"}}\n", "a".repeat(3000)).into_bytes();
+    for (format, bytes) in [("proto", whole), ("json", line)] {
+        let (first, mut held, refused) = 'together: loop {
+            // A request of which all but the last byte has come.
+            let (reader, held) = nix::unistd::pipe().unwrap();
+            let options = fd("input-fd", &reader, format);
+            let first = watch.begin("Chat", &(none.as_slice(), options)).await;
+            drop(reader);
+            let mut held = File::from(held);
+            held.write_all(&bytes[..bytes.len() - 1]).unwrap();
+            let task = super::tasks::task(&world, &first);
+            // Until it is read others have room, and it has none while they do.
+            while !task.state().is_final() {
+                let (reader, writer) = nix::unistd::pipe().unwrap();
+                let options = fd("input-fd", &reader, format);
+                let path = watch.begin("Chat", &(none.as_slice(), options)).await;
+                drop(reader);
+                File::from(writer).write_all(&bytes).unwrap();
+                let (state, name, text, _) = finished(&watch.until_end(&path).await);
+                if state == "failed" {
+                    break 'together (first, held, (name, text));
+                }
+            }
+        };
+        assert_eq!(refused.0, "org.opdbus.Error.LimitExceeded", "{format}");
+        assert!(refused.1.contains("limits.request_bytes is 4096"), "{}", refused.1);
+        assert!(world.metrics().contains("opdbus_rejected_total{reason=\"caller_bytes\"}"));
+        held.write_all(&bytes[bytes.len() - 1..]).unwrap();
+        drop(held);
+        assert_eq!(finished(&watch.until_end(&first).await).0, "completed", "{format}");
+    }
 }
 
 #[tokio::test]

@@ -135,6 +135,11 @@ impl Watch {
         path
     }
 
+    /// True if nothing has come but what was asked for.
+    pub fn is_quiet(&self) -> bool {
+        self.before.is_empty()
+    }
+
     /// The path of the task that this client names by `token`.
     pub fn path(&self, token: &str) -> String {
         let name = self.client.unique_name().unwrap().as_str();

@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use op_dbus::call::{Attested, Caller, Identity, Scope};
+use op_dbus::call::{Attested, Caller, CertificateName as Name, Identity, Scope};
 use op_dbus::proto::opdbus::v1::{PingRequest, PingResponse};
 use op_dbus::transport::grpc::NewToken;
 use op_dbus::transport::grpc::{
-    Access, CertificateRule, ClientCertificates, Config, Name, Rules, TlsRules,
+    Access, CertificateRule, ClientCertificates, Config, Rules, TlsRules,
 };
 use rcgen::date_time_ymd;
 use tempfile::TempDir;
@@ -49,6 +49,7 @@ impl Secured {
             certificate,
             key,
             client_ca: Some(write(folder.path(), "ca.pem", &authority.pem())),
+            client_crls: Vec::new(),
             client_certificates: ClientCertificates::Required,
             clients,
             allow_tls12: false,
@@ -237,7 +238,13 @@ async fn what_is_loaded_is_checked_before_it_is_used() {
     check("tls.certificate", "holds no PEM certificate", &|tls| tls.certificate = text.clone());
     check("tls.key", "holds no PEM key", &|tls| tls.key = text.clone());
     check("tls.client_ca", "holds no PEM certificate", &|tls| tls.client_ca = Some(text.clone()));
+    check("tls.client_crls", "holds no PEM revocation list", &|tls| {
+        tls.client_crls = vec![text.clone()];
+    });
+    let outdated = write(folder, "outdated.pem", &authority.revoke(&[], 2025));
+    check("tls.client_crls", "is out of date", &|tls| tls.client_crls = vec![outdated.clone()]);
     let missing = folder.join("missing.pem");
+    check("tls.client_crls", "cannot be read", &|tls| tls.client_crls = vec![missing.clone()]);
     check("tls.certificate", "cannot be read", &|tls| tls.certificate = missing.clone());
     let open = authority.server().write(folder, "open");
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
@@ -249,6 +256,38 @@ async fn what_is_loaded_is_checked_before_it_is_used() {
     check("tls.client.user", "no user", &|tls| {
         tls.clients = vec![client_rule(uri("a://b"), "no-such-user-here")];
     });
+}
+
+#[tokio::test]
+async fn a_revoked_certificate_is_nobodys_from_the_reload_on() {
+    let rules = vec![client_rule(uri("spiffe://example.org/*"), "2001")];
+    let secured = Secured::start(rules, |_| {}).await;
+    let (folder, authority) = (secured.folder.path(), &secured.authority);
+    let [lost, kept] = [7_u64, 8].map(|serial| {
+        let name = format!("spiffe://example.org/{serial}");
+        authority.issue(&[&name], |params| params.serial_number = Some(serial.into()))
+    });
+    let client = secured.connect(authority.client(Some(&lost))).await.unwrap();
+    ping(&client).await.unwrap();
+
+    let mut rules = secured.rules.clone();
+    let list = write(folder, "revoked.pem", &authority.revoke(&[7], 2040));
+    rules.tls.as_mut().unwrap().client_crls = vec![list];
+    secured.heard.server.replace_access(Access::load(&rules).unwrap());
+    eventually("the connection that was there ends", async || ping(&client).await.is_err()).await;
+    let mut stream = shake(&secured, &TLS13, Some(&lost)).await.unwrap();
+    let problem = stream.read(&mut [0; 1]).await.unwrap_err().to_string();
+    assert!(problem.contains("CertificateRevoked"), "{problem}");
+    let client = secured.connect(authority.client(Some(&kept))).await.unwrap();
+    ping(&client).await.unwrap();
+
+    // A list of somebody else's says nothing of this authority's certificates.
+    let list = write(folder, "other.pem", &Authority::new().revoke(&[], 2040));
+    rules.tls.as_mut().unwrap().client_crls = vec![list];
+    secured.heard.server.replace_access(Access::load(&rules).unwrap());
+    eventually("the connection that was there ends", async || ping(&client).await.is_err()).await;
+    let mut stream = shake(&secured, &TLS13, Some(&kept)).await.unwrap();
+    stream.read(&mut [0; 1]).await.unwrap_err();
 }
 
 /// Shakes hands as a client that speaks one version of TLS.

@@ -10,10 +10,10 @@ use super::ways::World;
 /// What a call of each operation comes to, over each transport, when the policy says `decision` to all
 /// but the calls that start streams.
 async fn outcomes(decision: Decision) -> Vec<(String, [String; 2])> {
-    let mut starts = Rule::for_all(Who::Everybody, Decision::Allow);
+    let mut starts = Rule::for_all(Who::everybody(), Decision::Allow);
     starts.agents = vec!["calls".to_owned()];
     starts.operations = vec!["StartCall".to_owned()];
-    let policy = Policy::new(vec![starts, Rule::for_all(Who::Everybody, decision)]);
+    let policy = Policy::new(vec![starts, Rule::for_all(Who::everybody(), decision)]);
     let world = World::with(Config { policy, ..Config::default() }).await;
     let mut found = Vec::new();
     for service in world.contract.services.iter().filter(|service| !service.gateway) {

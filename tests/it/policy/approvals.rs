@@ -45,7 +45,7 @@ async fn a_call_is_approved_by_somebody_else_and_made_once() {
 
 #[tokio::test]
 async fn an_approval_is_for_its_caller_operation_and_request_only() {
-    let service = ruled(vec![about("Count", Who::Everybody, Decision::Ask)]);
+    let service = ruled(vec![about("Count", Who::everybody(), Decision::Ask)]);
     let id = asked(guarded(&service, context(ALICE), "it").await);
     approve(&service, ROOT, &id).await.unwrap();
     let others = guarded(&service, with(BOB, &id), "it").await.unwrap_err();
@@ -66,7 +66,7 @@ async fn nobody_approves_what_is_his_own_unless_the_policy_says_so() {
     (lead.decision, lead.may_approve) = (None, Some(Approver::Others));
     let mut chief = Rule::for_all(user(4_200_003), Decision::Allow);
     (chief.decision, chief.may_approve) = (None, Some(Approver::All));
-    let ask = about("Count", Who::Everybody, Decision::Ask);
+    let ask = about("Count", Who::everybody(), Decision::Ask);
     let service = ruled(vec![lead, chief, ask]);
 
     let of_root = asked(guarded(&service, context(ROOT), "root").await);

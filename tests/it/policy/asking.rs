@@ -11,7 +11,7 @@ use super::{ALICE, GUARDED, ROOT, about, approve, asked, call, context, ruled, w
 
 #[tokio::test]
 async fn the_policy_asks_before_the_agent_is_reached() {
-    let service = ruled(vec![about("Count", Who::Everybody, Decision::Ask)]);
+    let service = ruled(vec![about("Count", Who::everybody(), Decision::Ask)]);
     let count = |context| call(&service, context, ("probe", "Count"), json!({}));
     let id = asked(count(context(ALICE)).await);
     let rejected = "opdbus_rejected_total{reason=\"approval_required\"} 1";
@@ -24,7 +24,7 @@ async fn the_policy_asks_before_the_agent_is_reached() {
 
 #[tokio::test]
 async fn the_preview_shows_the_request_without_its_secrets() {
-    let service = ruled(vec![about("Guarded", Who::Everybody, Decision::Ask)]);
+    let service = ruled(vec![about("Guarded", Who::everybody(), Decision::Ask)]);
     let request = json!({"text": "it", "secret": "s3cret", "inner": {"secret": "s3cret"}});
     let error = call(&service, context(ALICE), GUARDED, request.clone()).await.unwrap_err();
     let preview = error.fact("preview").unwrap();
@@ -45,7 +45,7 @@ async fn the_preview_shows_the_request_without_its_secrets() {
 
 #[tokio::test]
 async fn a_task_is_approved_like_any_call() {
-    let service = ruled(vec![about("Generate", Who::Everybody, Decision::Ask)]);
+    let service = ruled(vec![about("Generate", Who::everybody(), Decision::Ask)]);
     let start = |context| {
         let request = json!({
             "agent": "probe", "operation": "Generate", "arguments": "{\"count\": 3}",
@@ -85,7 +85,7 @@ async fn a_task_whose_agent_asks_ends_with_the_question() {
 
 #[tokio::test]
 async fn a_stream_of_requests_cannot_be_approved_and_is_refused() {
-    let service = ruled(vec![about("Sum", Who::Everybody, Decision::Ask)]);
+    let service = ruled(vec![about("Sum", Who::everybody(), Decision::Ask)]);
     let requests = [Ok(SumRequest { number: 1 })];
     let sum = service.stream::<_, SumResponse>(("probe", "Sum"), context(ALICE), requests);
     let error = sum.await.unwrap_err();
@@ -109,7 +109,7 @@ async fn a_batch_does_not_lend_its_approval_to_its_calls() {
 
 #[tokio::test]
 async fn a_client_cannot_say_that_it_was_approved() {
-    let service = ruled(vec![about("Generate", Who::Everybody, Decision::Ask)]);
+    let service = ruled(vec![about("Generate", Who::everybody(), Decision::Ask)]);
     let route = service.executor.find("probe", "Generate").unwrap();
     let request = json_to_message(&route.operation.input, "{\"count\": 1}").unwrap();
     let context = Context { approval_id: Some("mine".into()), ..context(ALICE) };

@@ -8,7 +8,7 @@ use crate::ctl_live::{Live, TRANSPORTS};
 
 /// The tests run as one user, who here may do all and approve what he has asked for himself.
 fn live() -> Live {
-    let mut all = Rule::for_all(Who::Everybody, Decision::Allow);
+    let mut all = Rule::for_all(Who::everybody(), Decision::Allow);
     all.may_approve = Some(Approver::All);
     (all.origin, all.reason) = ("/etc/test.toml:1".into(), "a test".into());
     Live::with(Config { policy: Policy::new(vec![all]), ..Config::default() })

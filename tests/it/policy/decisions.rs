@@ -34,7 +34,7 @@ const CALLERS: [&str; 8] =
 fn policy() -> Vec<Rule> {
     let member = User::from_name(MEMBER).unwrap().expect("every system has this user");
     let group = Named { name: "group".to_owned(), id: member.gid.as_raw() };
-    let group = Who::These { users: Vec::new(), groups: vec![group] };
+    let group = Who { groups: vec![group], ..Who::default() };
     let mut graver = Rule::for_all(group, Decision::Allow);
     graver.risks = Risks::AtLeast(Risk::Deploy);
     vec![Rule::for_all(user(BOB), Decision::Deny), graver]

@@ -60,7 +60,7 @@ async fn only_who_administers_learns_of_others_and_of_all_rules() {
 
 #[tokio::test]
 async fn a_refused_caller_learns_no_more_than_that() {
-    let mut deny = about("Count", Who::Everybody, Decision::Deny);
+    let mut deny = about("Count", Who::everybody(), Decision::Deny);
     (deny.origin, deny.reason) = ("/etc/rules.toml:3".into(), "he counts wrong".into());
     let service = ruled(vec![deny]);
     let error = call(&service, context(BOB), ("probe", "Count"), json!({})).await.unwrap_err();
@@ -73,11 +73,11 @@ async fn a_refused_caller_learns_no_more_than_that() {
 
 #[tokio::test]
 async fn rules_about_nothing_are_told() {
-    let service = ruled(vec![about("Cuont", Who::Everybody, Decision::Deny)]);
+    let service = ruled(vec![about("Cuont", Who::everybody(), Decision::Deny)]);
     let warnings = service.executor.rules_about_nothing();
     assert_eq!(warnings.len(), 1);
     assert!(warnings[0].contains("operation Cuont"), "{warnings:?}");
-    let policy = Policy::new(vec![Rule::for_all(Who::Everybody, Decision::Deny)]);
+    let policy = Policy::new(vec![Rule::for_all(Who::everybody(), Decision::Deny)]);
     service.executor.reconfigure(Config { policy, ..Config::default() });
     assert!(service.executor.rules_about_nothing().is_empty());
 }

@@ -6,6 +6,7 @@ mod asking;
 mod command;
 mod decisions;
 mod explain;
+mod logins;
 mod watching;
 
 use std::sync::Arc;
@@ -66,7 +67,7 @@ async fn approve(service: &Service, uid: u32, id: &str) -> Result<Value, Error> 
 }
 
 fn user(id: u32) -> Who {
-    Who::These { users: vec![Named { name: id.to_string(), id }], groups: Vec::new() }
+    Who { users: vec![Named { name: id.to_string(), id }], ..Who::default() }
 }
 
 /// The defaults with these rules.

@@ -4,16 +4,17 @@
 use std::time::SystemTime;
 
 use x509_cert::Certificate as Parsed;
+use x509_cert::crl::CertificateList;
 use x509_cert::der::Decode as _;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
-use super::rules::Name;
+use crate::call::CertificateName;
 
 /// A certificate.
 #[derive(Debug)]
 pub(in crate::transport::grpc) struct Certificate {
-    names: Vec<Name>,
+    names: Vec<CertificateName>,
     not_before: SystemTime,
     not_after: SystemTime,
 }
@@ -36,7 +37,7 @@ impl Certificate {
     }
 
     /// The names that a user can be found by.
-    pub(in crate::transport::grpc) fn names(&self) -> &[Name] {
+    pub(in crate::transport::grpc) fn names(&self) -> &[CertificateName] {
         &self.names
     }
 
@@ -54,16 +55,36 @@ impl Certificate {
     }
 }
 
+/// Checks a list of revoked certificates in DER: that it is one, and that its issuer does not have to have
+/// followed it up with another by now. Whose it is, is rustls's to verify.
+///
+/// # Errors
+/// A text if it is none, or if it is out of date.
+pub(super) fn check_revocations(der: &[u8]) -> Result<(), String> {
+    let list = CertificateList::from_der(der);
+    let list = list.map_err(|error| format!("is no list of revoked certificates: {error}"))?;
+    let list = list.tbs_cert_list;
+    let now = SystemTime::now();
+    match list.next_update {
+        _ if now < list.this_update.to_system_time() => Err("is not valid yet".to_owned()),
+        Some(next) if now <= next.to_system_time() => Ok(()),
+        Some(_) => Err("is out of date; its issuer has a newer one".to_owned()),
+        None => Err("does not say until when it holds (nextUpdate)".to_owned()),
+    }
+}
+
 /// A name of a kind that rules know, unless it has characters that no such name has.
 #[expect(clippy::wildcard_enum_match_arm, reason = "the other kinds of names find no user")]
-fn name(name: GeneralName) -> Option<Name> {
+fn name(name: GeneralName) -> Option<CertificateName> {
     let text = |text: &str| {
         let is_plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
         is_plain.then(|| text.to_owned())
     };
     match name {
-        GeneralName::DnsName(name) => text(name.as_str()).map(Name::Dns),
-        GeneralName::UniformResourceIdentifier(name) => text(name.as_str()).map(Name::Uri),
+        GeneralName::DnsName(name) => text(name.as_str()).map(CertificateName::Dns),
+        GeneralName::UniformResourceIdentifier(name) => {
+            text(name.as_str()).map(CertificateName::Uri)
+        }
         _ => None,
     }
 }

@@ -6,8 +6,10 @@ use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use tokio_rustls::rustls::pki_types::pem::{Error as PemError, PemObject as _};
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::pki_types::pem::{Error as PemError, PemObject};
+use tokio_rustls::rustls::pki_types::{
+    CertificateDer, CertificateRevocationListDer, PrivateKeyDer,
+};
 
 use crate::error::Error;
 
@@ -22,11 +24,23 @@ pub(super) fn certificates(
     setting: &'static str,
     path: &Path,
 ) -> Result<Vec<CertificateDer<'static>>, Error> {
+    items(setting, path, "certificate")
+}
+
+/// The lists of revoked certificates in a file, at least one.
+pub(super) fn revocations(
+    setting: &'static str,
+    path: &Path,
+) -> Result<Vec<CertificateRevocationListDer<'static>>, Error> {
+    items(setting, path, "revocation list")
+}
+
+fn items<T: PemObject>(setting: &'static str, path: &Path, what: &str) -> Result<Vec<T>, Error> {
     let bytes = read(setting, &open(setting, path)?, path)?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    let found = found.map_err(|error| not_pem(setting, path, "certificate", &error))?;
+    let found: Result<Vec<_>, _> = T::pem_slice_iter(&bytes).collect();
+    let found = found.map_err(|error| not_pem(setting, path, what, &error))?;
     if found.is_empty() {
-        return Err(wrong(setting, path, "holds no PEM certificate"));
+        return Err(wrong(setting, path, format!("holds no PEM {what}")));
     }
     Ok(found)
 }

@@ -14,7 +14,7 @@ use crate::error::Error;
 
 pub(super) use certificate::Certificate;
 pub(super) use handshake::{Handshakes, shake};
-pub use rules::{CertificateRule, ClientCertificates, Name, Rules, TlsRules, TokenRule};
+pub use rules::{CertificateRule, ClientCertificates, Rules, TlsRules, TokenRule};
 pub(super) use tls::Tls;
 pub(super) use token::{Token, Tokens};
 

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use nix::unistd::User;
 
-use crate::call::Scope;
+use crate::call::{CertificateName, Scope};
 use crate::error::Error;
 use crate::wire::bearer;
 
@@ -54,6 +54,9 @@ pub struct TlsRules {
     pub key: PathBuf,
     /// The roots of client certificates, as PEM; `None`: clients have none.
     pub client_ca: Option<PathBuf>,
+    /// Lists of certificates that those roots, and what lies below them, have revoked, as PEM. With any,
+    /// a certificate counts only if a list of its issuer's is there.
+    pub client_crls: Vec<PathBuf>,
     /// Whether a client must have a certificate.
     pub client_certificates: ClientCertificates,
     /// Which users certificates stand for; the first that fits counts.
@@ -79,41 +82,11 @@ pub enum ClientCertificates {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateRule {
     /// A name that the certificate bears.
-    pub name: Name,
+    pub name: CertificateName,
     /// The local user: a name or a uid.
     pub user: String,
     /// What the client is limited to.
     pub scope: Option<Arc<Scope>>,
-}
-
-/// A subject alternative name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Name {
-    /// A DNS name; the case of letters does not matter.
-    Dns(String),
-    /// A URI, as a SPIFFE id. With `/*` at the end: whatever lies below.
-    Uri(String),
-}
-
-impl Name {
-    /// True if `name` is this one or lies below it. A wildcard stands for this only in a rule, never in
-    /// a certificate.
-    pub(super) fn covers(&self, name: &Self) -> bool {
-        match (self, name) {
-            (Self::Dns(rule), Self::Dns(name)) => rule.eq_ignore_ascii_case(name),
-            (Self::Uri(rule), Self::Uri(name)) => match rule.strip_suffix('*') {
-                Some(above) => name.len() > above.len() && name.starts_with(above),
-                None => rule == name,
-            },
-            (Self::Dns(_), Self::Uri(_)) | (Self::Uri(_), Self::Dns(_)) => false,
-        }
-    }
-
-    pub(super) fn text(&self) -> &str {
-        match self {
-            Self::Dns(text) | Self::Uri(text) => text,
-        }
-    }
 }
 
 /// The uid of a user that a token or certificate stands for.
@@ -142,27 +115,6 @@ pub(super) fn uid(setting: &'static str, user: &str) -> Result<u32, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_rule_covers_a_name_or_what_lies_below() {
-        let uri = |text: &str| Name::Uri(text.to_owned());
-        let dns = |text: &str| Name::Dns(text.to_owned());
-        let exact = uri("spiffe://example.org/chat");
-        assert!(exact.covers(&exact));
-        assert!(!exact.covers(&uri("spiffe://example.org/chat/x")));
-        assert!(!exact.covers(&uri("spiffe://example.org/Chat")));
-        let below = uri("spiffe://example.org/ci/*");
-        assert!(below.covers(&uri("spiffe://example.org/ci/a/b")));
-        for other in
-            ["spiffe://example.org/ci/", "spiffe://example.org/ci", "spiffe://example.org/cinema"]
-        {
-            assert!(!below.covers(&uri(other)), "{other}");
-        }
-        assert!(!exact.covers(&uri("spiffe://example.org/*")), "a name has no wildcard");
-        assert!(dns("Build.example.org").covers(&dns("build.EXAMPLE.org")));
-        assert!(!dns("example.org").covers(&dns("a.example.org")));
-        assert!(!dns("example.org").covers(&uri("example.org")));
-    }
 
     #[test]
     fn root_and_strangers_are_nobody_to_stand_for() {

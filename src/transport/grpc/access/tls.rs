@@ -1,22 +1,24 @@
 //! TLS as it is served: the certificate and key, whom clients' certificates are checked against, and
 //! which users they stand for. Handshakes are bounded in `handshake`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
+use tokio_rustls::rustls::pki_types::CertificateRevocationListDer;
 use tokio_rustls::rustls::server::{
-    ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
+    ClientHello, NoServerSessionStorage, ResolvesServerCert, VerifierBuilderError,
+    WebPkiClientVerifier,
 };
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
-use super::certificate::Certificate;
+use super::certificate::{Certificate, check_revocations};
 use super::file;
-use super::rules::{self, CertificateRule, ClientCertificates, Name, TlsRules};
-use crate::call::Scope;
+use super::rules::{self, CertificateRule, ClientCertificates, TlsRules};
+use crate::call::{CertificateName, Scope};
 use crate::error::Error;
 
 /// What HTTP/2 is called in the handshake.
@@ -34,7 +36,7 @@ pub(in crate::transport::grpc) struct Tls {
 /// Whom a certificate stands for.
 #[derive(Debug)]
 struct Client {
-    name: Name,
+    name: CertificateName,
     uid: u32,
     scope: Option<Arc<Scope>>,
 }
@@ -86,15 +88,22 @@ fn config(rules: &TlsRules) -> Result<ServerConfig, Error> {
         None => builder.with_no_client_auth(),
         Some(path) => {
             let roots = Arc::new(roots(path)?);
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
+            // A list that is out of date may lack what was revoked since.
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider)
+                .with_crls(revocations(&rules.client_crls)?)
+                .enforce_revocation_expiration();
             let verifier = match rules.client_certificates {
                 ClientCertificates::Required => verifier,
                 ClientCertificates::Optional => verifier.allow_unauthenticated(),
             };
             let verifier = verifier.build();
-            builder.with_client_cert_verifier(
-                verifier.map_err(|error| file::wrong("tls.client_ca", path, error))?,
-            )
+            builder.with_client_cert_verifier(verifier.map_err(|error| {
+                if let VerifierBuilderError::InvalidCrl(error) = error {
+                    Error::invalid("tls.client_crls", format!("a list cannot be used: {error:?}"))
+                } else {
+                    file::wrong("tls.client_ca", path, error)
+                }
+            })?)
         }
     };
     let mut config = builder.with_cert_resolver(Arc::new(Own(Arc::new(own))));
@@ -126,6 +135,18 @@ fn roots(path: &Path) -> Result<RootCertStore, Error> {
         roots.add(certificate).map_err(|error| wrong(format!("holds no root: {error}")))?;
     }
     Ok(roots)
+}
+
+fn revocations(paths: &[PathBuf]) -> Result<Vec<CertificateRevocationListDer<'static>>, Error> {
+    const SETTING: &str = "tls.client_crls";
+    let mut lists = Vec::new();
+    for path in paths {
+        for list in file::revocations(SETTING, path)? {
+            check_revocations(&list).map_err(|problem| file::wrong(SETTING, path, problem))?;
+            lists.push(list);
+        }
+    }
+    Ok(lists)
 }
 
 /// The one certificate, whatever name the client asks for.

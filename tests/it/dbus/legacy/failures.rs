@@ -108,9 +108,11 @@ async fn what_the_policy_refuses_is_refused_here_too() {
 
 #[tokio::test]
 async fn clearing_does_not_ask_for_more_than_the_policy_gives() {
-    let delete =
-        Rule { operations: vec!["delete".into()], ..Rule::for_all(Who::Everybody, Decision::Deny) };
-    let policy = Policy::new(vec![delete, Rule::for_all(Who::Everybody, Decision::Allow)]);
+    let delete = Rule {
+        operations: vec!["delete".into()],
+        ..Rule::for_all(Who::everybody(), Decision::Deny)
+    };
+    let policy = Policy::new(vec![delete, Rule::for_all(Who::everybody(), Decision::Allow)]);
     let world = World::with(Bus::start(), Config { policy, ..Config::default() }).await;
     world.data("ContextManager", "save", "a", "1").await;
     let result = world.operate("ContextManager", "clear", "", "").await;
