@@ -29,6 +29,7 @@ mod daemon_access;
 mod dbus;
 mod executor;
 mod fixture;
+mod fuzz;
 mod grpc;
 mod hostile;
 mod lifecycle;
