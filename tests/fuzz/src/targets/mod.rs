@@ -19,9 +19,12 @@ pub use service::THREADS;
 /// Tries one input.
 pub type Target = Box<dyn FnMut(&[u8])>;
 
+/// Makes a target.
+pub type Make = fn() -> Target;
+
 /// Every target by its name, which is that of its program and of its folder of `corpus/`, too. It is made
 /// once and keeps what it needs from one input to the next.
-pub const ALL: [(&str, fn() -> Target); 8] = [
+pub const ALL: [(&str, Make); 8] = [
     ("audit_log", || Box::new(audit_log::run)),
     ("config", || Box::new(config::run)),
     ("dbus_body", dbus_body::target),
