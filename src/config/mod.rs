@@ -9,7 +9,7 @@ mod tables;
 
 use std::path::{Path, PathBuf};
 
-use crate::files::{self, Unreadable};
+use crate::files::{self, Source, Unreadable};
 use crate::migration::rollout;
 
 pub use keys::Entry;
@@ -58,6 +58,19 @@ pub fn load(path: &Path, missing: Missing) -> Result<Loaded, Problems> {
     let sources = files::sources(path, missing == Missing::UseDefaults);
     let sources =
         sources.map_err(|Unreadable { path, error }| Problem::unreadable(path, &error))?;
+    read(sources)
+}
+
+/// The configuration that is one file with this text.
+///
+/// # Errors
+/// As [`load`].
+#[cfg(feature = "testing")]
+pub fn from_text(text: &str) -> Result<Loaded, Problems> {
+    read(vec![Source { path: DEFAULT_PATH.into(), text: text.to_owned() }])
+}
+
+fn read(sources: Vec<Source>) -> Result<Loaded, Problems> {
     let keys = keys::Keys::merged(&sources)?;
     let settings = settings::check(&keys, &sources)?;
     Ok(Loaded {
@@ -68,6 +81,23 @@ pub fn load(path: &Path, missing: Missing) -> Result<Loaded, Problems> {
 }
 
 impl Loaded {
+    /// What holds as TOML, each key with where it was set. Tokens are without their digests.
+    #[must_use]
+    pub fn annotated(&self) -> String {
+        let mut text = String::new();
+        let mut current = "";
+        for entry in &self.entries {
+            let (section, key) = entry.name.split_once('.').unwrap_or(("", entry.name));
+            if section != current {
+                text.push_str(&format!("\n[{section}]\n"));
+                current = section;
+            }
+            let origin = entry.origin.as_deref().unwrap_or("default");
+            text.push_str(&format!("{key} = {} # {origin}\n", entry.value));
+        }
+        text
+    }
+
     /// The keys whose values differ between `self` and `newer`.
     #[must_use]
     pub fn changed<'a>(&self, newer: &'a Self) -> Vec<&'a Entry> {

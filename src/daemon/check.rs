@@ -26,18 +26,7 @@ fn show(config: &Loaded) -> String {
     let files: Vec<_> = config.files.iter().map(|file| file.display().to_string()).collect();
     let files =
         if files.is_empty() { "none, so the defaults hold".to_owned() } else { files.join(", ") };
-    let mut text = format!("# The configuration is valid. Files: {files}\n");
-    let mut current = "";
-    for entry in &config.entries {
-        let (section, key) = entry.name.split_once('.').unwrap_or(("", entry.name));
-        if section != current {
-            text.push_str(&format!("\n[{section}]\n"));
-            current = section;
-        }
-        let origin = entry.origin.as_deref().unwrap_or("default");
-        text.push_str(&format!("{key} = {} # {origin}\n", entry.value));
-    }
-    text
+    format!("# The configuration is valid. Files: {files}\n{}", config.annotated())
 }
 
 fn agents_of_this_build() -> Result<Vec<String>, Failure> {

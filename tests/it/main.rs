@@ -31,6 +31,7 @@ mod daemon_policy;
 mod dbus;
 mod executor;
 mod fixture;
+mod fuzz;
 mod grpc;
 mod hostile;
 mod lifecycle;

@@ -50,6 +50,12 @@ impl Policy {
         Self { rules, own: count }
     }
 
+    /// All rules, in their order.
+    #[must_use]
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
     /// Which of the configuration's rules are about no operation of `routes`.
     pub(super) fn about_nothing<'a>(
         &'a self,

@@ -1,33 +1,5 @@
-//! Any bytes as a file of the audit log, alone and between records that are whole: they are judged
-//! without a panic, and a log with something between its records that none of them tells of is never
-//! taken for whole.
+//! The program of the target `audit_log`; what it tries is in `src/targets/audit_log.rs`.
 
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use op_dbus::audit::{Hash, Record, Verifier};
-
-fuzz_target!(|input: (bool, &[u8])| {
-    let (newest, bytes) = input;
-    drop(Verifier::default().file("alone", bytes, newest));
-
-    let mut lines = Vec::new();
-    let first = Record { seq: 1, agent: "memory".into(), ..Record::default() };
-    let hash = first.write(&mut lines);
-    let before = lines.len();
-    lines.extend_from_slice(bytes);
-    if !bytes.is_empty() && bytes.last() != Some(&b'\n') {
-        lines.push(b'\n');
-    }
-    let between = lines.len() > before;
-    Record { seq: 2, prev: hash, ..Record::default() }.write(&mut lines);
-    let judged = Verifier::default().file("between", &lines, newest);
-    assert_eq!(judged.is_err(), between);
-
-    // A record that is made of what came: it is read as it was written.
-    let text = String::from_utf8_lossy(bytes).into_owned();
-    let record = Record { seq: 1, operation: text, prev: Hash::NONE, ..Record::default() };
-    let mut line = Vec::new();
-    record.write(&mut line);
-    assert!(Verifier::default().file("made", &line, newest).is_ok());
-});
+libfuzzer_sys::fuzz_target!(|input: &[u8]| op_dbus_fuzz::feed("audit_log", input));

@@ -1,31 +1,5 @@
-//! Any text as the JSON form of any request: it is refused, or what it describes survives the way to
-//! protobuf and back.
+//! The program of the target `json_form`; what it tries is in `src/targets/json_form.rs`.
 
 #![no_main]
 
-use std::sync::OnceLock;
-
-use libfuzzer_sys::fuzz_target;
-use op_dbus::contract::{Contract, json_to_message, message_to_json};
-use prost_reflect::MessageDescriptor;
-
-static REQUESTS: OnceLock<Vec<MessageDescriptor>> = OnceLock::new();
-
-// The first byte chooses the message, the rest is the text.
-fuzz_target!(|input: (u8, &str)| {
-    let (choice, text) = input;
-    let requests = REQUESTS.get_or_init(requests);
-    let descriptor = &requests[usize::from(choice) % requests.len()];
-    let Ok(bytes) = json_to_message(descriptor, text) else { return };
-    let json = message_to_json(descriptor, &bytes).expect("what was read can be written");
-    let again = json_to_message(descriptor, &json).expect("what was written can be read");
-    let json_again = message_to_json(descriptor, &again).expect("and written again");
-    assert_eq!(json, json_again, "the JSON form is not stable");
-});
-
-/// The request of every operation, the tests' own agent with every type included.
-fn requests() -> Vec<MessageDescriptor> {
-    let contract = Contract::built_in().expect("the contract is built in");
-    let operations = contract.services.iter().flat_map(|service| &service.operations);
-    operations.map(|operation| operation.input.clone()).collect()
-}
+libfuzzer_sys::fuzz_target!(|input: &[u8]| op_dbus_fuzz::feed("json_form", input));
