@@ -184,7 +184,9 @@ mod tests {
                 format!("9:name=systemd:/user.slice/user-7.slice/session-1.scope\n0::{path}\n");
             match place(&text) {
                 Place::Session(id) => format!("session {id}"),
-                other => format!("{other:?}"),
+                Place::UserManager => "UserManager".to_owned(),
+                Place::Elsewhere => "Elsewhere".to_owned(),
+                Place::Unseen => "Unseen".to_owned(),
             }
         };
         for (path, expected) in [

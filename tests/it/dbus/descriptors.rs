@@ -17,6 +17,7 @@ use super::watch::{Watch, finished};
 use super::{Options, World, connect, failed, none, with};
 use crate::fixture::Bus;
 use crate::grpc::eventually;
+use crate::process::PATIENCE;
 
 fn pipe() -> (File, OwnedFd) {
     let (reader, writer) = nix::unistd::pipe().unwrap();
@@ -194,6 +195,7 @@ async fn requests_from_descriptors_are_among_the_bytes_of_their_caller() {
     let whole = ChatRequest { text: "a".repeat(3000) }.encode_length_delimited_to_vec();
     let line = format!("{{\"text\":\"{}\"}}\n", "a".repeat(3000)).into_bytes();
     for (format, bytes) in [("proto", whole), ("json", line)] {
+        let begun = std::time::Instant::now();
         let (first, mut held, refused) = 'together: loop {
             // A request of which all but the last byte has come.
             let (reader, held) = nix::unistd::pipe().unwrap();
@@ -205,6 +207,7 @@ async fn requests_from_descriptors_are_among_the_bytes_of_their_caller() {
             let task = super::tasks::task(&world, &first);
             // Until it is read others have room, and it has none while they do.
             while !task.state().is_final() {
+                assert!(begun.elapsed() < PATIENCE * 6, "nothing is refused as {format}");
                 let (reader, writer) = nix::unistd::pipe().unwrap();
                 let options = fd("input-fd", &reader, format);
                 let path = watch.begin("Chat", &(none.as_slice(), options)).await;
