@@ -22,8 +22,8 @@ const POINT_CACHE_KIB: i64 = 8192;
 /// The page cache of a connection for long reads, in KiB.
 const SCAN_CACHE_KIB: i64 = 1024;
 
-/// A query that may take longer, told why it cannot begin if it cannot.
-type Scan = Box<dyn FnOnce(Result<&Connection, Failure>) + Send>;
+/// A query that may take longer, told why it cannot begin if it cannot. What it gives answers its caller.
+type Scan = Box<dyn FnOnce(Result<&Connection, Failure>) -> Box<dyn FnOnce() + Send> + Send>;
 
 /// How far the writer has come.
 #[derive(Debug, Default)]
@@ -135,12 +135,15 @@ impl Readers {
         let (answer, answered) = oneshot::channel();
         // In a box, so that the task is of one type for all queries: each type takes its place in the program.
         let scan: Scan = Box::new(move |snapshot| {
+            let outcome = snapshot.and_then(query);
             // Nobody waits: then nobody misses it.
-            answer.send(snapshot.and_then(query)).ok();
+            Box::new(move || drop(answer.send(outcome)))
         });
         drop(tokio::task::spawn_blocking(move || {
-            readers.run(scan);
-            drop(place);
+            let answer = readers.run(scan);
+            // Who has the answer finds nothing of the file still in use for it.
+            drop((readers, place));
+            answer();
         }));
         answered.await.unwrap_or_else(|_panic| {
             let text = "a read of the store broke off; the service's log says where";
@@ -149,7 +152,7 @@ impl Readers {
     }
 
     /// Runs a scan on this thread.
-    fn run(&self, scan: Scan) {
+    fn run(&self, scan: Scan) -> Box<dyn FnOnce() + Send> {
         let mut connection = free(&self.scans);
         let database = match &mut *connection {
             Some(database) => Ok(&*database),
