@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use zbus::{ObjectPath, Structure, Variant};
 
 use super::call::{Call, Form, Said, too_long};
-use super::client::{Client, MANAGER, NAME, failed, reason_of};
+use super::client::{Client, NAME, failed, reason_of};
 use super::values::{self, json_of};
 use crate::dbus::watch::{Watch, finished};
 
@@ -33,8 +33,8 @@ impl Client {
     /// A stream on D-Bus: a task whose messages come as signals.
     pub(super) async fn stream_over_bus(&self, call: &Call) -> Said {
         let mut watch = Watch::new(self.bus());
-        let path = format!("{MANAGER}/agent/{}", call.operation.agent);
-        let reply = watch.call(&path, &call.operation.name, &self.body(call)).await;
+        let (path, _) = self.object(call);
+        let reply = watch.call(path, &call.operation.name, &self.body(call)).await;
         let reply = match reply {
             Ok(reply) => reply,
             Err(name) => return Said::of(call, Err(reason_of(&name))),
@@ -105,16 +105,21 @@ impl Client {
         }
     }
 
+    /// Path and interface of the object that a call goes to.
+    fn object(&self, call: &Call) -> (&str, &str) {
+        let services = &self.contract().services;
+        let service = services.iter().find(|service| service.id == call.operation.agent).unwrap();
+        (&service.object_path, &service.interface)
+    }
+
     pub(super) async fn method(
         &self,
         call: &Call,
         body: &Structure<'_>,
     ) -> Result<zbus::Message, String> {
-        let agent = &call.operation.agent;
-        let services = &self.contract().services;
-        let service = services.iter().find(|service| service.id == *agent).unwrap();
-        let (path, interface) = (service.object_path.as_str(), Some(service.interface.as_str()));
+        let (path, interface) = self.object(call);
         let name = call.operation.name.as_str();
-        self.bus().call_method(Some(NAME), path, interface, name, body).await.map_err(failed)
+        let reply = self.bus().call_method(Some(NAME), path, Some(interface), name, body);
+        reply.await.map_err(failed)
     }
 }

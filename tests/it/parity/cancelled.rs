@@ -1,5 +1,5 @@
-//! Calls that their clients give up. The only place for a call is taken, so each of them waits: there is
-//! no time in which it could end by itself.
+//! Calls that their clients give up. The only place that each client has is taken, so all of them wait:
+//! there is no time in which one could end by itself.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -59,31 +59,52 @@ async fn until_under_way(world: &World, expected: impl Fn() -> i64) {
     panic!("{:?}: {} calls are under way, not {}", world.way, metrics.running(), expected());
 }
 
+/// How many calls have got past waiting for a place.
+fn admitted(world: &World) -> f64 {
+    world.metric("opdbus_stage_duration_seconds_count{stage=\"admit\"}")
+}
+
+async fn until_admitted(world: &World, expected: f64) {
+    for _ in 0..LOOKS {
+        if admitted(world) >= expected {
+            return;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    panic!("{:?}: a call has got no place", world.way);
+}
+
 async fn run(way: Way) -> (World, Sheet) {
-    let default_timeout = Duration::from_secs(600);
-    let config = Config { max_in_flight: 1, default_timeout, ..roles::config() };
+    let mut config = roles::config();
+    config.share.max_in_flight = 1;
+    let config = Config { default_timeout: Duration::from_secs(600), ..config };
     let world = World::start(way, config).await;
     let mut sheet = Sheet::new(way);
     let mut prepared = prepared(&world).await;
-    let admitted = || world.metric("opdbus_stage_duration_seconds_count{stage=\"admit\"}");
-    let before = admitted();
-    let sleep = Call::new(&world.operation("probe", "Sleep"), json!({"duration": LONG}));
-    let holder = world.connect(Role::Owner).await;
-    tokio::spawn(async move { holder.call(way, &sleep).await });
-    while admitted() == before {
-        tokio::time::sleep(PAUSE).await;
-    }
-    // It takes no place.
+    let before = admitted(&world);
     let linger = json!({"agent": "probe", "operation": "linger"});
     let linger = Call::new(&world.operation("calls", "StartCall"), linger);
     let task = given_by(world.call(Role::Owner, &linger).await.answer().unwrap()).unwrap();
+    // The call and the task that it starts; neither takes a place.
+    until_admitted(&world, before + 2.0).await;
     prepared.insert("tasks.WaitTask", json!({"id": task, "timeout": LONG}));
     prepared.insert("tasks.WatchTask", json!({"id": task}));
-    until_under_way(&world, || 2).await;
     for role in Role::here() {
+        if role != Role::Denied {
+            hold(&world, role).await;
+        }
         cancel_all(&world, &mut sheet, role, &prepared).await;
     }
     (world, sheet)
+}
+
+/// Takes the only place that a user has.
+async fn hold(world: &World, role: Role) {
+    let before = admitted(world);
+    let sleep = Call::new(&world.operation("probe", "Sleep"), json!({"duration": LONG}));
+    let (client, way) = (world.client(role).clone(), world.way);
+    tokio::spawn(async move { client.call(way, &sleep).await });
+    until_admitted(world, before + 1.0).await;
 }
 
 /// One user makes every call and goes away.

@@ -21,7 +21,7 @@ use super::roles::Role;
 use super::values::upper_snake;
 
 pub const NAME: &str = "org.opdbus.Agents1";
-pub const MANAGER: &str = "/org/opdbus/Agents1";
+const MANAGER: &str = "/org/opdbus/Agents1";
 
 /// The connections of one user.
 #[derive(Clone)]
@@ -235,6 +235,6 @@ pub fn failed(error: zbus::Error) -> String {
 
 /// The reason that the name of an error means.
 pub fn reason_of(name: &str) -> String {
-    let name = name.strip_prefix("org.opdbus.Error.");
-    upper_snake(name.expect("an error of op-dbus"))
+    let known = name.strip_prefix("org.opdbus.Error.");
+    upper_snake(known.unwrap_or_else(|| panic!("{name} is no error of op-dbus")))
 }

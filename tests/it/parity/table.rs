@@ -178,26 +178,11 @@ impl Sheet {
     }
 }
 
-/// Checks that the same was said on every way, and that every cell of these kinds was run or cannot be.
-pub fn check(contract: &Contract, kinds: &[Kind], sheets: &[Sheet]) {
-    let mut differences = Vec::new();
-    let mut first: BTreeMap<&str, (Way, &(Vec<Value>, Option<String>))> = BTreeMap::new();
-    for sheet in sheets {
-        for (line, said) in &sheet.lines {
-            let (other, expected) = *first.entry(line).or_insert((sheet.way, said));
-            let (agent, name) = line.split(' ').next().unwrap().split_once('.').unwrap();
-            let only_end = sheet.way == Way::Older && older::answers_otherwise(agent, name);
-            if said != expected && !(only_end && said.1 == expected.1) {
-                let way = sheet.way;
-                differences.push(format!("{line}: {way:?} {said:?}, {other:?} {expected:?}"));
-            }
-        }
-    }
-    let (shown, all) =
-        (differences.iter().take(40).cloned().collect::<Vec<_>>(), differences.len());
-    assert!(differences.is_empty(), "{all} differences:\n{}", shown.join("\n"));
+/// What was not said alike on every way, and which cells of these kinds were neither run nor cannot be.
+pub fn problems(contract: &Contract, kinds: &[Kind], sheets: &[Sheet]) -> Vec<String> {
+    let mut problems = said_otherwise(sheets);
     let ran: BTreeSet<&Cell> = sheets.iter().flat_map(|sheet| &sheet.ran).collect();
-    let (mut missing, mut beside_reasons, mut cells) = (Vec::new(), Vec::new(), 0);
+    let mut cells = 0;
     for operation in operations(contract) {
         let name = format!("{}.{}", operation.agent, operation.name);
         for (kind, role, way) in all_of(kinds) {
@@ -207,21 +192,37 @@ pub fn check(contract: &Contract, kinds: &[Kind], sheets: &[Sheet]) {
             let cell = (name.clone(), kind, role, way);
             match (reason, ran.contains(&cell)) {
                 (None, true) => cells += 1,
-                (None, false) => missing.push(cell),
+                (None, false) => problems.push(format!("{cell:?} was not run")),
                 (Some(_), false) => {}
-                (Some(reason), true) => beside_reasons.push((cell, reason)),
+                (Some(reason), true) => problems.push(format!("{cell:?} was run, but {reason}")),
             }
         }
         let is_written =
             kinds.contains(&Kind::Written) && no_input(operation, Kind::Written).is_none();
         if is_written && !sheets[0].went_well.contains(&name) {
-            missing.push((format!("{name} going well"), Kind::Written, Role::Owner, sheets[0].way));
+            problems.push(format!("{name} went well for nobody"));
         }
     }
-    assert!(missing.is_empty(), "{} cells were not run: {missing:?}", missing.len());
-    assert!(beside_reasons.is_empty(), "run against their reasons: {beside_reasons:?}");
-    assert!(cells >= kinds.len() * Role::here().len() * 150, "there are only {cells} cells");
-    eprintln!("{cells} cells, {} answers", first.len());
+    eprintln!("{cells} cells of {kinds:?}");
+    assert!(cells >= kinds.len() * Role::here().len() * 200, "there are only {cells} cells");
+    problems
+}
+
+fn said_otherwise(sheets: &[Sheet]) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut first: BTreeMap<&str, (Way, &(Vec<Value>, Option<String>))> = BTreeMap::new();
+    for sheet in sheets {
+        for (line, said) in &sheet.lines {
+            let (other, expected) = *first.entry(line).or_insert((sheet.way, said));
+            let (agent, name) = line.split(' ').next().unwrap().split_once('.').unwrap();
+            let only_end = sheet.way == Way::Older && older::answers_otherwise(agent, name);
+            if said != expected && !(only_end && said.1 == expected.1) {
+                let way = sheet.way;
+                problems.push(format!("{line}: {way:?} {said:?}, {other:?} {expected:?}"));
+            }
+        }
+    }
+    problems
 }
 
 fn all_of(kinds: &[Kind]) -> impl Iterator<Item = (Kind, Role, Way)> {
