@@ -36,7 +36,7 @@ impl Client {
     pub async fn connect(role: Role, contract: &Arc<Contract>, bus: &Path, grpc: &Path) -> Self {
         let bus = zbus::connection::Builder::unix_stream(role.connect(bus))
             .user_id(role.uid())
-            .method_timeout(Duration::from_secs(120))
+            .method_timeout(Duration::from_secs(600))
             .build();
         let socket = role.connect(grpc);
         socket.set_nonblocking(true).unwrap();
