@@ -199,8 +199,9 @@ fn makes_more_calls(operation: &Operation) -> bool {
 
 /// Another request than that of `call`.
 fn another(chance: &mut Chance, call: &Call) -> Value {
-    if call.operation.agent == "probe" && call.operation.name == "Echo" {
-        // It has every type, some of which only tests of the types can write.
+    let name = call.operation.name.as_str();
+    if call.operation.agent == "probe" && matches!(name, "Echo" | "Guarded") {
+        // They have types that only the tests of the types can write.
         return json!({"text": "another"});
     }
     let input = &call.operation.input;
