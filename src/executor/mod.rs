@@ -18,6 +18,7 @@ mod share;
 mod start;
 mod started;
 mod trail;
+mod unread;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -281,8 +282,10 @@ impl Executor {
         context: Context,
     ) -> Result<String, Error> {
         let route = self.find(agent, operation)?;
-        let request = json_to_message(&route.operation.input, arguments)
-            .inspect_err(|_| self.reject(Rejection::InvalidRequest))?;
+        let request = match json_to_message(&route.operation.input, arguments) {
+            Ok(request) => request,
+            Err(error) => return Err(Box::pin(self.unread(&route, context, error)).await),
+        };
         // Boxed, because a call may be a CallJson, which ends up here again.
         let response = Box::pin(self.call(&route, context, request.into())).await?;
         message_to_json(&route.operation.output, &response)

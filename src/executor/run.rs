@@ -179,6 +179,12 @@ impl Executor {
     ) -> Result<T, Error> {
         let start = Instant::now();
         let deadline = context.deadline;
+        // Nobody waits for it any more, so it is to do nothing, even if it would be done at once.
+        if deadline.is_some_and(|deadline| deadline <= start) {
+            self.reject(Rejection::Deadline);
+            let text = "the time for the call was over before it began";
+            return Err(Error::new(ErrorKind::DeadlineExceeded, text));
+        }
         let Ok(admitted) = before(deadline, self.admit(route, entry)).await else {
             self.reject(Rejection::Deadline);
             return Err(Error::new(

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use op_dbus::agents::{self, Setup};
+use op_dbus::audit::{self, Audit};
 use op_dbus::call::{Context, Transport};
 use op_dbus::contract::RawRequests;
 use op_dbus::daemon::compose;
 use op_dbus::error::Error;
 use op_dbus::executor::{Authority, Config, Decision, Executor, Input, Policy, Rule, Who};
-use op_dbus::host::worker::{self, OwnUid, Workers};
+use op_dbus::host::worker::{self, OwnUid, Starter, Workers};
 use op_dbus::metrics::Metrics;
 use op_dbus::migration;
 use op_dbus::proto::opdbus::v1::StartSessionRequest;
@@ -115,6 +116,26 @@ pub struct Service {
     pub status: Arc<Status>,
     pub migration: compose::Migration,
     pub folder: TempDir,
+    /// None unless calls are recorded.
+    pub audit: Option<Arc<Audit>>,
+}
+
+/// What a service has besides.
+pub struct Parts {
+    /// Who is asked about calls.
+    pub authority: Option<Arc<dyn Authority>>,
+    /// Whether calls are recorded.
+    pub is_audited: bool,
+    /// What starts the workers.
+    pub starter: Box<dyn Starter>,
+}
+
+impl Default for Parts {
+    fn default() -> Self {
+        // The program of a worker is op-dbusd, which this process is not.
+        let starter = Box::new(OwnUid::running(env!("CARGO_BIN_EXE_op-dbusd")));
+        Self { authority: None, is_audited: false, starter }
+    }
 }
 
 impl Service {
@@ -142,21 +163,21 @@ impl Service {
 
     /// The same with other times for agents to start and stop, on what `folder` holds.
     pub fn starting(config: Config, starts: &compose::Starts, folder: TempDir) -> Self {
-        Self::build(config, starts, folder, None)
+        Self::build(config, starts, folder, Parts::default())
     }
 
     /// An executor with every agent that asks `authority`.
     pub fn asking(config: Config, authority: Arc<dyn Authority>) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        Self::build(config, &compose::Starts::default(), folder, Some(authority))
+        Self::of(config, Parts { authority: Some(authority), ..Parts::default() })
     }
 
-    fn build(
-        config: Config,
-        starts: &compose::Starts,
-        folder: TempDir,
-        authority: Option<Arc<dyn Authority>>,
-    ) -> Self {
+    /// An executor with every agent and these parts.
+    pub fn of(config: Config, parts: Parts) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self::build(config, &compose::Starts::default(), folder, parts)
+    }
+
+    fn build(config: Config, starts: &compose::Starts, folder: TempDir, parts: Parts) -> Self {
         let status = Arc::new(Status::default());
         let setup = Setup {
             storage: storage::Config {
@@ -167,15 +188,20 @@ impl Service {
             status: Arc::clone(&status),
             settings: agents::Settings::default(),
         };
-        // The program of a worker is op-dbusd, which this process is not.
-        let starter = Box::new(OwnUid::running(env!("CARGO_BIN_EXE_op-dbusd")));
+        let Parts { authority, is_audited, starter } = parts;
         let workers = worker::Config { min_uid: 0, ..worker::Config::default() };
         let workers = Workers::new(workers, starter, Arc::clone(&setup.metrics));
+        let audit = is_audited.then(|| {
+            let kept = audit::Config::in_state(folder.path());
+            let kept =
+                audit::Config { journal: false, durability: audit::Durability::Soon, ..kept };
+            Audit::open(&kept, Arc::clone(&status)).unwrap()
+        });
         let executor =
-            compose::executor(config, &setup, starts, &workers, None, authority).unwrap();
+            compose::executor(config, &setup, starts, &workers, audit.clone(), authority).unwrap();
         let moving = migration::Config::default();
         let migration = compose::migration(&executor, moving, &setup, None).unwrap();
-        Self { executor, status, migration, folder }
+        Self { executor, status, migration, folder, audit }
     }
 
     /// Starts a session of a user, unless it is there; waits until agents have forgotten one before it.

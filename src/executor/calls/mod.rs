@@ -172,8 +172,10 @@ impl CallsService for Calls {
         };
         let payload = match request::payload(request.arguments, request.request)? {
             Payload::Encoded(request) => request,
-            Payload::Json(json) => request::encode(&route, &json)
-                .inspect_err(|_| executor.reject(Rejection::InvalidRequest))?,
+            Payload::Json(json) => match request::encode(&route, &json) {
+                Ok(request) => request,
+                Err(error) => return Err(executor.unread(&route, context, error).await),
+            },
         };
         let task = executor.start(&route, context, Input::One(payload)).await?;
         Ok(StartCallResponse { task: Some(task.record()) })

@@ -21,7 +21,7 @@ use super::{decode, encode, session, task, text};
 use crate::call::{Attested, Caller, Context, Identity, Interface, Transport};
 use crate::contract::{self, Service, json_to_message};
 use crate::error::{Error, ErrorKind};
-use crate::executor::Executor;
+use crate::executor::{Executor, Route};
 use crate::metrics::Rejection;
 
 /// What all calls of a connection share.
@@ -119,7 +119,10 @@ async fn call_typed(
     let Typed { method, route } = typed;
     let call = message.header();
     shared.check_size(&call, &message.body()).await?;
-    let (request, options) = shared.read(method, &message.body())?;
+    let (request, options) = match read(method, &message.body()) {
+        Ok(read) => read,
+        Err(error) => return Err(shared.unread(route, &call, received, error).await),
+    };
     if shared.makes_task(&options, &route.operation)? {
         if options.detach && route.operation.is_streaming() {
             shared.executor.reject(Rejection::InvalidRequest);
@@ -145,7 +148,8 @@ async fn call_json(
 ) -> Result<Reply, Error> {
     let call = message.header();
     shared.check_size(&call, &message.body()).await?;
-    let (request, options) = shared.read(&shared.call_json, &message.body())?;
+    let (request, options) = read(&shared.call_json, &message.body())
+        .inspect_err(|_| shared.executor.reject(Rejection::InvalidRequest))?;
     let [name, arguments] = texts(&request);
     let route = shared.executor.find(&service.id, name)?;
     if options.detach {
@@ -153,8 +157,10 @@ async fn call_json(
         let typed = table.typed(operation).ok_or_else(|| {
             Error::internal(format!("{}.{} has no form on D-Bus", operation.agent, operation.name))
         })?;
-        let request = json_to_message(&operation.input, arguments)
-            .inspect_err(|_| shared.executor.reject(Rejection::InvalidRequest))?;
+        let request = match json_to_message(&operation.input, arguments) {
+            Ok(request) => request,
+            Err(error) => return Err(shared.unread(&route, &call, received, error).await),
+        };
         shared.makes_task(&options, operation)?;
         let requests = Requests::One(request.into());
         return begin::task(shared, &call, typed, requests, options, received).await;
@@ -225,13 +231,18 @@ impl Shared {
         self.executor.refuse(rejection, (caller, (Transport::Dbus, spoken)), &what, error);
     }
 
-    /// Reads the body of a call, after checking its signature.
-    fn read(&self, method: &Method, body: &Body) -> Result<(Vec<u8>, Options), Error> {
-        let mut options = Options::default();
-        check_signature(method, body.signature())
-            .and_then(|()| decode::request(method, body, &mut options))
-            .map(|request| (request, options))
-            .inspect_err(|_| self.executor.reject(Rejection::InvalidRequest))
+    /// Ends a call of `route` whose body `error` says cannot be read; gives what its caller is told.
+    async fn unread(
+        &self,
+        route: &Arc<Route>,
+        call: &Header<'_>,
+        received: Instant,
+        error: Error,
+    ) -> Error {
+        match self.context(call, received, Options::default()).await {
+            Ok(context) => self.executor.unread(route, context, error).await,
+            Err(unknown) => unknown,
+        }
     }
 
     /// True if a call of `operation` with these options becomes a task.
@@ -292,6 +303,14 @@ impl Shared {
 pub(super) fn unknown(call: &Header<'_>) -> Arc<Caller> {
     let address = call.sender().map_or("", |sender| sender.as_str());
     Arc::new(Caller::new(Identity::Unknown, Attested::Nobody, address))
+}
+
+/// Reads the body of a call, after checking its signature.
+fn read(method: &Method, body: &Body) -> Result<(Vec<u8>, Options), Error> {
+    let mut options = Options::default();
+    check_signature(method, body.signature())?;
+    let request = decode::request(method, body, &mut options)?;
+    Ok((request, options))
 }
 
 /// Checks that a body has the types that the method takes.

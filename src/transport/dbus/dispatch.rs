@@ -155,7 +155,7 @@ impl Dispatcher {
         stream: &mut MessageStream,
     ) -> Result<(), Ended> {
         let mut next = first;
-        for _ in 0..BATCH {
+        for place in 1..=BATCH {
             match next {
                 Some(Ok(message)) => self.take(message)?,
                 Some(Err(error)) => return Err(Ended::BusLost(error.to_string())),
@@ -163,6 +163,10 @@ impl Dispatcher {
             }
             if self.batch_bytes > BATCH_BYTES {
                 self.flush().await.map_err(|error| Ended::BusLost(error.to_string()))?;
+            }
+            // None is taken from the stream that this batch has no place for.
+            if place == BATCH {
+                break;
             }
             match stream.next().now_or_never() {
                 Some(message) => next = message,

@@ -157,7 +157,7 @@ impl Service {
             // Boxed, so that the other calls do not carry its size.
             return Box::pin(self.stream(call, request.into_body())).await;
         }
-        let message = self.read(request.into_body(), &call).await?;
+        let (message, call) = self.read(request.into_body(), call).await?;
         let (route, context, peer) = call.into_context();
         let response = self.executor.call(&route, context, message).await?;
         if response.len() > COPIED_BYTES {
@@ -166,8 +166,8 @@ impl Service {
         Ok(peer.answer(response, self.max_response_bytes)?)
     }
 
-    /// Reads the request before the client's time is over, or ours.
-    pub(super) async fn read<B>(&self, body: B, call: &Call) -> Result<Bytes, Refusal>
+    /// Reads the request before the client's time is over, or ours; gives it with its call.
+    pub(super) async fn read<B>(&self, body: B, call: Call) -> Result<(Bytes, Call), Refusal>
     where
         B: Body<Data = Bytes>,
     {
@@ -176,11 +176,11 @@ impl Service {
         let mut coming = call.peer.exchange.coming();
         let reading = value::read(body, self.max_request_bytes, |bytes| coming.holds(bytes));
         match timeout_at(call.arrived + timeout, reading).await {
-            Ok(Ok(message)) => Ok(message),
+            Ok(Ok(message)) => Ok((message, call)),
             Ok(Err(Unread { refusal, rejection })) => {
                 match (rejection, &refusal) {
                     (Some(rejection @ Rejection::TooLarge), Refusal::Error(error)) => {
-                        self.refuse(rejection, call, error);
+                        self.refuse(rejection, &call, error);
                     }
                     (Some(rejection), _) => self.executor.reject(rejection),
                     (None, _) => {}
@@ -190,7 +190,9 @@ impl Service {
             Err(_) => {
                 self.executor.reject(Rejection::Deadline);
                 let text = format!("the request was not whole after {} ms", timeout.as_millis());
-                Err(Error::new(ErrorKind::DeadlineExceeded, text).into())
+                let error = Error::new(ErrorKind::DeadlineExceeded, text);
+                let (route, context, _peer) = call.into_context();
+                Err(self.executor.unread(&route, context, error).await.into())
             }
         }
     }

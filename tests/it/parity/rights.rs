@@ -1,11 +1,13 @@
 //! The policy holds for every operation over every transport: nothing gets by it, and nothing of it
 //! depends on the way.
 
-use op_dbus::call::Transport;
 use op_dbus::executor::{Config, Decision, Policy, Rule, Who};
 use serde_json::json;
 
-use super::ways::World;
+use super::call::{Call, Way};
+use super::roles::Role;
+use super::table;
+use super::world::World;
 
 /// What a call of each operation comes to, over each transport, when the policy says `decision` to all
 /// but the calls that start streams.
@@ -14,31 +16,21 @@ async fn outcomes(decision: Decision) -> Vec<(String, [String; 2])> {
     starts.agents = vec!["calls".to_owned()];
     starts.operations = vec!["StartCall".to_owned()];
     let policy = Policy::new(vec![starts, Rule::for_all(Who::everybody(), decision)]);
-    let world = World::with(Config { policy, ..Config::default() }).await;
+    let world = World::start(Way::JsonOverGrpc, Config { policy, ..Config::default() }).await;
     let mut found = Vec::new();
-    for service in world.contract.services.iter().filter(|service| !service.gateway) {
-        for operation in &service.operations {
-            let name = format!("{}.{}", service.id, operation.name);
-            let is_stream = operation.is_streaming();
-            // CallJson is the way itself; other streams than these are opened, not called.
-            let is_other = is_stream && (operation.client_streaming || !operation.is_agents);
-            let is_served = world.service.executor.find(&service.id, &operation.name).is_ok();
-            let is_way = ["agents.CallJson", "calls.StartCall"].contains(&name.as_str());
-            if is_other || is_way || !is_served {
-                continue;
-            }
-            let mut over = [Transport::Dbus, Transport::Grpc].map(|_| String::new());
-            for (transport, outcome) in [Transport::Dbus, Transport::Grpc].iter().zip(&mut over) {
-                let call = json!({"agent": service.id, "operation": operation.name});
-                let call = call.to_string();
-                let result = match is_stream {
-                    true => world.call_json(*transport, "calls", "StartCall", &call).await,
-                    false => world.call_json(*transport, &service.id, &operation.name, "{}").await,
-                };
-                *outcome = result.map_or_else(|reason| reason, |_| "OK".to_owned());
-            }
-            found.push((name, over));
+    for operation in table::operations(&world.contract) {
+        let is_start = operation.agent == "calls" && operation.name == "StartCall";
+        if is_start || table::no_way(operation, Way::JsonOverGrpc).is_some() {
+            continue;
         }
+        let call = Call::new(operation, json!({}));
+        let mut over = [Way::JsonOverDbus, Way::JsonOverGrpc].map(|way| (way, String::new()));
+        for (way, outcome) in &mut over {
+            let said = world.client(Role::Owner).begin(*way, &call).await;
+            *outcome = said.reason.unwrap_or_else(|| "OK".to_owned());
+        }
+        let name = format!("{}.{}", operation.agent, operation.name);
+        found.push((name, over.map(|(_, outcome)| outcome)));
     }
     found
 }

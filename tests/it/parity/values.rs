@@ -10,8 +10,6 @@ use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value, json};
 use zbus::Variant;
 
-use super::ways::upper_snake;
-
 /// A positional argument from its JSON form.
 pub fn argument_of(field: &FieldDescriptor, value: &Value) -> Variant<'static> {
     match field.kind() {
@@ -262,6 +260,41 @@ fn is_empty(value: &Value) -> bool {
         return true;
     }
     [json!(null), json!(""), json!("0"), json!([]), json!({}), json!(false)].contains(value)
+}
+
+/// `UPPER_SNAKE` for `UpperSnake`.
+pub fn upper_snake(name: &str) -> String {
+    let mut snake = String::new();
+    for character in name.chars() {
+        if character.is_ascii_uppercase() && !snake.is_empty() {
+            snake.push('_');
+        }
+        snake.push(character.to_ascii_uppercase());
+    }
+    snake
+}
+
+/// The same with the bytes of `data` as what they say, where that is text or lines of JSON.
+pub fn readable(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let fields = fields.iter().map(|(name, value)| match (name.as_str(), value) {
+                ("data", Value::String(bytes)) => (name.clone(), text_of(bytes)),
+                _ => (name.clone(), readable(value)),
+            });
+            Value::Object(fields.collect())
+        }
+        Value::Array(items) => items.iter().map(readable).collect(),
+        other => other.clone(),
+    }
+}
+
+fn text_of(bytes: &str) -> Value {
+    let decoded = BASE64.decode(bytes).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let Some(text) = decoded else { return json!(bytes) };
+    let lines: Option<Vec<Value>> =
+        text.lines().map(|line| serde_json::from_str(line).ok()).collect();
+    lines.map_or_else(|| json!(text), Value::Array)
 }
 
 pub fn base64(bytes: &[u8]) -> String {

@@ -32,7 +32,11 @@ impl Service {
     ///
     /// # Cancel safety
     /// Dropping the future is the client's going away.
-    pub(super) async fn stream<B>(&self, call: Call, body: B) -> Result<Response<Reply>, Refusal>
+    pub(super) async fn stream<B>(
+        &self,
+        mut call: Call,
+        body: B,
+    ) -> Result<Response<Reply>, Refusal>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
     {
@@ -45,7 +49,9 @@ impl Service {
             );
             Input::Many(RawRequests::read(incoming))
         } else {
-            Input::One(self.read(body, &call).await?)
+            let message;
+            (message, call) = self.read(body, call).await?;
+            Input::One(message)
         };
         let (route, context, peer) = call.into_context();
         let subscription = self.executor.start_reading(&route, context, input, false).await?;

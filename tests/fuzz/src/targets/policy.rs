@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use op_dbus::call::{Attested, Caller, Context, Identity, Transport};
+use op_dbus::call::{Attested, Caller, Context, Identity, LoginSession, Transport};
 use op_dbus::config;
 use op_dbus::contract::{Contract, Operation, same_name};
 use op_dbus::error::ErrorKind;
@@ -146,13 +146,14 @@ fn verdict(explanation: &PolicyExplanation) -> Verdict {
 /// What the first rule says that is about the call.
 fn first(rules: &[Rule], operation: &Operation, uid: u32, groups: &[u32]) -> Verdict {
     let decisions = rules.iter().enumerate().filter(|(_, rule)| {
-        let who = match &rule.who {
-            Who::Everybody => true,
-            Who::These { users, groups: wanted } => {
-                users.iter().any(|user| user.id == uid)
-                    || wanted.iter().any(|group| groups.contains(&group.id))
-            }
-        };
+        let Who { users, groups: wanted, tokens, certificates, login_sessions } = &rule.who;
+        let is_named = users.iter().any(|user| user.id == uid)
+            || wanted.iter().any(|group| groups.contains(&group.id));
+        let names_somebody = !(users.is_empty() && wanted.is_empty());
+        // He has neither token nor certificate, and no process by which he could be in a session.
+        let names_others = !(tokens.is_empty() && certificates.is_empty());
+        let session = login_sessions.is_empty() || login_sessions.contains(&LoginSession::Unknown);
+        let who = session && (is_named || !(names_somebody || names_others));
         let agent = rule.agents.is_empty() || rule.agents.contains(&operation.agent);
         let name = |name: &String| same_name(name, &operation.name);
         let name = rule.operations.is_empty() || rule.operations.iter().any(name);

@@ -64,12 +64,12 @@ pub(super) fn config() -> Config {
         agents: vec!["probe".to_owned()],
         operations: ["Fill", "Pace", "Blocks", "Drip"].map(str::to_owned).into(),
         risks: Risks::Any,
-        ..Rule::for_all(Who::Everybody, Decision::Deny)
+        ..Rule::for_all(Who::everybody(), Decision::Deny)
     };
     let mut config = Config {
         default_timeout: TIMEOUT,
         max_timeout: TIMEOUT,
-        policy: Policy::new(vec![huge, Rule::for_all(Who::Everybody, Decision::Allow)]),
+        policy: Policy::new(vec![huge, Rule::for_all(Who::everybody(), Decision::Allow)]),
         ..Config::default()
     };
     config.tasks.max_runtime = TIMEOUT;

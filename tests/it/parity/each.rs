@@ -1,0 +1,116 @@
+//! The same work over every way side by side, and the comparison of all that came of it.
+
+use std::collections::BTreeMap;
+use std::thread;
+
+use op_dbus::contract::Contract;
+use tokio::runtime::Builder;
+
+use super::call::Way;
+use super::older;
+use super::roles::Role;
+use super::table::{self, Kind, Sheet};
+use super::world::{Records, World};
+
+/// How much is told of what differs.
+const PROBLEMS: usize = 40;
+const PROBLEM_CHARS: usize = 700;
+
+/// Does `work`, which tries these kinds of input, in a world for each way, and checks that it came to the
+/// same on all of them. Gives the sheets in the order of the ways.
+pub fn on_each_way<F>(kinds: &[Kind], work: fn(Way) -> F) -> Vec<Sheet>
+where
+    F: Future<Output = (World, Sheet)> + 'static,
+{
+    let run = |way| {
+        move || {
+            let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let (world, sheet) = work(way).await;
+                let problems = world.miscounted();
+                (sheet, world.records().await, problems)
+            })
+        }
+    };
+    let runs = Way::ALL.map(|way| thread::spawn(run(way)));
+    // All of them end before one that has failed is told of.
+    let runs = runs.map(thread::JoinHandle::join);
+    let (mut sheets, mut records, mut problems) = (Vec::new(), Vec::new(), Vec::new());
+    for (way, run) in Way::ALL.into_iter().zip(runs) {
+        let (sheet, recorded, miscounted) = run.unwrap();
+        sheets.push(sheet);
+        records.push((way, recorded));
+        problems.extend(miscounted);
+    }
+    let contract = Contract::built_in().unwrap();
+    problems.extend(table::problems(&contract, kinds, &sheets));
+    problems.extend(recorded_otherwise(&contract, &records));
+    let cut = |problem: &String| problem.chars().take(PROBLEM_CHARS).collect::<String>();
+    let told: Vec<String> = problems.iter().take(PROBLEMS).map(cut).collect();
+    assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), told.join("\n"));
+    sheets
+}
+
+/// What is recorded of the calls of an operation on one way and not on another that has it.
+fn recorded_otherwise(contract: &Contract, records: &[(Way, Records)]) -> Vec<String> {
+    let (mut problems, mut compared) = (Vec::new(), 0);
+    for operation in table::operations(contract) {
+        let name = (operation.agent.clone(), operation.name.clone());
+        let of = |(way, records): &(Way, Records)| {
+            let mut told = records.get(&name).cloned().unwrap_or_default();
+            // By JSON he is refused already when he is to start the task.
+            let denied = format!("uid Some({})", Role::Denied.uid());
+            if operation.is_streaming() || operation.name == "StartCall" {
+                told.retain(|what, _| !what.contains(&denied));
+            }
+            // One that cannot be read is a task already over gRPC, which hands it on as it is; and one that
+            // is found again leaves a record where the request id is its own. So of streams only counts what
+            // becomes of those that run.
+            if operation.is_streaming() {
+                told.retain(|what, _| {
+                    let is_found = what.starts_with("end ") && what.ends_with(": OK");
+                    !is_found && !what.starts_with("call ") && !what.ends_with("INVALID_ARGUMENT")
+                });
+                told.values_mut().for_each(|count| *count = 1);
+            }
+            (*way, told)
+        };
+        let has = |way: Way| {
+            let is_older = way == Way::Older;
+            table::no_way(operation, way).is_none()
+                && !(is_older && older::makes_more_calls(&operation.agent, &operation.name))
+        };
+        let mut told = records.iter().filter(|(way, _)| has(*way)).map(of);
+        let Some((first, expected)) = told.next() else { continue };
+        compared += expected.len();
+        for (way, found) in told {
+            let differs = |what: &&String| {
+                found.get(*what) != expected.get(*what)
+                    && is_told(&found, what)
+                    && is_told(&expected, what)
+            };
+            for what in found.keys().chain(expected.keys()).filter(differs) {
+                let [found, expected] = [&found, &expected].map(|told| told.get(what).copied());
+                problems
+                    .push(format!("{name:?} {way:?} {found:?}, {first:?} {expected:?}: {what}"));
+            }
+        }
+    }
+    assert!(compared > 100, "only {compared} records");
+    // One that is too large belongs to no operation.
+    let too_large = |records: &Records| records.get(&(String::new(), String::new())).cloned();
+    let expected = too_large(&records[0].1).unwrap_or_default();
+    for (way, records) in records {
+        let found = too_large(records).unwrap_or_default();
+        let unknown = found.keys().filter(|what| !expected.contains_key(*what));
+        problems.extend(unknown.map(|what| format!("{way:?} has recorded {what}")));
+    }
+    problems
+}
+
+/// False of a refusal if there is none of the same user: of those that come too fast only the first are
+/// recorded each by itself.
+fn is_told(records: &BTreeMap<String, usize>, what: &str) -> bool {
+    let Some((user, _)) = what.split_once(" refuse by ") else { return true };
+    records.keys().any(|other| other.starts_with(user))
+}
