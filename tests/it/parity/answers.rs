@@ -103,16 +103,16 @@ async fn out_of_form(world: &World, sheet: &mut Sheet, kind: Kind) {
     for operation in inputs(&world.contract, kind, world.way) {
         let mut call = Call::new(&operation, json!({}));
         call.arguments = sample(&cases, &call);
-        let expected = match kind {
-            Kind::Unreadable => "INVALID_ARGUMENT",
-            Kind::TooLarge => "LIMIT_EXCEEDED",
-            _ => "DEADLINE_EXCEEDED",
+        let expected = if kind == Kind::Unreadable {
+            call.form = Form::Unreadable;
+            "INVALID_ARGUMENT"
+        } else if kind == Kind::TooLarge {
+            call.form = Form::TooLarge;
+            "LIMIT_EXCEEDED"
+        } else {
+            call.is_late = true;
+            "DEADLINE_EXCEEDED"
         };
-        match kind {
-            Kind::Unreadable => call.form = Form::Unreadable,
-            Kind::TooLarge => call.form = Form::TooLarge,
-            _ => call.is_late = true,
-        }
         for role in Role::here() {
             let said = world.call(role, &call).await;
             let name = &operation.grpc_path;

@@ -112,10 +112,8 @@ impl Call {
 
     /// The requests, of which there is one unless they are a stream.
     pub fn requests(&self) -> Vec<Value> {
-        match &self.arguments {
-            Value::Array(requests) => requests.clone(),
-            one => vec![one.clone()],
-        }
+        let list = self.arguments.as_array().cloned();
+        list.unwrap_or_else(|| vec![self.arguments.clone()])
     }
 
     /// The request as JSON.

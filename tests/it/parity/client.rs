@@ -91,7 +91,11 @@ impl Client {
                 let reply = self.method(call, &body).await;
                 Said::of(call, reply.map(|_| Vec::new()))
             }
-            way => self.call(way, call).await,
+            way @ (Way::TypedOverGrpc
+            | Way::TypedOverDbus
+            | Way::JsonOverGrpc
+            | Way::JsonOverDbus
+            | Way::Older) => self.call(way, call).await,
         }
     }
 
@@ -227,10 +231,10 @@ fn reason(headers: &http::HeaderMap) -> Option<String> {
 
 /// The reason of an error on the bus.
 pub fn failed(error: zbus::Error) -> String {
-    match error {
-        zbus::Error::MethodError(name, ..) => reason_of(name.as_str()),
-        other => panic!("no reply: {other}"),
+    if let zbus::Error::MethodError(name, ..) = error {
+        return reason_of(name.as_str());
     }
+    panic!("no reply: {error}")
 }
 
 /// The reason that the name of an error means.

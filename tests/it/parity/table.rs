@@ -129,11 +129,14 @@ pub fn inputs(contract: &Contract, kind: Kind, way: Way) -> Vec<Arc<Operation>> 
 
 type Cell = (String, Kind, Role, Way);
 
+/// The messages of an answer, and the reason of the error with which it ended.
+type Told = (Vec<Value>, Option<String>);
+
 /// What was said on one way.
 pub struct Sheet {
     pub way: Way,
     ran: BTreeSet<Cell>,
-    lines: BTreeMap<String, (Vec<Value>, Option<String>)>,
+    lines: BTreeMap<String, Told>,
     went_well: BTreeSet<String>,
     /// What was wrong already without a comparison.
     pub problems: Vec<String>,
@@ -211,7 +214,7 @@ pub fn problems(contract: &Contract, kinds: &[Kind], sheets: &[Sheet]) -> Vec<St
 
 fn said_otherwise(sheets: &[Sheet]) -> Vec<String> {
     let mut problems = Vec::new();
-    let mut first: BTreeMap<&str, (Way, &(Vec<Value>, Option<String>))> = BTreeMap::new();
+    let mut first: BTreeMap<&str, (Way, &Told)> = BTreeMap::new();
     for sheet in sheets {
         for (line, said) in &sheet.lines {
             let (other, expected) = *first.entry(line).or_insert((sheet.way, said));
