@@ -19,7 +19,7 @@ use super::retry::Random;
 use super::shadow::Samples;
 use super::ways::Ways;
 use super::{Error, MigrationClient, Request, Way};
-use crate::proto::opdbus::v1;
+use crate::proto::opdbus::v1::{self, ReportCallsRequest};
 use report::Reports;
 
 pub(super) use routes::{Asked, Plan, Routes};
@@ -145,18 +145,26 @@ impl Told {
     async fn report(&self) {
         let mut reports = self.reports.lock().await;
         while let Some(report) = reports.next(&self.identity.name) {
-            let mut ways = [Way::Grpc, self.identity.old];
-            if report.lost.iter().any(|lost| lost.way() == v1::Way::Grpc) {
-                ways.reverse();
-            }
-            for way in ways {
-                let Ok(client) = self.ways.client(way) else { continue };
-                let request = Request::new(report.clone()).timeout(OWN_CALL);
-                match MigrationClient::new(client).report_calls(request).await {
-                    Err(Error::Unreachable(_)) => {}
-                    Ok(_) | Err(Error::Failed(_)) => break,
-                }
+            if !self.tell(&report).await {
+                return reports.keep(report);
             }
         }
+    }
+
+    /// False if the service is reached on no way, so that nothing was told.
+    async fn tell(&self, report: &ReportCallsRequest) -> bool {
+        let mut ways = [Way::Grpc, self.identity.old];
+        if report.lost.iter().any(|lost| lost.way() == v1::Way::Grpc) {
+            ways.reverse();
+        }
+        for way in ways {
+            let Ok(client) = self.ways.client(way) else { continue };
+            let request = Request::new(report.clone()).timeout(OWN_CALL);
+            match MigrationClient::new(client).report_calls(request).await {
+                Err(Error::Unreachable(_)) => {}
+                Ok(_) | Err(Error::Failed(_)) => return true,
+            }
+        }
+        false
     }
 }

@@ -20,6 +20,8 @@ pub(super) struct Reports {
     samples: Arc<Samples>,
     /// By operation, as `memory.Recall`.
     told: HashMap<String, Told>,
+    /// One that reached nobody.
+    kept: Option<ReportCallsRequest>,
 }
 
 /// The counts of one operation that the service knows. Calls that were kept back from a way that gives no
@@ -46,12 +48,15 @@ impl Told {
 
 impl Reports {
     pub(super) fn new(metrics: Arc<AgentMetrics>, samples: Arc<Samples>) -> Self {
-        Self { metrics, samples, told: HashMap::new() }
+        Self { metrics, samples, told: HashMap::new(), kept: None }
     }
 
     /// The next report; `None` if there is nothing to tell. It counts as told: were it told twice, the
     /// calls in it would count twice, so that one which got lost stays lost.
     pub(super) fn next(&mut self, name: &str) -> Option<ReportCallsRequest> {
+        if let Some(kept) = self.kept.take() {
+            return Some(kept);
+        }
         let mut report = ReportCallsRequest { name: name.to_owned(), ..Default::default() };
         for figures in self.metrics.snapshot().operations {
             let now = Told::of(&figures);
@@ -84,6 +89,11 @@ impl Reports {
         }
         (!report.lost.is_empty() || !report.comparisons.is_empty()).then_some(report)
     }
+
+    /// Has a report that certainly reached nobody be the next one.
+    pub(super) fn keep(&mut self, report: ReportCallsRequest) {
+        self.kept = Some(report);
+    }
 }
 
 #[cfg(test)]
@@ -110,6 +120,9 @@ mod tests {
         let way = v1::Way::Grpc.into();
         assert_eq!(report.lost, [LostCalls { operation: "memory.Recall".into(), way, calls: 1 }]);
         assert_eq!((report.comparisons[0].compared, report.comparisons[0].differed), (2, 1));
+        assert_eq!(reports.next("desk"), None);
+        reports.keep(report.clone());
+        assert_eq!(reports.next("desk"), Some(report));
         assert_eq!(reports.next("desk"), None);
         recall.keep_back(Way::Grpc);
         metrics.tried(Way::Grpc, false);

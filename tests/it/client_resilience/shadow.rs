@@ -89,8 +89,32 @@ async fn calls_that_got_no_answer_are_reported() {
     world.proxy.answer(Answers::LoseNext);
     count(&client, None).await.unwrap_err();
     client.close().await;
+    assert_eq!(lost(&client).await, 1);
+}
+
+#[tokio::test]
+async fn a_report_that_reached_nobody_is_told_later() {
+    let mut world = World::new(Position::Grpc).await;
+    let nowhere = Bus::Address("unix:path=/nonexistent/bus".to_owned());
+    let client = AgentClient::new(&Settings { bus: nowhere, ..world.settings(Via::Auto) });
+    count(&client, None).await.unwrap();
+    world.proxy.answer(Answers::LoseNext);
+    count(&client, None).await.unwrap_err();
+    world.proxy.vanish();
+    client.close().await;
+    let other = world.client(Via::Dbus);
+    assert_eq!(lost(&other).await, 0);
+    world.proxy.listen();
+    eventually("it is told", async || {
+        client.close().await;
+        lost(&other).await == 1
+    })
+    .await;
+}
+
+/// How many calls of the probe's Count the service was told to be lost.
+async fn lost(client: &AgentClient) -> u64 {
     let request = ListUsesRequest { agent: "probe".to_owned(), ..ListUsesRequest::default() };
     let uses = MigrationClient::new(client.clone()).list_uses(request).await.unwrap().uses;
-    let lost = uses.iter().filter(|known| known.operation == "probe.Count").map(|known| known.lost);
-    assert_eq!(lost.sum::<u64>(), 1, "{uses:?}");
+    uses.iter().filter(|known| known.operation == "probe.Count").map(|known| known.lost).sum()
 }

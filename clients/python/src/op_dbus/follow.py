@@ -163,3 +163,4 @@ class Follower:
             with contextlib.suppress(Unreachable):
                 await self._ways[way].unary(call, CallOptions(timeout=_OWN_CALL))
                 return
+        self._reports.keep(report)

@@ -46,6 +46,7 @@ class Reports:
         self._metrics = metrics
         self._samples = samples
         self._told: dict[str, _Told] = {}
+        self._kept: pb.ReportCallsRequest | None = None
 
     def next(self, name: str) -> pb.ReportCallsRequest | None:
         """The next report; None if there is nothing to tell.
@@ -53,6 +54,9 @@ class Reports:
         It counts as told: were it told twice, the calls in it would count twice, so that one which got
         lost stays lost.
         """
+        if self._kept is not None:
+            kept, self._kept = self._kept, None
+            return kept
         report = pb.ReportCallsRequest(name=name)
         for operation, figures in self._metrics.operations():
             now, before = _Told.of(figures), self._told.get(operation, _Told())
@@ -71,3 +75,7 @@ class Reports:
                 )
             self._told[operation] = now
         return report if report.lost or report.comparisons else None
+
+    def keep(self, report: pb.ReportCallsRequest) -> None:
+        """Has a report that certainly reached nobody be the next one."""
+        self._kept = report
