@@ -225,6 +225,7 @@ sections! {
         unread_bytes: i64 = 67_108_864,
         request_ids: i64 = 16_384,
         request_id_bytes: i64 = 33_554_432,
+        stretch_us: i64 = 200,
     }
     batch {
         max_items: i64 = 1000,

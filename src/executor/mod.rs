@@ -4,6 +4,7 @@
 
 mod access;
 mod admit;
+mod apart;
 mod approvals;
 mod authority;
 mod authorize;
@@ -53,6 +54,7 @@ pub use start::Input;
 pub use trail::Trail;
 
 use access::Access;
+use apart::Lane;
 use approvals::Approvals;
 use observe::Observation;
 use repeats::Repeats;
@@ -133,6 +135,7 @@ pub struct Executor {
     audit: Option<Arc<Audit>>,
     /// Empty while every call may be made over D-Bus.
     moves: OnceLock<Arc<dyn Moves>>,
+    lane: Lane,
     observers: ArcSwap<Vec<Arc<dyn Observer>>>,
     draining: AtomicBool,
     next_call: AtomicU64,
@@ -164,6 +167,7 @@ impl Executor {
             shares: ArcSwap::from_pointee(Shares::new(config.share.clone())),
             audit,
             moves: OnceLock::new(),
+            lane: Lane::default(),
             observers: ArcSwap::default(),
             config: ArcSwap::from_pointee(config),
             access: ArcSwap::from_pointee(access),

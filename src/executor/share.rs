@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use governor::clock::{Clock as _, MonotonicClock};
 use governor::middleware::NoOpMiddleware;
@@ -14,6 +15,7 @@ use bytes::Bytes;
 
 use super::Executor;
 use super::admit::Gate;
+use super::apart::Pace;
 use super::count::{Count, Taken, keep};
 use crate::call::Caller;
 use crate::error::Error;
@@ -48,6 +50,9 @@ pub struct Config {
     pub request_ids: usize,
     /// Bytes of the requests and responses of those (`request_id_bytes`).
     pub request_id_bytes: usize,
+    /// The processor time that a call may take in one go; the calls of who takes more go on apart from
+    /// those of others for a while (`stretch_us`). Zero: never.
+    pub stretch: Duration,
 }
 
 impl Default for Config {
@@ -63,6 +68,7 @@ impl Default for Config {
             unread_bytes: 64 << 20,
             request_ids: 16_384,
             request_id_bytes: 32 << 20,
+            stretch: Duration::from_micros(200),
         }
     }
 }
@@ -102,6 +108,7 @@ pub(super) struct Share {
     config: Config,
     rates: [Option<Rate>; 5],
     pub(super) gate: Gate,
+    pub(super) pace: Pace,
     pub(super) waits: Arc<Count>,
     pub(super) batches: Arc<Count>,
     streams: Arc<Count>,
@@ -139,6 +146,7 @@ impl Share {
         Self {
             rates: config.per_second.map(|limit| limit.map(rate)),
             gate: Gate::caller(config, &whose),
+            pace: Pace::new(config.stretch),
             waits: Count::new(
                 "limits.max_waits",
                 config.max_waits,

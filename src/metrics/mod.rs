@@ -48,6 +48,7 @@ pub struct Metrics {
     /// All calls in flight, as a number that needs no walk over the gauges.
     running: Arc<AtomicI64>,
     queued: IntGauge,
+    apart: IntCounter,
     rejected: [IntCounter; REJECTIONS.len()],
     dbus_reconnects: IntCounter,
     transport_up: [IntGauge; Transport::ALL.len()],
@@ -103,6 +104,10 @@ impl Metrics {
             )?,
             running: Arc::default(),
             queued: add.gauge("opdbus_calls_queued", "Calls that wait for a place.")?,
+            apart: add.counter(
+                "opdbus_calls_apart_total",
+                "Calls that went on apart from those of other callers, because some took long.",
+            )?,
             rejected: REJECTIONS.map(|rejection| rejected.with_label_values(&[rejection.name()])),
             dbus_reconnects: add.counter(
                 "opdbus_dbus_reconnects_total",
@@ -158,6 +163,11 @@ impl Metrics {
     #[must_use]
     pub fn queued(&self) -> &IntGauge {
         &self.queued
+    }
+
+    /// Counts a call that goes on apart from those of other callers.
+    pub fn went_apart(&self) {
+        self.apart.inc();
     }
 
     /// Notes whether clients can reach a transport.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
-use super::keys::{self, Keys};
+use super::keys::{self, Key, Keys};
 use super::problem::Problems;
 use crate::agents;
 use crate::audit;
@@ -294,7 +294,17 @@ fn share(c: &mut Checker<'_>, keys: &keys::limits::Section) -> executor::ShareCo
         unread_bytes: c.size(&keys.unread_bytes, 1024..=1 << 40, "bytes"),
         request_ids: c.size(&keys.request_ids, 1..=1_000_000, "calls"),
         request_id_bytes: c.size(&keys.request_id_bytes, 1024..=1 << 40, "bytes"),
+        stretch: stretch(c, &keys.stretch_us),
     }
+}
+
+/// The time for which a call may hold up others.
+fn stretch(c: &mut Checker<'_>, key: &Key<i64>) -> Duration {
+    if (1..10).contains(&key.value) {
+        c.reject(key, format!("{} is too short: 0, or at least 10 microseconds", key.value));
+    }
+    let microseconds = c.size(key, 0..=1_000_000, "microseconds");
+    Duration::from_micros(u64::try_from(microseconds).unwrap_or_default())
 }
 
 fn batch(c: &mut Checker<'_>, keys: &keys::batch::Section) -> executor::BatchConfig {

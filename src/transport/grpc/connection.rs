@@ -173,7 +173,7 @@ impl Acceptor {
         let answering = (Arc::clone(&service), Arc::clone(&client));
         let answer = service_fn(move |request| {
             let (service, client) = answering.clone();
-            async move { Ok::<_, Infallible>(service.answer(&client, request).await) }
+            async move { Ok::<_, Infallible>(service.answer(client, request).await) }
         });
         let mut connection = pin!(http2.serve_connection(TokioIo::new(socket), answer));
         let ended = tokio::select! {

@@ -104,11 +104,15 @@ impl Service {
         self.executor.client_gone(Transport::Grpc, address);
     }
 
-    /// Answers one request.
+    /// Answers one request, apart from those of others if its caller's take long.
     ///
     /// # Cancel safety
     /// Dropping the future gives the call up.
-    pub(super) async fn answer<B>(&self, client: &Client, request: Request<B>) -> Response<Answer>
+    pub(super) async fn answer<B>(
+        self: Arc<Self>,
+        client: Arc<Client>,
+        request: Request<B>,
+    ) -> Response<Answer>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -123,6 +127,24 @@ impl Service {
                 return Refusal::from(error).into_response().map(Answer::new);
             }
         };
+        let executor = Arc::clone(&self.executor);
+        let outgoing = client.outgoing.clone();
+        let of = Arc::clone(&caller);
+        let answer = async move { self.answer_caller(of, outgoing, request).await };
+        let answer = executor.in_its_place(&caller, answer).await;
+        answer.unwrap_or_else(|error| Refusal::from(error).into_response().map(Answer::new))
+    }
+
+    async fn answer_caller<B>(
+        &self,
+        caller: Arc<Caller>,
+        outgoing: Outgoing,
+        request: Request<B>,
+    ) -> Response<Answer>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let exchange = match self.executor.exchange(&caller) {
             Ok(exchange) => Arc::new(exchange),
             Err(error) => return Refusal::from(error).into_response().map(Answer::new),
@@ -132,7 +154,6 @@ impl Service {
             let answer = Box::pin(self.standard.answer(request)).await;
             return answer.map(|reply| Answer::of(reply, exchange));
         }
-        let outgoing = client.outgoing.clone();
         let peer = Peer { caller, outgoing, exchange: Arc::clone(&exchange) };
         let answer = self.call(peer, request).await.unwrap_or_else(Refusal::into_response);
         answer.map(|reply| Answer::of(reply, exchange))

@@ -15,7 +15,7 @@ mod sockets;
 mod standard;
 mod streams;
 mod tls;
-mod tokens;
+pub mod tokens;
 
 use std::path::PathBuf;
 use std::sync::Arc;
