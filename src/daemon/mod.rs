@@ -65,7 +65,7 @@ fn serve(args: Args, config: Loaded, logging: Logging, started: Instant) -> Resu
     state::prepare(&config.settings.storage.path)?;
     // One thread for everything that waits: a call takes some ten microseconds of it, and handing
     // calls from thread to thread was measured to cost more than a second core gives. What blocks
-    // (the databases) has threads of its own.
+    // (the databases) has threads of its own, and so have the calls of a user of whom one takes long.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -2,7 +2,6 @@
 //! of their own, until he has held up nobody for a while. What the calls are, and whether they may be made,
 //! is not known here.
 
-use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,89 +21,84 @@ use crate::call::Caller;
 use crate::error::Error;
 
 /// How many times as long as they have held up others a caller's calls go on apart: so he holds them up for
-/// no more than a fiftieth of the time.
-const TIMES_APART: u32 = 50;
+/// no more than one part in so many of the time.
+const TIMES_APART: u32 = 200;
 
 /// The longest time for which they go on apart after the last one that took long.
 const APART_MAX: Duration = Duration::from_secs(10);
 
-/// How long a reading of a thread's processor time serves, so that not every call costs one.
-const READING_SERVES: Duration = Duration::from_micros(100);
+/// How long they go on apart after one that seemed to take long. If they do, that is seen meanwhile.
+const APART_ON_SUSPICION: Duration = Duration::from_millis(20);
+
+/// How long the calls of one who was suspected are measured exactly.
+const EXACT: Duration = Duration::from_secs(1);
 
 /// Whether a caller's calls go on apart.
+///
+/// What counts is processor time: on a busy machine a thread may be made to wait in the midst of any call.
+/// To read it is a system call of half a microsecond, so it is read for those alone of whom a call took long
+/// by the clock.
 pub(super) struct Pace {
-    /// The processor time from which on a call holds up others; none if they may for ever.
+    /// The time from which on a call holds up others; none if it may for ever.
     stretch: Option<Duration>,
     began: Instant,
-    /// Until when, in nanoseconds after `began`.
-    until: AtomicU64,
+    /// Until when calls go on apart, in nanoseconds after `began`.
+    apart: AtomicU64,
+    /// Until when they are measured exactly.
+    exact: AtomicU64,
 }
 
 impl Pace {
     pub(super) fn new(stretch: Duration) -> Self {
         let stretch = Some(stretch).filter(|stretch| !stretch.is_zero());
-        Self { stretch, began: Instant::now(), until: AtomicU64::new(0) }
+        let (apart, exact) = Default::default();
+        Self { stretch, began: Instant::now(), apart, exact }
     }
 
     fn is_apart(&self, now: Instant) -> bool {
-        let until = self.until.load(Ordering::Relaxed);
-        until != 0 && self.after_beginning(now) < until
+        self.is_before(&self.apart, now)
     }
 
-    /// Polls, and takes note if that took long.
-    fn poll<T>(&self, work: &mut Work<T>, context: &mut Context<'_>) -> Poll<T> {
+    /// Polls, and takes note if that takes long.
+    fn poll<T>(&self, work: &mut Work<T>, now: Instant, context: &mut Context<'_>) -> Poll<T> {
         let Some(stretch) = self.stretch else { return work.as_mut().poll(context) };
-        let clock = Clock::start();
+        let is_exact = self.is_apart(now) || self.is_before(&self.exact, now);
+        let used = if is_exact { processor_time() } else { None };
         let polled = work.as_mut().poll(context);
-        if let Some(took) = clock.took(stretch) {
-            let now = self.after_beginning(Instant::now());
-            let apart = nanoseconds(took.saturating_mul(TIMES_APART).min(APART_MAX));
-            self.until.fetch_max(now.saturating_add(apart), Ordering::Relaxed);
+        let end = Instant::now();
+        if end.saturating_duration_since(now) >= stretch {
+            match used.zip(processor_time()) {
+                None => self.extend(APART_ON_SUSPICION, end),
+                Some((before, after)) => {
+                    let took = after.saturating_sub(before);
+                    if took >= stretch {
+                        self.extend(took.saturating_mul(TIMES_APART).min(APART_MAX), end);
+                    }
+                }
+            }
         }
         polled
     }
 
-    fn after_beginning(&self, time: Instant) -> u64 {
+    /// Has the calls go on apart for so long, and measures them.
+    fn extend(&self, apart: Duration, now: Instant) {
+        let now = self.since_beginning(now);
+        self.apart.fetch_max(now.saturating_add(nanoseconds(apart)), Ordering::Relaxed);
+        self.exact.fetch_max(now.saturating_add(nanoseconds(apart + EXACT)), Ordering::Relaxed);
+    }
+
+    fn is_before(&self, end: &AtomicU64, now: Instant) -> bool {
+        let end = end.load(Ordering::Relaxed);
+        end != 0 && self.since_beginning(now) < end
+    }
+
+    fn since_beginning(&self, time: Instant) -> u64 {
         nanoseconds(time.saturating_duration_since(self.began))
     }
 }
 
 fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// Tells how much processor time of this thread something takes. The time that passes is no measure: on a
-/// busy machine the thread may be made to wait in it.
-struct Clock {
-    started: Instant,
-}
-
-thread_local! {
-    /// When this thread's processor time was last read, and that.
-    static READING: Cell<Option<(Instant, Duration)>> = const { Cell::new(None) };
-}
-
-impl Clock {
-    fn start() -> Self {
-        let started = Instant::now();
-        let serves = |at: Instant| started.saturating_duration_since(at) < READING_SERVES;
-        if !READING.get().is_some_and(|(at, _)| serves(at)) {
-            READING.set(processor_time().map(|used| (started, used)));
-        }
-        Self { started }
-    }
-
-    /// The time since the start, if it is `least` for certain.
-    fn took(&self, least: Duration) -> Option<Duration> {
-        if self.started.elapsed() < least {
-            return None;
-        }
-        let (at, before) = READING.get()?;
-        // Of what was used since the reading, no more than the time until the start is not ours.
-        let not_ours = self.started.saturating_duration_since(at);
-        let took = processor_time()?.saturating_sub(before).saturating_sub(not_ours);
-        (took >= least).then_some(took)
-    }
 }
 
 /// What this thread has had of a processor; none if the kernel does not say.
@@ -200,7 +194,12 @@ impl<T: Send + 'static> Placed<T> {
 
 /// Carries out work in the thread that it has come to, as long as somebody waits for it.
 async fn apart<T>(share: Arc<Share>, mut work: Work<T>, mut answer: oneshot::Sender<T>) {
-    let work = std::future::poll_fn(|context| share.pace.poll(&mut work, context));
+    let work = std::future::poll_fn(|context| {
+        let polled = share.pace.poll(&mut work, Instant::now(), context);
+        // What waits for this processor, as the other thread may, shall not wait for the next call too.
+        thread::yield_now();
+        polled
+    });
     tokio::select! {
         biased;
         () = answer.closed() => {}
@@ -216,11 +215,12 @@ impl<T: Send + 'static> Future for Placed<T> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        if this.share.pace.is_apart(Instant::now()) {
+        let now = Instant::now();
+        if this.share.pace.is_apart(now) {
             this.go_apart();
         }
         match &mut this.at {
-            Place::Here(work) => this.share.pace.poll(work, context).map(Ok),
+            Place::Here(work) => this.share.pace.poll(work, now, context).map(Ok),
             Place::Apart(answered) => {
                 Poll::Ready(ready!(Pin::new(answered).poll(context)).map_err(|_gone| {
                     Error::internal("the call broke; the service's log says where")

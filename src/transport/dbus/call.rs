@@ -72,8 +72,30 @@ impl From<Message> for Reply {
     }
 }
 
-/// Runs a call.
+/// Runs a call, apart from those of others if its caller's take long.
 pub(super) async fn run(
+    shared: Arc<Shared>,
+    message: Message,
+    operation: Operation,
+    received: Instant,
+) -> Answer {
+    let caller = {
+        let call = message.header();
+        shared.callers.get(call.sender().map_or("", |sender| sender.as_str())).await
+    };
+    let asked = message.clone();
+    let executor = Arc::clone(&shared.executor);
+    let answer = answer(shared, message, operation, received);
+    // The call itself says so if nobody knows who makes it.
+    let Ok(caller) = caller else { return answer.await };
+    executor.in_its_place(&caller, answer).await.unwrap_or_else(|error| {
+        let reply = Failure::from(error).reply(&asked.header());
+        let reply = reply.filter(|_| wants_reply(&asked));
+        Answer { signal: None, reply, delivery: None }
+    })
+}
+
+async fn answer(
     shared: Arc<Shared>,
     message: Message,
     operation: Operation,

@@ -1,6 +1,7 @@
 //! One user against the others: what he may have over real transports, and what floods of his do to an
 //! echo beside them. That each bound counts rightly is the executor's, in `shares.rs`.
 
+mod apart;
 mod floods;
 mod shares;
 
