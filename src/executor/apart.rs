@@ -51,8 +51,8 @@ pub(super) struct Pace {
 impl Pace {
     pub(super) fn new(stretch: Duration) -> Self {
         let stretch = Some(stretch).filter(|stretch| !stretch.is_zero());
-        let (apart, exact) = Default::default();
-        Self { stretch, began: Instant::now(), apart, exact }
+        let never = || AtomicU64::new(0);
+        Self { stretch, began: Instant::now(), apart: never(), exact: never() }
     }
 
     fn is_apart(&self, now: Instant) -> bool {

@@ -14,7 +14,7 @@ use op_dbus::transport::grpc::Server;
 use tempfile::TempDir;
 use tonic::{Code, Request};
 
-use crate::dbus::{NAME, call, connect, none};
+use crate::dbus::{NAME, Options, call, connect, none};
 use crate::fixture::{Bus, Service};
 use crate::grpc::{Client, FAIL, FILL, SLEEP, check_error, config, eventually, place, serve};
 
@@ -86,7 +86,9 @@ async fn calls_apart_end_as_all_others() {
         let mut request = sleep(Duration::from_secs(600));
         request.set_timeout(Duration::from_millis(50));
         let outcome = client.request::<_, SleepResponse>(SLEEP, request).await;
-        assert_eq!(outcome.unwrap_err().code(), Code::DeadlineExceeded);
+        // The client's own clock may be the first.
+        let code = outcome.unwrap_err().code();
+        assert!(matches!(code, Code::DeadlineExceeded | Code::Cancelled), "{code:?}");
     })
     .await;
     made_apart(&service, &client, async || {
@@ -129,7 +131,9 @@ async fn calls_over_dbus_go_apart_as_well() {
     eventually("calls go apart", async || {
         let body = (1_000_000_u64, none());
         let reply = call(&client, probe, Some("org.opdbus.Probe1"), "Fill", &body).await.unwrap();
-        assert_eq!(reply.body().deserialize::<&str>().unwrap().len(), 1_000_000);
+        let body = reply.body();
+        let (text, _) = body.deserialize::<(&str, Options<'_>)>().unwrap();
+        assert_eq!(text.len(), 1_000_000);
         apart(&service) > 1
     })
     .await;

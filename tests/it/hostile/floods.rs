@@ -188,9 +188,6 @@ async fn clients_that_never_read_hold_nobody_up() {
         deaf.push(stream);
     }
     echo.beside("thirty clients that never read").await;
-    let text = service.executor.metrics().render().unwrap();
-    let apart = text.lines().find(|line| line.starts_with("opdbus_calls_apart_total"));
-    eprintln!("{apart:?}");
 }
 
 #[tokio::test]
