@@ -2,7 +2,7 @@
 //! of their own, until he has held up nobody for a while. What the calls are, and whether they may be made,
 //! is not known here.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::{LocalSet, spawn_local};
 
 use super::Executor;
@@ -46,13 +46,21 @@ pub(super) struct Pace {
     apart: AtomicU64,
     /// Until when they are measured exactly.
     exact: AtomicU64,
+    /// The turn to begin apart. Each caller has one, so that nobody waits there for all calls of another.
+    turn: Mutex<()>,
 }
 
 impl Pace {
     pub(super) fn new(stretch: Duration) -> Self {
         let stretch = Some(stretch).filter(|stretch| !stretch.is_zero());
         let never = || AtomicU64::new(0);
-        Self { stretch, began: Instant::now(), apart: never(), exact: never() }
+        Self {
+            stretch,
+            began: Instant::now(),
+            apart: never(),
+            exact: never(),
+            turn: Mutex::new(()),
+        }
     }
 
     fn is_apart(&self, now: Instant) -> bool {
@@ -194,12 +202,22 @@ impl<T: Send + 'static> Placed<T> {
 
 /// Carries out work in the thread that it has come to, as long as somebody waits for it.
 async fn apart<T>(share: Arc<Share>, mut work: Work<T>, mut answer: oneshot::Sender<T>) {
-    let work = std::future::poll_fn(|context| {
+    let mut go_on = |context: &mut Context<'_>| {
         let polled = share.pace.poll(&mut work, Instant::now(), context);
         // What waits for this processor, as the other thread may, shall not wait for the next call too.
         thread::yield_now();
         polled
-    });
+    };
+    let work = async {
+        let first = {
+            let _turn = share.pace.turn.lock().await;
+            poll_fn(|context| Poll::Ready(go_on(context))).await
+        };
+        match first {
+            Poll::Ready(outcome) => outcome,
+            Poll::Pending => poll_fn(go_on).await,
+        }
+    };
     tokio::select! {
         biased;
         () = answer.closed() => {}
