@@ -48,6 +48,8 @@ pub async fn start() -> Running {
     let mut limits = executor::Config::default();
     // Room for messages that are larger than any response may be, which foreign clients ask for.
     limits.tasks.memory_bytes_per_caller = limits.tasks.memory_bytes;
+    // Where the clock stands still it goes on as soon as this thread has nothing to do, so none may help it.
+    limits.share.stretch = Duration::ZERO;
     let service = Service::new(limits);
     let path = service.folder.path().join("grpc.sock");
     let config = config(&path);
