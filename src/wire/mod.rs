@@ -8,6 +8,8 @@ mod context;
 pub(crate) mod dbus;
 mod kind;
 #[cfg(feature = "daemon")]
+mod local;
+#[cfg(feature = "daemon")]
 mod messages;
 #[cfg(feature = "daemon")]
 mod status;
@@ -20,6 +22,8 @@ pub use bearer::NewToken;
 #[cfg(feature = "daemon")]
 pub(crate) use context::{read_context, wants_notes, write_context};
 pub(crate) use kind::kind;
+#[cfg(feature = "daemon")]
+pub(crate) use local::LocalStream;
 #[cfg(feature = "daemon")]
 pub(crate) use messages::{
     COPIED_BYTES, Deframer, Hear, Lost, Malformed, Messages, Parts, TooLarge, put_message, put_note,

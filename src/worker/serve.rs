@@ -18,7 +18,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::UnixStream;
 
 use super::outbox::{Outbox, Replies};
 use crate::agents::{FOR_WORKERS, InWorker, WorkerSettings};
@@ -30,7 +29,7 @@ use crate::error::{Error, ErrorKind};
 use crate::proto::opdbus::worker::v1::{
     ConfigureRequest, ConfigureResponse, EndSessionRequest, GetGoingOnResponse,
 };
-use crate::wire::{self, Lost, Messages, Parts};
+use crate::wire::{self, LocalStream, Lost, Messages, Parts};
 
 /// The agents of this worker.
 pub(super) struct Agents {
@@ -90,7 +89,7 @@ impl Agents {
     ///
     /// # Errors
     /// What broke it.
-    pub(super) async fn serve(self, socket: UnixStream) -> hyper::Result<()> {
+    pub(super) async fn serve(self, socket: LocalStream) -> hyper::Result<()> {
         let agents = Arc::new(self);
         let answer = service_fn(move |request| {
             let agents = Arc::clone(&agents);
