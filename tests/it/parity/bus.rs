@@ -97,6 +97,9 @@ impl Client {
         if let Some(id) = &call.request_id {
             add("request-id", Variant::from(id.clone()));
         }
+        if let Some(id) = &call.approval_id {
+            add("approval-id", Variant::from(id.clone()));
+        }
         if call.is_late {
             add("deadline-ms", Variant::from(0_u32));
         }

@@ -130,6 +130,9 @@ impl Client {
         if let Some(id) = &call.request_id {
             request = request.header("opdbus-request-id", id);
         }
+        if let Some(id) = &call.approval_id {
+            request = request.header("opdbus-approval-id", id);
+        }
         if call.is_late {
             request = request.header("grpc-timeout", "1n");
         }
