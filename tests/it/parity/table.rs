@@ -71,14 +71,8 @@ pub fn no_way(operation: &Operation, way: Way) -> Option<&'static str> {
 pub fn no_input(operation: &Operation, kind: Kind) -> Option<&'static str> {
     let is_of_tests = operation.agent.contains("probe");
     let name = format!("{}.{}", operation.agent, operation.name);
-    // Streams without an end of their own.
-    let is_endless = matches!(
-        name.as_str(),
-        "agents.WatchAgents"
-            | "approvals.WatchApprovals"
-            | "migration.WatchRoutes"
-            | "probe.Linger"
-    );
+    // Memory's can be asked for wrongly, and then it ends.
+    let is_endless = is_endless(operation) && name != "memory.Watch";
     match kind {
         Kind::Written | Kind::Repeated | Kind::IdReused if is_endless => {
             Some("it ends only with its client")
@@ -110,11 +104,25 @@ pub fn no_input(operation: &Operation, kind: Kind) -> Option<&'static str> {
     }
 }
 
+/// The streams without an end of their own.
+pub const ENDLESS: [&str; 5] = [
+    "agents.WatchAgents",
+    "approvals.WatchApprovals",
+    "memory.Watch",
+    "migration.WatchRoutes",
+    "probe.Linger",
+];
+
+/// True if a stream ends only with its client.
+pub fn is_endless(operation: &Operation) -> bool {
+    ENDLESS.contains(&format!("{}.{}", operation.agent, operation.name).as_str())
+}
+
 /// Why no call of an operation that was written down can end well. Every other operation has one that does,
 /// on each way that has the operation.
 pub fn no_success(operation: &Operation) -> Option<&'static str> {
     match (operation.agent.as_str(), operation.name.as_str()) {
-        ("memory", "Watch") => Some("it ends only with its client"),
+        ("memory", "Watch") => Some("it ends only with its client; `endless.rs` reads its begin"),
         ("probe" | "worker_probe", "Fail") => Some("it is there to fail"),
         _ => no_input(operation, Kind::Written),
     }

@@ -219,6 +219,8 @@ pub fn plain(value: &Value, key: &str) -> Value {
             // Of a command and of its end.
             let of_command: &[&str] = match () {
                 () if fields.contains_key("argv") => &["id", "pid"],
+                // Of a change of a key.
+                () if fields.contains_key("event") => &["time"],
                 // Of a shell.
                 () if fields.contains_key("opened_at") => &["opened_at", "pid"],
                 // It follows from the name that the client gives itself.
