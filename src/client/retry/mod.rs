@@ -20,7 +20,8 @@ pub(super) use backoff::Random;
 pub use breaker::{BREAKER_FAILURES, BREAKER_FIRST_REST, BREAKER_LONGEST_REST, BreakerState};
 use breaker::{Breaker, Permit, Rest};
 use budget::Budget;
-pub(super) use verdict::{Again, Effect, Verdict};
+pub(crate) use verdict::Verdict;
+pub(super) use verdict::{Again, Effect};
 
 /// The longest that the service may ask a client to wait before the call is tried again; if it asks for
 /// more, the call fails with that.
