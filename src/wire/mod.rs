@@ -7,7 +7,6 @@ pub(crate) mod bearer;
 mod context;
 pub(crate) mod dbus;
 mod kind;
-#[cfg(feature = "daemon")]
 mod local;
 #[cfg(feature = "daemon")]
 mod messages;
@@ -22,7 +21,6 @@ pub use bearer::NewToken;
 #[cfg(feature = "daemon")]
 pub(crate) use context::{read_context, wants_notes, write_context};
 pub(crate) use kind::kind;
-#[cfg(feature = "daemon")]
 pub(crate) use local::LocalStream;
 #[cfg(feature = "daemon")]
 pub(crate) use messages::{
