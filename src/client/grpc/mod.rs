@@ -20,7 +20,6 @@ use tonic::client::Grpc as Codecs;
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::{Extensions, Request};
 
-use super::{GRACE, MAX_ANSWER_BYTES};
 use super::address::GrpcAddress;
 use super::call::{Call, CallOptions, Payload, Rpc, StreamCall};
 use super::carrier::{Carrier, Pending};
@@ -29,6 +28,7 @@ use super::json;
 use super::settings::Settings;
 use super::stream::Messages;
 use super::way::Way;
+use super::{GRACE, MAX_ANSWER_BYTES};
 use crate::error::ErrorKind;
 use connect::Place;
 use encoded::Encoded;

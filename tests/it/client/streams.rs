@@ -58,10 +58,10 @@ async fn large_messages_come_whole_over_every_way() {
 
 #[tokio::test]
 async fn requests_that_the_service_must_make_room_for_come_whole() {
-    const COUNT: usize = 20;
+    const COUNT: u8 = 20;
     let world = World::new();
     let probe = ProbeClient::new(world.client(Via::Grpc));
-    let text = |number: usize| char::from(b'a' + number as u8).to_string().repeat(1024 * 1024);
+    let text = |number| char::from(b'a' + number).to_string().repeat(1024 * 1024);
     let requests = iter(0..COUNT).map(move |number| ChatRequest { text: text(number) });
     let mut replies = probe.chat(Request::new(requests)).await.unwrap();
     for number in 0..COUNT {
