@@ -6,6 +6,8 @@ pub(crate) mod bearer;
 #[cfg(feature = "daemon")]
 mod context;
 pub(crate) mod dbus;
+#[cfg(feature = "daemon")]
+mod http2;
 mod kind;
 mod local;
 #[cfg(feature = "daemon")]
@@ -20,6 +22,8 @@ mod worker;
 pub use bearer::NewToken;
 #[cfg(feature = "daemon")]
 pub(crate) use context::{read_context, wants_notes, write_context};
+#[cfg(feature = "daemon")]
+pub(crate) use http2::{Received, takes_more, while_wanted};
 pub(crate) use kind::kind;
 pub(crate) use local::LocalStream;
 #[cfg(feature = "daemon")]
@@ -33,6 +37,6 @@ pub(crate) use timeout::timeout;
 pub(crate) use timeout::timeout_text;
 #[cfg(feature = "daemon")]
 pub(crate) use worker::{
-    CONFIGURE, END_SESSION, GOING_ON, WORKER_FRAME_BYTES, WORKER_STREAM_WINDOW_BYTES,
-    WORKER_STREAMS, WORKER_WINDOW_BYTES,
+    CONFIGURE, END_SESSION, GOING_ON, WORKER_FRAME_BYTES, WORKER_HEADER_BYTES,
+    WORKER_STREAM_WINDOW_BYTES, WORKER_STREAMS, WORKER_WINDOW_BYTES,
 };

@@ -36,7 +36,10 @@ pub fn run(profile: String, cgroup: Option<PathBuf>) -> Result<(), Error> {
         let socket = LocalStream::new(socket)
             .map_err(|error| Error::internal(format!("the socket cannot be used: {error}")))?;
         let agents = Agents::new(InWorker { profile, cgroup, settings: Arc::default() })?;
-        agents.serve(socket).await.map_err(|error| {
+        // In a task: waking the runtime's first future costs a system call.
+        let served = tokio::spawn(agents.serve(socket)).await;
+        let served = served.map_err(|error| Error::internal(format!("serving ended: {error}")))?;
+        served.map_err(|error| {
             Error::new(ErrorKind::Unavailable, format!("the connection broke: {error}"))
         })
     });

@@ -28,9 +28,6 @@ use crate::proto::opdbus::worker::v1::{
 };
 use crate::wire::{self, LocalStream};
 
-/// The largest head of an answer, in bytes.
-const MAX_HEADER_BYTES: u32 = 32 * 1024;
-
 /// Where a worker stands: it is never ready after it has ended.
 const STARTING: u8 = 0;
 const READY: u8 = 1;
@@ -139,7 +136,7 @@ impl Link {
             .initial_connection_window_size(wire::WORKER_WINDOW_BYTES)
             .max_frame_size(wire::WORKER_FRAME_BYTES)
             .initial_max_send_streams(wire::WORKER_STREAMS as usize)
-            .max_header_list_size(MAX_HEADER_BYTES)
+            .max_header_list_size(wire::WORKER_HEADER_BYTES)
             .handshake(LocalStream::new(socket).map_err(|error| failed(&error))?);
         let (sender, mut connection) = begun.await.map_err(|error| failed(&error))?;
         let pings = connection.ping_pong();
