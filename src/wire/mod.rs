@@ -6,7 +6,6 @@ pub(crate) mod bearer;
 #[cfg(feature = "daemon")]
 mod context;
 pub(crate) mod dbus;
-#[cfg(feature = "daemon")]
 mod http2;
 mod kind;
 mod local;
@@ -22,7 +21,6 @@ mod worker;
 pub use bearer::NewToken;
 #[cfg(feature = "daemon")]
 pub(crate) use context::{read_context, wants_notes, write_context};
-#[cfg(feature = "daemon")]
 pub(crate) use http2::{Received, takes_more, while_wanted};
 pub(crate) use kind::kind;
 pub(crate) use local::LocalStream;

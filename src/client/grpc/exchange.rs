@@ -5,13 +5,16 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use h2::client::{ResponseFuture, SendRequest};
-use h2::{Error, Reason, RecvStream, SendStream};
+use h2::{Error, Reason, SendStream};
 use http::{Request, Response};
 use http_body::{Body as _, Frame};
 use tokio::task::JoinSet;
 use tonic::body::Body;
 use tonic::codegen::Service;
+
+use crate::wire::{Received, takes_more, while_wanted};
 
 /// A connection. Clones share it; it ends with the last of them and of their calls.
 #[derive(Clone, Debug)]
@@ -42,9 +45,7 @@ impl Service<Request<Body>> for Connection {
     fn call(&mut self, request: Request<Body>) -> Exchange {
         let (head, body) = request.into_parts();
         match self.0.send_request(Request::from_parts(head, ()), false) {
-            Ok((response, stream)) => {
-                Exchange::Open { response, outgoing: Outgoing::new(stream, body).start() }
-            }
+            Ok((response, stream)) => Exchange::Open { response, outgoing: send(stream, body) },
             Err(error) => Exchange::Refused(Some(error)),
         }
     }
@@ -64,7 +65,8 @@ impl Future for Exchange {
             Self::Open { response, outgoing } => {
                 let response = ready!(Pin::new(response).poll(context))?;
                 let outgoing = outgoing.take();
-                Poll::Ready(Ok(response.map(|stream| Incoming { stream, _outgoing: outgoing })))
+                Poll::Ready(Ok(response
+                    .map(|stream| Incoming { received: Received(stream), _outgoing: outgoing })))
             }
             Self::Refused(error) => match error.take() {
                 Some(error) => Poll::Ready(Err(error)),
@@ -74,80 +76,50 @@ impl Future for Exchange {
     }
 }
 
-/// What is still to be sent of a request.
-struct Outgoing {
-    stream: SendStream<Bytes>,
-    body: Body,
-    /// What has been read of the body and waits for its turn.
-    next: Option<Bytes>,
-    began: bool,
-}
-
-impl Outgoing {
-    const fn new(stream: SendStream<Bytes>, body: Body) -> Self {
-        Self { stream, body, next: None, began: false }
-    }
-
-    /// Sends what is there, which of a call with one request is all, so that it leaves together with the
-    /// head; the rest in a task.
-    fn start(mut self) -> Option<JoinSet<()>> {
-        let sent = Pin::new(&mut self).poll(&mut Context::from_waker(Waker::noop()));
-        sent.is_pending().then(|| JoinSet::from_iter([self]))
-    }
-
-    /// The next of the body; `None` after its end.
-    fn read(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        loop {
-            match ready!(Pin::new(&mut self.body).poll_frame(context)) {
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        return Poll::Ready(Some(data));
-                    }
-                }
-                Some(Err(_)) => {
-                    self.stream.send_reset(Reason::INTERNAL_ERROR);
-                    return Poll::Ready(None);
-                }
-                None => return Poll::Ready(None),
-            }
-        }
-    }
-
-    /// Waits until what was sent before has left, so that no more than one message is kept here. `None` if
-    /// the service takes no more.
-    fn turn(&mut self, context: &mut Context<'_>) -> Poll<Option<()>> {
-        if self.began {
-            self.stream.reserve_capacity(1);
-            while self.stream.capacity() == 0 {
-                match ready!(self.stream.poll_capacity(context)) {
-                    Some(Ok(_)) => {}
-                    Some(Err(_)) | None => return Poll::Ready(None),
-                }
-            }
-        }
-        self.began = true;
-        Poll::Ready(Some(()))
+/// Sends what is there of a request, which of a call with one is all, so that it leaves together with its
+/// head; the rest in a task.
+fn send(stream: SendStream<Bytes>, body: Body) -> Option<JoinSet<()>> {
+    let mut sending = Box::pin(pieces(stream, body));
+    match (&mut sending).now_or_never() {
+        Some(()) => None,
+        None => Some(JoinSet::from_iter([sending])),
     }
 }
 
-impl Future for Outgoing {
-    type Output = ();
+/// Sends a request piece by piece, the first at once and each other one when the service takes more. What
+/// goes wrong here, the response says.
+async fn pieces(mut stream: SendStream<Bytes>, mut body: Body) {
+    let mut next = piece(&mut stream, &mut body).await;
+    while let Some(data) = next {
+        let following = piece(&mut stream, &mut body).now_or_never();
+        let is_last = matches!(following, Some(None));
+        if stream.send_data(data, is_last).is_err() || is_last {
+            return;
+        }
+        next = match following {
+            Some(next) => next,
+            None => piece(&mut stream, &mut body).await,
+        };
+        if !takes_more(&mut stream).await {
+            return;
+        }
+    }
+    // Nothing follows if the call is over.
+    drop(stream.send_data(Bytes::new(), true));
+}
 
-    /// What goes wrong here, the response says.
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        loop {
-            if self.next.is_none() {
-                self.next = ready!(self.read(context));
+/// The next piece of a request; `None` after the last, or once the call is over.
+async fn piece(stream: &mut SendStream<Bytes>, body: &mut Body) -> Option<Bytes> {
+    loop {
+        match while_wanted(stream, |context| Pin::new(&mut *body).poll_frame(context)).await?? {
+            Ok(frame) => {
+                if let Ok(data) = frame.into_data() {
+                    return Some(data);
+                }
             }
-            let Some(()) = ready!(self.turn(context)) else { return Poll::Ready(()) };
-            let data = self.next.take().unwrap_or_default();
-            let following = self.read(context);
-            let is_last = matches!(following, Poll::Ready(None));
-            if self.stream.send_data(data, is_last).is_err() || is_last {
-                return Poll::Ready(());
-            }
-            if let Poll::Ready(following) = following {
-                self.next = following;
+            Err(_) => {
+                stream.send_reset(Reason::INTERNAL_ERROR);
+                return None;
             }
         }
     }
@@ -155,8 +127,8 @@ impl Future for Outgoing {
 
 /// A response as it comes. Dropping it cancels the call, and what is still to be sent of its request.
 pub(super) struct Incoming {
-    stream: RecvStream,
-    /// Whose tasks end with it.
+    received: Received,
+    /// Whose task ends with it.
     _outgoing: Option<JoinSet<()>>,
 }
 
@@ -168,22 +140,14 @@ impl http_body::Body for Incoming {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        match ready!(self.stream.poll_data(context)) {
-            Some(Ok(data)) => {
-                self.stream.flow_control().release_capacity(data.len())?;
-                Poll::Ready(Some(Ok(Frame::data(data))))
-            }
+        match ready!(Pin::new(&mut self.received).poll_frame(context)) {
             // Said after a response that is whole by who wants no more of the request.
             Some(Err(error)) if error.reason() == Some(Reason::NO_ERROR) => Poll::Ready(None),
-            Some(Err(error)) => Poll::Ready(Some(Err(error))),
-            None => {
-                let trailers = ready!(self.stream.poll_trailers(context));
-                Poll::Ready(trailers.map(|some| some.map(Frame::trailers)).transpose())
-            }
+            frame => Poll::Ready(frame),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.stream.is_end_stream()
+        self.received.is_end_stream()
     }
 }
