@@ -1,5 +1,5 @@
-//! A stream of HTTP/2 as both sides of a worker's socket read and write it. What its bytes mean is not
-//! known here.
+//! A stream of HTTP/2 as the client and both sides of a worker's socket read and write it. What its bytes
+//! mean is not known here.
 
 use std::future::poll_fn;
 use std::pin::Pin;

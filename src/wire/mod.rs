@@ -6,10 +6,8 @@ pub(crate) mod bearer;
 #[cfg(feature = "daemon")]
 mod context;
 pub(crate) mod dbus;
-#[cfg(feature = "daemon")]
 mod http2;
 mod kind;
-#[cfg(feature = "daemon")]
 mod local;
 #[cfg(feature = "daemon")]
 mod messages;
@@ -23,10 +21,8 @@ mod worker;
 pub use bearer::NewToken;
 #[cfg(feature = "daemon")]
 pub(crate) use context::{read_context, wants_notes, write_context};
-#[cfg(feature = "daemon")]
 pub(crate) use http2::{Received, takes_more, while_wanted};
 pub(crate) use kind::kind;
-#[cfg(feature = "daemon")]
 pub(crate) use local::LocalStream;
 #[cfg(feature = "daemon")]
 pub(crate) use messages::{
