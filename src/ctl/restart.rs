@@ -41,7 +41,7 @@ impl Waiting {
                 Err(error) => error,
             };
             let now = Instant::now();
-            let left = time.map(|time| (began + time).saturating_duration_since(now));
+            let left = time.map(|time| time.saturating_sub(now - began));
             let is_late =
                 until.is_some_and(|until| now >= until) || left.is_some_and(|left| left <= PAUSE);
             if is_late || !may_repeat(&call, &error, until.is_some()) {
