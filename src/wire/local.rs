@@ -173,7 +173,7 @@ mod tests {
 
     /// Bytes that tell where they stand.
     fn bytes(count: usize) -> Vec<u8> {
-        (0..count).map(|n| (n % 251) as u8).collect()
+        (0..251_u8).cycle().take(count).collect()
     }
 
     #[tokio::test]
