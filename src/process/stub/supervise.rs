@@ -102,7 +102,7 @@ impl Supervisor {
     }
 
     /// Waits until something happens, or it is time to look.
-    fn wait(&self, control: BorrowedFd<'_>, signals: &SignalFd) {
+    fn wait(&mut self, control: BorrowedFd<'_>, signals: &SignalFd) {
         let now = Instant::now();
         let wall = self.watch.ends_at().filter(|_| self.limit.is_none());
         // While the tree is ending, the end of one that is not our child cannot be heard.

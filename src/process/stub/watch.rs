@@ -12,6 +12,9 @@ use crate::process::wire::LimitOrders;
 
 /// How often the stub looks at what no part of the kernel limits for it.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How often at most it looks at a tree that does nothing: the longer that is so, the more rarely, since most
+/// of what runs for long waits for something.
+const LOOK_EVERY_QUIET: Duration = Duration::from_millis(250);
 /// How often it looks at a tree that has half of what it may have.
 const LOOK_EVERY_NEAR: Duration = Duration::from_millis(4);
 /// How many threads the stub looks at if there is no limit on them.
@@ -21,7 +24,8 @@ const UNSEEN_FILES_BYTES: u64 = 32 << 20;
 
 /// Says by what the limits hold that the kernel does not hold in a cgroup.
 pub(super) fn report(limits: &LimitOrders, leaf: Option<&Leaf>, report: &mut Report) {
-    let how_often = format!("watched every {} ms", LOOK_EVERY.as_millis());
+    let (busy, quiet) = (LOOK_EVERY.as_millis(), LOOK_EVERY_QUIET.as_millis());
+    let how_often = format!("watched every {busy} ms, or {quiet} ms while it does nothing");
     let state = |limit| match limit {
         _ if !tree::can_be_seen() => {
             State::Unavailable("the kernel does not list children in /proc".to_owned())
@@ -64,14 +68,28 @@ pub(super) struct Watch {
     /// The most memory of one process that was seen to be shared or to have files behind it.
     shared_max: u64,
     is_near: bool,
+    seen: Seen,
+    /// When that was last different.
+    active_at: Instant,
+    /// How many processors the tree may use at once; none before that matters.
+    processors: Option<u32>,
+}
+
+/// What shows that a tree does something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Seen {
+    threads: u64,
+    memory: u64,
+    cpu: Duration,
 }
 
 impl Watch {
     /// Watches a tree that begins now.
     pub(super) fn new(orders: &LimitOrders, leaf: Option<Leaf>) -> Self {
         let is_watched = |limit| !leaf.as_ref().is_some_and(|leaf| leaf.holds(limit));
+        let started = Instant::now();
         Self {
-            started: Instant::now(),
+            started,
             wall: orders.wall_ms.map(Duration::from_millis),
             cpu: orders.cpu_ms.map(Duration::from_millis),
             memory_bytes: orders.memory_bytes.filter(|_| is_watched(Limit::Memory)),
@@ -80,6 +98,9 @@ impl Watch {
             leaf,
             shared_max: 0,
             is_near: false,
+            seen: Seen::default(),
+            active_at: started,
+            processors: None,
         }
     }
 
@@ -97,11 +118,37 @@ impl Watch {
     }
 
     /// After what time it must be looked at again, if it must.
-    pub(super) fn look_again_after(&self, is_ending: bool) -> Option<Duration> {
+    pub(super) fn look_again_after(&mut self, is_ending: bool) -> Option<Duration> {
         let is_limited =
             self.cpu.is_some() || self.memory_bytes.is_some() || self.processes.is_some();
-        let looks = is_limited || self.leaf.is_some() || is_ending;
-        looks.then_some(if self.is_near { LOOK_EVERY_NEAR } else { LOOK_EVERY })
+        if is_ending {
+            return Some(LOOK_EVERY);
+        }
+        if !is_limited && self.leaf.is_none() {
+            return None;
+        }
+        if self.is_near {
+            return Some(LOOK_EVERY_NEAR);
+        }
+        let quiet = self.active_at.elapsed().min(LOOK_EVERY_QUIET);
+        Some(self.cpu_reached_after().map_or(quiet, |least| quiet.min(least)).max(LOOK_EVERY))
+    }
+
+    /// The least time after which the limit on processor time can be reached.
+    fn cpu_reached_after(&mut self) -> Option<Duration> {
+        let left = self.cpu?.saturating_sub(self.seen.cpu);
+        let processors = self.processors.get_or_insert_with(|| {
+            let mine = rustix::thread::sched_getaffinity(None);
+            mine.map_or(u32::MAX, |mine| mine.count().max(1))
+        });
+        Some(left / *processors)
+    }
+
+    fn note(&mut self, seen: Seen) {
+        if seen != self.seen {
+            self.seen = seen;
+            self.active_at = Instant::now();
+        }
     }
 
     /// The limit that the tree has reached. `collected` is what those of it used that have ended.
@@ -112,7 +159,7 @@ impl Watch {
         if let Some(limit) = self.leaf.as_ref().and_then(Leaf::reached) {
             return Some(limit);
         }
-        let in_leaf = self.cpu.and_then(|_| self.leaf.as_ref().and_then(Leaf::cpu));
+        let in_leaf = self.leaf.as_ref().and_then(Leaf::cpu);
         if let (Some(limit), Some(used)) = (self.cpu, in_leaf)
             && used >= limit
         {
@@ -120,12 +167,18 @@ impl Watch {
         }
         let cpu = self.cpu.filter(|_| in_leaf.is_none());
         if cpu.is_none() && self.memory_bytes.is_none() && self.processes.is_none() {
+            self.note(Seen { cpu: in_leaf.unwrap_or_default(), ..Seen::default() });
             return None;
         }
-        self.reached_by_looks(cpu, collected)
+        self.reached_by_looks(cpu, in_leaf, collected)
     }
 
-    fn reached_by_looks(&mut self, cpu: Option<Duration>, collected: &Used) -> Option<Limit> {
+    fn reached_by_looks(
+        &mut self,
+        cpu: Option<Duration>,
+        in_leaf: Option<Duration>,
+        collected: &Used,
+    ) -> Option<Limit> {
         let tree = tree::uncollected(self.processes.unwrap_or(THREADS_SEEN_MAX));
         let mut memory = 0;
         if self.memory_bytes.is_some() {
@@ -136,19 +189,18 @@ impl Watch {
             }
         }
         let threads = tree.iter().map(|process| process.threads).sum::<u64>();
+        let living = tree.iter().map(|process| process.cpu).sum::<Duration>();
+        let used = in_leaf.unwrap_or(living + collected.user + collected.system);
+        self.note(Seen { threads, memory, cpu: used });
         let is_above = |limit: Option<u64>, value| limit.is_some_and(|limit| value > limit);
         let half = |limit: Option<u64>| limit.map(|limit| limit / 2);
         self.is_near =
             is_above(half(self.processes), threads) || is_above(half(self.memory_bytes), memory);
-        let used = || {
-            let living = tree.iter().map(|process| process.cpu).sum::<Duration>();
-            living + collected.user + collected.system
-        };
         if is_above(self.processes, threads) {
             Some(Limit::Processes)
         } else if is_above(self.memory_bytes, memory) {
             Some(Limit::Memory)
-        } else if cpu.is_some_and(|limit| used() >= limit) {
+        } else if cpu.is_some_and(|limit| used >= limit) {
             Some(Limit::Cpu)
         } else {
             None

@@ -7,7 +7,11 @@ mod shares;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::grpc::{Client, raw};
+use op_dbus::proto::opdbus::v1::{PingRequest, PingResponse};
+use op_dbus::transport::grpc::NewToken;
+
+use crate::grpc::tokens::with;
+use crate::grpc::{Client, PING, raw};
 
 /// Set to have the times checked as well, on a machine that does nothing else.
 pub const STRICT: &str = "OPDBUS_HOSTILE";
@@ -18,36 +22,56 @@ const SLOWER: u32 = 5;
 /// An echo that is answered again and again.
 pub struct Echo {
     client: Client,
+    /// The token that it bears, if it is not of the user of this process.
+    token: Option<String>,
     idle: Duration,
 }
 
 impl Echo {
     /// Measures an echo while nothing else happens.
     pub async fn new(path: &Path) -> Self {
+        Self::of(path, None).await
+    }
+
+    /// The same of another user, by a token that stands for him.
+    pub async fn by_token(path: &Path, token: &NewToken) -> Self {
+        Self::of(path, Some(token.text.to_string())).await
+    }
+
+    async fn of(path: &Path, token: Option<String>) -> Self {
         let client = Client::unix(path).await;
-        let idle = p99(&client).await;
-        Self { client, idle }
+        let mut echo = Self { client, token, idle: Duration::ZERO };
+        // The first calls find nothing that is ready for them.
+        echo.p99().await;
+        echo.idle = echo.p99().await;
+        echo
     }
 
     /// Echoes beside a flood: each is answered, and how long they take is printed.
     pub async fn beside(&self, flood: &str) {
-        let (now, idle) = (p99(&self.client).await, self.idle);
+        let (now, idle) = (self.p99().await, self.idle);
         eprintln!("echo beside {flood}: p99 {now:?}, {idle:?} without");
         if std::env::var_os(STRICT).is_some() {
             assert!(now <= idle * SLOWER, "{flood}: {now:?} is more than {SLOWER} times {idle:?}");
         }
     }
-}
 
-async fn p99(client: &Client) -> Duration {
-    let mut times = Vec::new();
-    for _ in 0..200 {
-        let start = Instant::now();
-        client.ping().await;
-        times.push(start.elapsed());
+    async fn p99(&self) -> Duration {
+        let mut times = Vec::new();
+        for _ in 0..200 {
+            let start = Instant::now();
+            match &self.token {
+                None => self.client.ping().await,
+                Some(token) => {
+                    let request = with(token, PingRequest::default());
+                    self.client.request::<_, PingResponse>(PING, request).await.unwrap();
+                }
+            }
+            times.push(start.elapsed());
+        }
+        times.sort_unstable();
+        times[times.len() * 99 / 100]
     }
-    times.sort_unstable();
-    times[times.len() * 99 / 100]
 }
 
 /// The bytes that open a connection.

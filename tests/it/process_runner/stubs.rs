@@ -1,11 +1,11 @@
 //! Stubs run one program after the other: what stays with them, and when they end.
 
 use std::fs;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use op_dbus::process::{Exit, Keep, Policy, Profile, Running, Spec, remove_left_over};
+use op_dbus::process::{Exit, Keep, Limit, Policy, Profile, Running, Spec, remove_left_over};
 
 use super::Place;
 use crate::process::PATIENCE;
@@ -34,7 +34,7 @@ fn wait_for_end(stub: i32) {
     let is_there = |stat: String| !stat.rsplit(')').next().unwrap().starts_with(" Z");
     while fs::read_to_string(format!("/proc/{stub}/stat")).is_ok_and(is_there) {
         assert!(Instant::now() < deadline, "the stub is left");
-        std::thread::sleep(std::time::Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -101,6 +101,45 @@ async fn usage_is_each_programs_own() {
     let worked = place.run(place.script(script, &[])).await.ended.usage;
     let rested = place.run(place.spec(["true"])).await.ended.usage;
     assert!(worked.user > rested.user, "{worked:?} {rested:?}");
+}
+
+#[tokio::test]
+async fn a_program_that_waits_costs_its_stub_next_to_nothing() {
+    let place = Place::new();
+    let mut spec = place.script("echo ready; exec sleep 600", &[]);
+    spec.limits.cpu = Some(Duration::from_secs(600));
+    spec.limits.memory_bytes = Some(256 << 20);
+    spec.limits.processes = Some(64);
+    let mut running = place.runner.start(spec).await.unwrap();
+    running.next().await.unwrap();
+    let stub = stub_of(&running);
+    let wakings = || {
+        let status = fs::read_to_string(format!("/proc/{stub}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        line.unwrap().trim().parse::<u64>().unwrap()
+    };
+    let (began, before) = (Instant::now(), wakings());
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let woken = wakings() - before;
+    // Four in a second, and a few while it was not known to be quiet.
+    let most = began.elapsed().as_millis() / 200 + 15;
+    assert!(u128::from(woken) <= most, "{woken} times in {:?}", began.elapsed());
+    assert!(woken > 0, "it does not look at all");
+    running.handle().stop().unwrap();
+    running.wait().await.unwrap();
+    place.assert_nothing_is_left();
+}
+
+#[tokio::test]
+async fn a_program_that_wakes_after_a_while_is_held_to_its_processor_time() {
+    let place = Place::new();
+    // Neither of the two reaches a second, which is the least that the kernel limits.
+    let script = "sleep 2; spin() { while :; do :; done; }; spin & spin & wait";
+    let mut spec = place.script(script, &[]);
+    spec.limits.cpu = Some(Duration::from_millis(600));
+    let finished = place.run(spec).await;
+    assert_eq!(finished.ended.limit, Some(Limit::Cpu), "{finished:?}");
+    place.assert_nothing_is_left();
 }
 
 #[tokio::test]
