@@ -48,6 +48,9 @@ fn main() {
     if arguments.value_of("--peer-pipe").is_some() {
         return descriptor::serve_peer();
     }
+    if let Some(left) = arguments.value_of("--peer-hop") {
+        return workers::serve_hop(&left);
+    }
     let number = |flag: &str| arguments.value_of(flag).and_then(|n| n.parse::<u32>().ok());
     let plan = Plan {
         runs: number("--runs").map_or(5, |runs| runs as usize),

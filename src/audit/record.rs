@@ -86,7 +86,8 @@ impl<'de> Deserialize<'de> for Hash {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// A call with one answer has ended.
+    /// A call with one answer has ended, or one that runs apart from its client was answered with what an
+    /// earlier one with its request id had begun.
     #[default]
     Call,
     /// A call that runs apart from its client, as a stream does, has begun.

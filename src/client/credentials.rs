@@ -3,17 +3,32 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use http::Uri;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Certificate, ClientTlsConfig, Identity};
+
+/// What gRPC's protocol is called in TLS.
+pub(super) const HTTP2: &[u8] = b"h2";
 
 /// What a client has beside an address. All of it is for gRPC; on D-Bus the bus says who calls.
 #[derive(Clone, Default)]
 pub struct Credentials {
-    ca: Option<Certificate>,
+    /// As PEM.
+    ca: Option<Arc<[u8]>>,
     identity: Option<Identity>,
     token: Option<MetadataValue<Ascii>>,
+}
+
+/// A certificate and its key, as PEM.
+#[derive(Clone)]
+struct Identity {
+    certificate: Arc<[u8]>,
+    key: Arc<[u8]>,
 }
 
 impl Credentials {
@@ -21,14 +36,14 @@ impl Credentials {
     /// are known, those of the system included.
     #[must_use]
     pub fn with_ca(mut self, pem: &[u8]) -> Self {
-        self.ca = Some(Certificate::from_pem(pem));
+        self.ca = Some(pem.into());
         self
     }
 
     /// With the client's own certificate and key, as PEM.
     #[must_use]
     pub fn with_certificate(mut self, certificate: &[u8], key: &[u8]) -> Self {
-        self.identity = Some(Identity::from_pem(certificate, key));
+        self.identity = Some(Identity { certificate: certificate.into(), key: key.into() });
         self
     }
 
@@ -45,15 +60,33 @@ impl Credentials {
     }
 
     /// What TLS needs.
-    pub(super) fn tls(&self) -> Result<ClientTlsConfig, String> {
-        let ca = self.ca.clone().ok_or(
+    ///
+    /// # Errors
+    /// What is missing or cannot be read; nothing of a key is in it.
+    pub(super) fn tls(&self) -> Result<ClientConfig, String> {
+        let ca = self.ca.as_deref().ok_or(
             "https needs the root that signed the server's certificate; name its file (--ca, OP_DBUS_CA)",
         )?;
-        let tls = ClientTlsConfig::new().ca_certificate(ca);
-        Ok(match &self.identity {
-            Some(identity) => tls.identity(identity.clone()),
-            None => tls,
-        })
+        let mut roots = RootCertStore::empty();
+        for root in certificates("the root", ca)? {
+            roots.add(root).map_err(|error| format!("the root cannot be used: {error}"))?;
+        }
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .with_root_certificates(roots);
+        let mut config = match &self.identity {
+            Some(Identity { certificate, key }) => {
+                let chain = certificates("the client's certificate", certificate)?;
+                let key = PrivateKeyDer::from_pem_slice(key)
+                    .map_err(|_| "the client's key holds no PEM key that can be read")?;
+                let config = config.with_client_auth_cert(chain, key);
+                config.map_err(|error| format!("the client's certificate: {error}"))?
+            }
+            None => config.with_no_client_auth(),
+        };
+        config.alpn_protocols.push(HTTP2.to_vec());
+        Ok(config)
     }
 
     /// What every call bears on a way that nobody listens to: TLS or this machine's own.
@@ -74,6 +107,16 @@ impl Credentials {
                 Err("a token is not sent to another machine without TLS; use https".to_owned())
             }
         }
+    }
+}
+
+/// The certificates in a PEM, at least one.
+fn certificates(what: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let found = found.map_err(|_| format!("{what} holds a PEM certificate that is broken"))?;
+    match found.is_empty() {
+        false => Ok(found),
+        true => Err(format!("{what} holds no PEM certificate")),
     }
 }
 

@@ -98,6 +98,8 @@ pub use ledger::UseFilter;
 pub use metrics::{
     AgentMetrics, MAX_OPERATIONS, MetricsSnapshot, OperationMetrics, RequestMetrics,
 };
+#[cfg(feature = "daemon")]
+pub(crate) use retry::Verdict;
 pub use retry::{BREAKER_FAILURES, BREAKER_FIRST_REST, BREAKER_LONGEST_REST, BreakerState};
 pub use rights::CallsBy;
 pub use settings::{Settings, SettingsError, VARIABLES, Via};
@@ -192,6 +194,12 @@ impl AgentClient {
     #[must_use]
     pub fn carrier(&self) -> &Arc<dyn Carrier> {
         &self.carrier
+    }
+
+    /// The same client, whose calls are carried by what `around` makes of what carries them.
+    #[must_use]
+    pub fn carried_by(self, around: impl FnOnce(Arc<dyn Carrier>) -> Arc<dyn Carrier>) -> Self {
+        Self { carrier: around(self.carrier), ..self }
     }
 
     /// The same client, whose calls have `options` where they do not say otherwise themselves.

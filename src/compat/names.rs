@@ -15,8 +15,8 @@ pub(super) struct Named {
 }
 
 pub(super) type Arguments = Map<String, Value>;
-/// Translates the arguments and says what the operation is called here.
-type Translate = fn(&mut Arguments) -> Result<&'static str, Error>;
+/// Says what the operation is called here and translates the arguments, as far as they can be.
+type Translate = fn(&mut Arguments) -> (&'static str, Result<(), Error>);
 
 /// A word for an operation.
 pub(super) struct Word {
@@ -52,31 +52,31 @@ const THINKING: &str = "sequential_thinking";
 /// for clients that name their arguments.
 const WORDS: &[Word] = &[
     word(COMMANDS, "execute", commands::executed, "working_dir", "command_line"),
-    word(CONTEXTS, "clear", |_| Ok("delete"), "name", "name"),
-    word(CONTEXTS, "delete", |_| Ok("delete"), "name", "name"),
+    word(CONTEXTS, "clear", |_| ("delete", Ok(())), "name", "name"),
+    word(CONTEXTS, "delete", |_| ("delete", Ok(())), "name", "name"),
     word(CONTEXTS, "list", limited, "query", "query"),
-    word(CONTEXTS, "load", |_| Ok("load"), "name", "name"),
-    word(CONTEXTS, "restore", |_| Ok("load"), "name", "name"),
-    word(CONTEXTS, "save", |_| Ok("save"), "name", "content"),
+    word(CONTEXTS, "load", |_| ("load", Ok(())), "name", "name"),
+    word(CONTEXTS, "restore", |_| ("load", Ok(())), "name", "name"),
+    word(CONTEXTS, "save", |_| ("save", Ok(())), "name", "content"),
     word(MEMORY, "clear", everything, "", ""),
-    word(MEMORY, "delete", |_| Ok("forget"), "key", "key"),
-    word(MEMORY, "forget", |_| Ok("forget"), "key", "key"),
-    word(MEMORY, "get", |_| Ok("recall"), "key", "key"),
+    word(MEMORY, "delete", |_| ("forget", Ok(())), "key", "key"),
+    word(MEMORY, "forget", |_| ("forget", Ok(())), "key", "key"),
+    word(MEMORY, "get", |_| ("recall", Ok(())), "key", "key"),
     word(MEMORY, "list", limited, "pattern", "pattern"),
-    word(MEMORY, "recall", |_| Ok("recall"), "key", "key"),
+    word(MEMORY, "recall", |_| ("recall", Ok(())), "key", "key"),
     word(MEMORY, "remember", remembered, "key", "value"),
-    word(MEMORY, "retrieve", |_| Ok("recall"), "key", "key"),
-    word(MEMORY, "search", |_| Ok("search"), "query", "query"),
+    word(MEMORY, "retrieve", |_| ("recall", Ok(())), "key", "key"),
+    word(MEMORY, "search", |_| ("search", Ok(())), "query", "query"),
     word(MEMORY, "set", remembered, "key", "value"),
     word(MEMORY, "store", remembered, "key", "value"),
     word(THINKING, "add_thought", thought, "chain_id", "thought"),
     word(THINKING, "analyze", thought, "chain_id", "thought"),
-    word(THINKING, "conclude", |_| Ok("conclude"), "chain_id", "conclusion"),
-    word(THINKING, "get_chain", |_| Ok("get_chain"), "chain_id", "chain_id"),
+    word(THINKING, "conclude", |_| ("conclude", Ok(())), "chain_id", "conclusion"),
+    word(THINKING, "get_chain", |_| ("get_chain", Ok(())), "chain_id", "chain_id"),
     word(THINKING, "plan", thought, "chain_id", "thought"),
     word(THINKING, "reflect", thought, "chain_id", "thought"),
-    word(THINKING, "start", |_| Ok("start_chain"), "problem", "problem"),
-    word(THINKING, "start_chain", |_| Ok("start_chain"), "problem", "problem"),
+    word(THINKING, "start", |_| ("start_chain", Ok(())), "problem", "problem"),
+    word(THINKING, "start_chain", |_| ("start_chain", Ok(())), "problem", "problem"),
     word(THINKING, "think", thought, "chain_id", "thought"),
 ];
 
@@ -106,7 +106,11 @@ pub(super) fn translate(
         },
     };
     let operation = match words(&agent).find(|word| word.name == operation) {
-        Some(word) => (word.means)(&mut arguments)?.to_owned(),
+        Some(word) => {
+            let (operation, translated) = (word.means)(&mut arguments);
+            translated?;
+            operation.to_owned()
+        }
         None => operation,
     };
     Ok(Named { agent, operation, arguments: Value::Object(arguments) })
@@ -130,21 +134,25 @@ pub(super) fn snake(name: &str) -> String {
     snake
 }
 
-fn everything(arguments: &mut Arguments) -> Result<&'static str, Error> {
+fn everything(arguments: &mut Arguments) -> (&'static str, Result<(), Error>) {
     arguments.entry("key").or_insert_with(|| json!("*"));
     arguments.entry("glob").or_insert_with(|| json!(true));
-    Ok("forget")
+    ("forget", Ok(()))
 }
 
-fn limited(arguments: &mut Arguments) -> Result<&'static str, Error> {
+fn limited(arguments: &mut Arguments) -> (&'static str, Result<(), Error>) {
     if let Some(limit) = arguments.remove("limit") {
         arguments.insert("page_size".to_owned(), limit);
     }
-    Ok("list")
+    ("list", Ok(()))
+}
+
+fn remembered(arguments: &mut Arguments) -> (&'static str, Result<(), Error>) {
+    ("remember", ttl(arguments))
 }
 
 /// `ttl_secs`, a number, is `ttl`, a duration; 0 is none.
-fn remembered(arguments: &mut Arguments) -> Result<&'static str, Error> {
+fn ttl(arguments: &mut Arguments) -> Result<(), Error> {
     for name in ["ttl_secs", "ttl_s"] {
         let Some(ttl) = arguments.remove(name) else { continue };
         let seconds = ttl
@@ -154,14 +162,18 @@ fn remembered(arguments: &mut Arguments) -> Result<&'static str, Error> {
             arguments.insert("ttl".to_owned(), json!(format!("{seconds}s")));
         }
     }
-    Ok("remember")
+    Ok(())
 }
 
 /// A thought outside of any chain is one of the numbered thoughts that the MCP server takes.
-fn thought(arguments: &mut Arguments) -> Result<&'static str, Error> {
+fn thought(arguments: &mut Arguments) -> (&'static str, Result<(), Error>) {
     if arguments.contains_key("chain_id") {
-        return Ok("think");
+        return ("think", Ok(()));
     }
+    ("sequential_thinking", numbered(arguments))
+}
+
+fn numbered(arguments: &mut Arguments) -> Result<(), Error> {
     let mut number = |name: &'static str, default: u64| match arguments.remove(name) {
         None => Ok(default),
         Some(number) => {
@@ -178,7 +190,7 @@ fn thought(arguments: &mut Arguments) -> Result<&'static str, Error> {
     arguments.entry("thought_number").or_insert_with(|| json!(step));
     arguments.entry("total_thoughts").or_insert_with(|| json!(total));
     arguments.entry("next_thought_needed").or_insert_with(|| json!(step < total));
-    Ok("sequential_thinking")
+    Ok(())
 }
 
 #[cfg(test)]

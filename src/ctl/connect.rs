@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::args::{Credentials as Named, Global, Via};
 use super::output::clean;
 use super::problem::Problem;
+use super::restart::Waiting;
 use crate::call::NAME_OF_COMPARISON;
 use crate::client::{self, AgentClient, Credentials, Settings, Way};
 use crate::files;
@@ -48,7 +49,7 @@ pub(super) fn describer(global: &Global, client: &AgentClient) -> Result<AgentCl
         Way::Dbus | Way::Grpc => Ok(client.clone()),
         Way::Legacy => {
             let settings = Settings { via: client::Via::Dbus, ..settings(global)? };
-            Ok(AgentClient::direct(&settings))
+            Ok(AgentClient::direct(&settings).carried_by(Waiting::around))
         }
     }
 }
@@ -56,6 +57,7 @@ pub(super) fn describer(global: &Global, client: &AgentClient) -> Result<AgentCl
 async fn open(global: &Global, settings: Settings) -> Result<AgentClient, Problem> {
     let credentials = credentials(&global.credentials)?;
     let client = AgentClient::direct(&Settings { credentials, ..settings });
+    let client = client.carried_by(Waiting::around);
     client.ready().await?;
     if global.verbose {
         let mut stderr = io::stderr().lock();

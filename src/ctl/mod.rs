@@ -26,6 +26,7 @@ mod parity;
 mod ping;
 mod policy;
 mod problem;
+mod restart;
 mod rows;
 mod run;
 mod sessions;

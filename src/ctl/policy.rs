@@ -43,14 +43,7 @@ fn calls_by(by: &args::CallsBy) -> CallsBy<'_> {
         args::CallsBy { token: Some(name), .. } => CallsBy::Token(name),
         args::CallsBy { certificate: Some(name), .. } => CallsBy::Certificate(name),
         args::CallsBy { login_session: Some(session), .. } => {
-            CallsBy::LoginSession(match session {
-                args::LoginSession::Graphical => LoginSession::Graphical,
-                args::LoginSession::Terminal => LoginSession::Terminal,
-                args::LoginSession::Remote => LoginSession::Remote,
-                args::LoginSession::UserManager => LoginSession::UserManager,
-                args::LoginSession::Background => LoginSession::Background,
-                args::LoginSession::Unknown => LoginSession::Unknown,
-            })
+            CallsBy::LoginSession((*session).into())
         }
         args::CallsBy { token: None, certificate: None, login_session: None } => CallsBy::Himself,
     }

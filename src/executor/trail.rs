@@ -147,7 +147,8 @@ impl Drop for Trail {
         let Some(mut steps) = self.0.take() else { return };
         let Some(allowed) = &mut steps.allowed else { return };
         let place = allowed.place.take();
-        let event = steps.event(steps.last(), Some(ErrorKind::Cancelled));
+        let kind = if place.is_some() { Kind::Call } else { Kind::End };
+        let event = steps.event(kind, Some(ErrorKind::Cancelled));
         match place {
             Some(place) => steps.audit.record_soon(place, event),
             None => steps.audit.record_late(event),
@@ -161,14 +162,11 @@ impl Steps {
         self.allowed.as_ref().is_some_and(|allowed| allowed.place.is_none())
     }
 
-    /// The kind of the last record.
-    fn last(&self) -> Kind {
-        if self.task.is_some() { Kind::End } else { Kind::Call }
-    }
-
-    /// Records the end of the call.
+    /// Records the end of the call: a record of its own kind only where there is one of its beginning. So
+    /// a call that finds the task of an earlier one leaves what a repeated call with one answer leaves.
     async fn recorded(&mut self, error: Option<ErrorKind>) {
-        let event = self.event(self.last(), error);
+        let kind = if self.has_begun() { Kind::End } else { Kind::Call };
+        let event = self.event(kind, error);
         let place = self.allowed.as_mut().and_then(|allowed| allowed.place.take());
         let place = match place {
             Some(place) => Ok(place),

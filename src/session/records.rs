@@ -20,7 +20,7 @@ use crate::storage::{self, Failure, NoChore, Schema, Store};
 const BATCH: usize = 1024;
 
 const SCHEMA: Schema =
-    Schema { name: "sessions", application_id: 0x6f70_6473, migrations: &[FIRST] };
+    Schema { name: "sessions", application_id: 0x6f70_6465, migrations: &[FIRST] };
 
 const FIRST: &str = "
 -- A session, or one that has ended (`ended`) whose agents have yet to be told. `started_at` is in

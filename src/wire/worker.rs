@@ -9,6 +9,9 @@ pub(crate) const GOING_ON: &str = "/opdbus.worker.v1.WorkerService/GetGoingOn";
 /// Where a worker hears that a session has ended.
 pub(crate) const END_SESSION: &str = "/opdbus.worker.v1.WorkerService/EndSession";
 
+/// The largest head of a request or an answer, in bytes.
+pub(crate) const WORKER_HEADER_BYTES: u32 = 32 * 1024;
+
 /// The bytes of one stream that either side of a worker's socket sends ahead of the other's reading.
 pub(crate) const WORKER_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 

@@ -15,6 +15,7 @@ use nix::libc::{AF_UNIX, SOCK_STREAM};
 
 use crate::agents::InWorker;
 use crate::error::{Error, ErrorKind};
+use crate::wire::LocalStream;
 
 use serve::Agents;
 
@@ -32,10 +33,13 @@ pub fn run(profile: String, cgroup: Option<PathBuf>) -> Result<(), Error> {
         .build()
         .map_err(|error| Error::internal(format!("the runtime cannot be made: {error}")))?;
     let served = runtime.block_on(async {
-        let socket = tokio::net::UnixStream::from_std(socket)
+        let socket = LocalStream::new(socket)
             .map_err(|error| Error::internal(format!("the socket cannot be used: {error}")))?;
         let agents = Agents::new(InWorker { profile, cgroup, settings: Arc::default() })?;
-        agents.serve(socket).await.map_err(|error| {
+        // In a task: waking the runtime's first future costs a system call.
+        let served = tokio::spawn(agents.serve(socket)).await;
+        let served = served.map_err(|error| Error::internal(format!("serving ended: {error}")))?;
+        served.map_err(|error| {
             Error::new(ErrorKind::Unavailable, format!("the connection broke: {error}"))
         })
     });
@@ -53,6 +57,5 @@ fn socket() -> Result<UnixStream, Error> {
         Error::invalid("LISTEN_FDS", "is missing; a worker is started by op-dbus, not by hand")
     })?;
     socket.peer_addr().map_err(|error| Error::invalid("descriptor 3", error))?;
-    socket.set_nonblocking(true).map_err(|error| Error::invalid("descriptor 3", error))?;
     Ok(socket)
 }

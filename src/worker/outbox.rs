@@ -129,11 +129,6 @@ impl Replies {
         Self { outbox, work, large: None, ended: false }
     }
 
-    /// True if nothing more is sent.
-    pub(super) fn is_ended(&self) -> bool {
-        self.ended && self.large.is_none()
-    }
-
     /// What is to be sent next; `None` after the trailers.
     pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Frame<Bytes>>> {
         if let Some(large) = self.large.take() {

@@ -2,7 +2,6 @@
 //! limited every one of them; nothing of that is decided here.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -11,14 +10,11 @@ use std::task::{self, Poll};
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, Stream};
+use h2::server::{self, SendResponse};
+use h2::{RecvStream, SendStream};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Response};
-use http_body::{Body, Frame};
-use hyper::body::Incoming;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::UnixStream;
+use http_body::Frame;
 
 use super::outbox::{Outbox, Replies};
 use crate::agents::{FOR_WORKERS, InWorker, WorkerSettings};
@@ -30,7 +26,7 @@ use crate::error::{Error, ErrorKind};
 use crate::proto::opdbus::worker::v1::{
     ConfigureRequest, ConfigureResponse, EndSessionRequest, GetGoingOnResponse,
 };
-use crate::wire::{self, Lost, Messages, Parts};
+use crate::wire::{self, LocalStream, Lost, Messages, Parts, Received};
 
 /// The agents of this worker.
 pub(super) struct Agents {
@@ -90,40 +86,55 @@ impl Agents {
     ///
     /// # Errors
     /// What broke it.
-    pub(super) async fn serve(self, socket: UnixStream) -> hyper::Result<()> {
+    pub(super) async fn serve(self, socket: LocalStream) -> Result<(), h2::Error> {
         let agents = Arc::new(self);
-        let answer = service_fn(move |request| {
-            let agents = Arc::clone(&agents);
-            async move { Ok::<_, Infallible>(agents.answer(request).await) }
-        });
-        http2::Builder::new(TokioExecutor::new())
+        // Not hyper, which has each request pass through a task and a channel more.
+        let mut connection = server::Builder::new()
             .max_concurrent_streams(wire::WORKER_STREAMS)
-            .initial_stream_window_size(wire::WORKER_STREAM_WINDOW_BYTES)
+            .initial_window_size(wire::WORKER_STREAM_WINDOW_BYTES)
             .initial_connection_window_size(wire::WORKER_WINDOW_BYTES)
             .max_frame_size(wire::WORKER_FRAME_BYTES)
-            .auto_date_header(false)
-            .serve_connection(TokioIo::new(socket), answer)
-            .await
-    }
-
-    async fn answer(&self, request: Request<Incoming>) -> Response<Reply> {
-        let reply = self.call(request).await;
-        let mut response = match reply {
-            Ok(reply) => Response::new(reply),
-            Err(error) => {
-                let mut response = Response::new(Reply::Nothing);
-                *response.headers_mut() = wire::trailers(&error);
-                response
+            .max_header_list_size(wire::WORKER_HEADER_BYTES)
+            .handshake(socket)
+            .await?;
+        while let Some(accepted) = connection.accept().await {
+            let (request, respond) = accepted?;
+            let mut answer = Box::pin(Arc::clone(&agents).answer(request, respond));
+            // Many a call is over at once; only the others need a task.
+            if answer.as_mut().now_or_never().is_none() {
+                tokio::spawn(answer);
             }
-        };
-        let kind = HeaderValue::from_static("application/grpc");
-        response.headers_mut().insert(CONTENT_TYPE, kind);
-        response
+        }
+        Ok(())
     }
 
-    async fn call(&self, request: Request<Incoming>) -> Result<Reply, Error> {
+    /// Answers one request, unless the front gives it up meanwhile.
+    async fn answer(
+        self: Arc<Self>,
+        request: Request<RecvStream>,
+        mut respond: SendResponse<Bytes>,
+    ) {
+        let reply = tokio::select! {
+            biased;
+            reply = self.call(request) => reply,
+            _ = poll_fn(|context| respond.poll_reset(context)) => return,
+        };
+        let mut head = Response::new(());
+        let reply = reply.inspect_err(|error| *head.headers_mut() = wire::trailers(error));
+        head.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        let sent = match (respond.send_response(head, reply.is_err()), reply) {
+            (Ok(stream), Ok(reply)) => reply.send(stream).await,
+            (Ok(_), Err(_)) => Ok(()),
+            (Err(error), _) => Err(error),
+        };
+        if let Err(error) = sent {
+            tracing::debug!(%error, "the front does not take an answer");
+        }
+    }
+
+    async fn call(&self, request: Request<RecvStream>) -> Result<Reply, Error> {
         let (head, body) = request.into_parts();
-        let mut messages = Messages::new(body, usize::MAX);
+        let mut messages = Messages::new(Received(body), usize::MAX);
         match head.uri.path() {
             wire::CONFIGURE => return self.configure(only(&mut messages).await?),
             wire::GOING_ON => {
@@ -209,7 +220,7 @@ async fn unless_it_panics<T>(work: Running<'_, T>) -> Result<T, Error> {
 }
 
 /// The one message of a request.
-async fn only(messages: &mut Messages<Incoming>) -> Result<Bytes, Error> {
+async fn only(messages: &mut Messages<Received>) -> Result<Bytes, Error> {
     let mut next = async || poll_fn(|context| messages.poll_next(context)).await.map_err(lost);
     let message = next().await?.ok_or_else(|| Error::invalid("request", "is missing"))?;
     match next().await? {
@@ -232,7 +243,7 @@ fn whole(answer: Bytes) -> Result<Reply, Error> {
 }
 
 /// The requests of a stream, as the agent takes them.
-struct Requests(Messages<Incoming>);
+struct Requests(Messages<Received>);
 
 impl Stream for Requests {
     type Item = Result<Bytes, Error>;
@@ -248,34 +259,42 @@ impl Stream for Requests {
     }
 }
 
-/// The body of an answer.
+/// What is answered to a request that did not fail at once.
 enum Reply {
-    /// None: the status stands in the headers.
-    Nothing,
     One(Parts),
     Many(Replies),
 }
 
-impl Body for Reply {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut task::Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        match self.get_mut() {
-            Self::Nothing => Poll::Ready(None),
-            Self::One(parts) => Poll::Ready(parts.next().map(Ok)),
-            Self::Many(replies) => replies.poll_next(context).map(|frame| frame.map(Ok)),
+impl Reply {
+    /// Sends all of it, a stream's no faster than the front takes it.
+    ///
+    /// # Errors
+    /// The front does not take it.
+    async fn send(self, mut stream: SendStream<Bytes>) -> Result<(), h2::Error> {
+        match self {
+            Self::One(mut parts) => {
+                while let Some(part) = parts.next() {
+                    put(&mut stream, part)?;
+                }
+                Ok(())
+            }
+            Self::Many(mut replies) => {
+                while wire::takes_more(&mut stream).await
+                    && let Some(Some(part)) =
+                        wire::while_wanted(&mut stream, |context| replies.poll_next(context)).await
+                {
+                    put(&mut stream, part)?;
+                }
+                Ok(())
+            }
         }
     }
+}
 
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Nothing => true,
-            Self::One(parts) => parts.is_ended(),
-            Self::Many(replies) => replies.is_ended(),
-        }
+/// Sends a part of an answer; the trailers are the last.
+fn put(stream: &mut SendStream<Bytes>, part: Frame<Bytes>) -> Result<(), h2::Error> {
+    match part.into_data() {
+        Ok(data) => stream.send_data(data, false),
+        Err(part) => part.into_trailers().map_or(Ok(()), |trailers| stream.send_trailers(trailers)),
     }
 }

@@ -347,3 +347,21 @@ fn may_import(module: &str, import: &str) -> bool {
 fn is_within(path: &str, module: &str) -> bool {
     path == module || path.strip_prefix(module).is_some_and(|rest| rest.starts_with("::"))
 }
+
+/// By this number in its header a file is known to be the database that it is named as.
+#[test]
+fn every_database_has_an_id_of_its_own() {
+    let mut ids = BTreeSet::new();
+    for source in sources() {
+        if source.module.split("::").any(|part| part == "tests") {
+            continue;
+        }
+        for rest in source.text.split("application_id: 0x").skip(1) {
+            let digits = rest.split(|it: char| !it.is_ascii_hexdigit() && it != '_').next();
+            let id = digits.unwrap_or_default().replace('_', "");
+            let id = u32::from_str_radix(&id, 16).unwrap_or_else(|error| panic!("{id}: {error}"));
+            assert!(ids.insert(id), "{} has the id {id:#x} of another", source.path.display());
+        }
+    }
+    assert!(ids.len() >= 8, "only {} databases were found", ids.len());
+}

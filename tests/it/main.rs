@@ -23,6 +23,7 @@ mod ctl;
 mod ctl_legacy;
 mod ctl_live;
 mod ctl_parity;
+mod ctl_restart;
 mod ctl_run;
 mod ctl_tasks;
 mod daemon;

@@ -2,53 +2,23 @@
 //! anything was called at all.
 
 use std::io;
-use std::time::{Duration, Instant};
 
-use tonic::{Code, ConnectError, Status};
+use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::client::error::{Error, Failure};
 use crate::wire;
 
-/// A status as an error. `timeout` is the time that the call had, and since when.
-pub(super) fn failed(
-    status: &Status,
-    timeout: Option<(Duration, Instant)>,
-    target: &str,
-    https: bool,
-) -> Error {
+/// A status as an error.
+pub(super) fn failed(status: &Status, https: bool) -> Error {
+    // What HTTP/2 says came from this side or from somebody between; the service gives details.
     if let Some(source) = std::error::Error::source(status) {
-        if is_no_connection(source) {
-            return Error::unreachable(target.to_owned(), no_connection(source));
-        }
-        if status.code() != Code::Cancelled {
-            let problem = format!("{}; {}", innermost(source), closed(https));
-            return Failure::lost(problem).into();
-        }
+        return Failure::lost(format!("{}; {}", innermost(source), closed(https))).into();
     }
-    // This client never cancels: what tonic calls so is its own clock for grpc-timeout, when it is faster
-    // than the service's, or a connection that was closed. The service gives details.
     if status.code() == Code::Cancelled && status.details().is_empty() {
-        return match timeout {
-            Some((timeout, started)) if started.elapsed() >= timeout => {
-                Failure::no_answer(timeout).into()
-            }
-            Some(_) | None => Failure::lost(closed(https)).into(),
-        };
+        return Failure::lost(closed(https)).into();
     }
     failure(status).into()
-}
-
-/// True if the error is that no connection came about.
-fn is_no_connection(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if error.is::<ConnectError>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }
 
 /// What to do about a socket that cannot be connected to.
@@ -121,6 +91,7 @@ pub(super) fn innermost(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
+    use std::time::Duration;
 
     use tonic_types::ErrorDetails;
 

@@ -3,23 +3,23 @@
 
 #![expect(clippy::disallowed_types, reason = "this is the gRPC client")]
 
+mod connect;
 mod encoded;
 mod error;
+mod exchange;
 mod metadata;
 
 use std::borrow::Cow;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _};
 use http::uri::PathAndQuery;
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 use tonic::client::Grpc as Codecs;
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
-use tonic::transport::{Channel, Endpoint};
 use tonic::{Extensions, Request};
 
-use super::MAX_ANSWER_BYTES;
 use super::address::GrpcAddress;
 use super::call::{Call, CallOptions, Payload, Rpc, StreamCall};
 use super::carrier::{Carrier, Pending};
@@ -28,22 +28,28 @@ use super::json;
 use super::settings::Settings;
 use super::stream::Messages;
 use super::way::Way;
+use super::{GRACE, MAX_ANSWER_BYTES};
 use crate::error::ErrorKind;
+use connect::Place;
 use encoded::Encoded;
-use error::innermost;
+use exchange::Connection;
 use metadata::Usual;
 
-/// A gRPC address and the connection to it, which is made when it is first needed.
+/// What the library calls itself.
+const USER_AGENT: &str = concat!("op-dbus/", env!("CARGO_PKG_VERSION"));
+
+/// A gRPC address and the connection to it, which is made when it is first needed, and again after its end.
 #[derive(Debug)]
 pub(super) struct Grpc {
     address: GrpcAddress,
-    endpoint: Endpoint,
+    place: Place,
     connect_timeout: Duration,
     /// What every call says.
     usual: Usual,
     /// Whether calls share a connection.
     pooled: bool,
-    channel: OnceCell<Channel>,
+    /// The one that they share. Who makes it holds the lock, so that it is made once.
+    shared: Mutex<Option<Connection>>,
 }
 
 impl Grpc {
@@ -53,23 +59,13 @@ impl Grpc {
     /// Why there can be none.
     pub(super) fn new(address: &GrpcAddress, settings: &Settings) -> Result<Self, String> {
         let credentials = &settings.credentials;
-        let endpoint = |uri: String| Endpoint::from_shared(uri).map_err(|error| innermost(&error));
-        let (endpoint, token) = match address {
-            GrpcAddress::Unix(path) => {
-                let path = path.to_str().ok_or("the path is not UTF-8")?;
-                (endpoint(format!("unix:{path}"))?, credentials.token())
-            }
-            GrpcAddress::Http(uri) => {
-                let endpoint = endpoint(uri.clone())?;
-                let token = credentials.token_in_the_open(endpoint.uri())?;
-                (endpoint, token)
-            }
-            GrpcAddress::Https(uri) => {
-                let secured = endpoint(uri.clone())?.tls_config(credentials.tls()?);
-                (secured.map_err(|error| innermost(&error))?, credentials.token())
-            }
+        let place = Place::new(address, credentials, settings.connect_timeout)?;
+        let token = match address {
+            GrpcAddress::Unix(_) | GrpcAddress::Https(_) => credentials.token(),
+            GrpcAddress::Http(_) => credentials.token_in_the_open(place.origin())?,
         };
         let mut metadata = MetadataMap::new();
+        metadata.insert("user-agent", MetadataValue::from_static(USER_AGENT));
         if let Some(token) = token {
             metadata.insert("authorization", token);
         }
@@ -79,32 +75,42 @@ impl Grpc {
         }
         Ok(Self {
             address: address.clone(),
-            endpoint: endpoint.connect_timeout(settings.connect_timeout),
+            place,
             connect_timeout: settings.connect_timeout,
             usual: Usual::new(metadata, settings.request_timeout)
                 .map_err(|failure| failure.message)?,
             pooled: settings.pool_connections,
-            channel: OnceCell::new(),
+            shared: Mutex::new(None),
         })
     }
 
     /// A connection: the one that all calls share, or one of its own.
-    async fn channel(&self) -> Result<Channel, Error> {
-        if self.pooled {
-            return self.channel.get_or_try_init(|| self.connect()).await.cloned();
+    async fn connection(&self) -> Result<Connection, Error> {
+        if !self.pooled {
+            return self.connect().await;
         }
-        self.connect().await
+        let mut shared = self.shared.lock().await;
+        if let Some(connection) = shared.as_mut()
+            && connection.is_open()
+        {
+            return Ok(connection.clone());
+        }
+        Ok(shared.insert(self.connect().await?).clone())
     }
 
-    async fn connect(&self) -> Result<Channel, Error> {
-        match tokio::time::timeout(self.connect_timeout, self.endpoint.connect()).await {
-            Ok(Ok(channel)) => Ok(channel),
-            Ok(Err(error)) => Err(self.unreachable(&error)),
-            Err(_) => {
-                let problem = format!("no connection within {:?}", self.connect_timeout);
-                Err(Error::unreachable(self.target(), problem))
-            }
-        }
+    async fn connect(&self) -> Result<Connection, Error> {
+        let problem = match tokio::time::timeout(self.connect_timeout, self.place.connect()).await {
+            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Err(error)) => error::no_connection(&*error),
+            Err(_) => format!("no connection within {:?}", self.connect_timeout),
+        };
+        Err(Error::unreachable(self.target(), problem))
+    }
+
+    /// What makes a call.
+    async fn codecs(&self) -> Result<Codecs<Connection>, Error> {
+        let codecs = Codecs::with_origin(self.connection().await?, self.place.origin().clone());
+        Ok(codecs.max_decoding_message_size(MAX_ANSWER_BYTES))
     }
 
     async fn unary(
@@ -114,14 +120,9 @@ impl Grpc {
         options: &CallOptions,
     ) -> Result<Bytes, Error> {
         let metadata = self.usual.with(options)?;
-        let started = Instant::now();
-        let mut grpc =
-            Codecs::new(self.channel().await?).max_decoding_message_size(MAX_ANSWER_BYTES);
-        grpc.ready().await.map_err(|error| self.unreachable(&error))?;
         let request = Request::from_parts(metadata, Extensions::default(), request);
-        let response = grpc.unary(request, path, Encoded).await;
-        let timeout = options.timeout.map(|timeout| (timeout, started));
-        response.map(tonic::Response::into_inner).map_err(|status| self.failed(&status, timeout))
+        let response = self.codecs().await?.unary(request, path, Encoded).await;
+        response.map(tonic::Response::into_inner).map_err(|status| self.failed(&status))
     }
 
     async fn answer(&self, call: Call) -> Result<Payload, Error> {
@@ -142,28 +143,28 @@ impl Grpc {
     async fn open(&self, call: StreamCall) -> Result<Messages, Error> {
         let path = path(&call.rpc)?;
         let metadata = self.usual.with(&call.options.cancelling())?;
-        let mut grpc =
-            Codecs::new(self.channel().await?).max_decoding_message_size(MAX_ANSWER_BYTES);
-        grpc.ready().await.map_err(|error| self.unreachable(&error))?;
         let requests = call.requests.stream();
         let request = Request::from_parts(metadata, Extensions::default(), requests);
-        let response = grpc.streaming(request, path, Encoded).await;
-        let response = response.map_err(|status| self.failed(&status, None))?;
+        let mut codecs = self.codecs().await?;
+        let opening = codecs.streaming(request, path, Encoded);
+        let response = match call.options.timeout {
+            None => opening.await,
+            Some(left) => tokio::time::timeout(left.saturating_add(GRACE), opening)
+                .await
+                .map_err(|_| Failure::no_answer(left))?,
+        };
+        let response = response.map_err(|status| self.failed(&status))?;
         let task_id = response.metadata().get("opdbus-task-id");
         let task_id = task_id.and_then(|id| id.to_str().ok()).map(str::to_owned);
-        let (target, https) = (self.target(), self.is_https());
-        let messages = response.into_inner().map(move |message| {
-            message.map_err(|status| error::failed(&status, None, &target, https))
-        });
+        let https = self.is_https();
+        let messages = response.into_inner();
+        let messages =
+            messages.map(move |message| message.map_err(|status| error::failed(&status, https)));
         Ok(Messages::new(task_id, messages))
     }
 
-    fn failed(&self, status: &tonic::Status, timeout: Option<(Duration, Instant)>) -> Error {
-        error::failed(status, timeout, &self.target(), self.is_https())
-    }
-
-    fn unreachable(&self, error: &tonic::transport::Error) -> Error {
-        Error::unreachable(self.target(), error::no_connection(error))
+    fn failed(&self, status: &tonic::Status) -> Error {
+        error::failed(status, self.is_https())
     }
 
     const fn is_https(&self) -> bool {
@@ -194,7 +195,7 @@ impl Carrier for Grpc {
     }
 
     fn ready(&self) -> Pending<'_, ()> {
-        async { self.channel().await.map(drop) }.boxed()
+        async { self.connection().await.map(drop) }.boxed()
     }
 
     fn call(&self, call: Call) -> Pending<'_, Payload> {

@@ -20,7 +20,8 @@ pub(super) use backoff::Random;
 pub use breaker::{BREAKER_FAILURES, BREAKER_FIRST_REST, BREAKER_LONGEST_REST, BreakerState};
 use breaker::{Breaker, Permit, Rest};
 use budget::Budget;
-pub(super) use verdict::{Again, Effect, Verdict};
+pub(crate) use verdict::Verdict;
+pub(super) use verdict::{Again, Effect};
 
 /// The longest that the service may ask a client to wait before the call is tried again; if it asks for
 /// more, the call fails with that.
@@ -239,17 +240,12 @@ impl Retries {
     }
 }
 
-/// Waits for an answer for the time that is left, and [`GRACE`] longer. The first of both timers is no later
-/// than what the way sets for itself after it, for which the runtime is then not woken.
+/// Waits for an answer for the time that is left, and [`GRACE`] longer.
 async fn in_time<T>(
     left: Duration,
     making: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
-    let mut making = std::pin::pin!(making);
-    if let Ok(outcome) = tokio::time::timeout(left, &mut making).await {
-        return outcome;
-    }
-    let outcome = tokio::time::timeout(GRACE, making).await;
+    let outcome = tokio::time::timeout(left.saturating_add(GRACE), making).await;
     outcome.unwrap_or_else(|_| Err(Failure::no_answer(left).into()))
 }
 

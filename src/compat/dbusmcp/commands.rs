@@ -20,9 +20,13 @@ const FOR_A_SHELL: &[char] =
 
 /// Translates `command`, `args`, `timeout` (seconds) and `working_dir`; or `command_line` in place of the
 /// first two. What has neither is taken to be in the words of the commands agent.
-pub(in crate::compat) fn executed(arguments: &mut Arguments) -> Result<&'static str, Error> {
+pub(in crate::compat) fn executed(arguments: &mut Arguments) -> (&'static str, Result<(), Error>) {
+    ("exec", program(arguments))
+}
+
+fn program(arguments: &mut Arguments) -> Result<(), Error> {
     let argv = match (arguments.remove("command"), arguments.remove("command_line")) {
-        (None, None) => return Ok("exec"),
+        (None, None) => return Ok(()),
         (Some(_), Some(_)) => return Err(Error::invalid("args", "command is given already")),
         (Some(command), None) => {
             let mut argv = vec![command];
@@ -45,7 +49,7 @@ pub(in crate::compat) fn executed(arguments: &mut Arguments) -> Result<&'static 
     arguments.entry("run").or_insert(limits);
     let longest = format!("{}s", seconds + MARGIN);
     arguments.entry("yield").or_insert_with(|| json!(longest));
-    Ok("exec")
+    Ok(())
 }
 
 /// How long the call of a task may take, in seconds.
@@ -111,7 +115,7 @@ mod tests {
 
     fn translated(arguments: Value) -> Result<Value, Error> {
         let Value::Object(mut arguments) = arguments else { panic!("no object") };
-        executed(&mut arguments)?;
+        program(&mut arguments)?;
         Ok(arguments.into())
     }
 

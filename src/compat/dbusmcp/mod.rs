@@ -14,5 +14,5 @@ mod task;
 
 pub use agents::{AGENTS, OlderAgent};
 pub use outcome::Outcome;
-pub use run::{Refusal, perform};
+pub use run::{Refusal, perform, unread};
 pub use task::Task;

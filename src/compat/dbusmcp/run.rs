@@ -13,7 +13,6 @@ use super::{OlderAgent, Outcome, Task, commands};
 use crate::call::Context;
 use crate::error::{Error, ErrorKind};
 use crate::executor::Executor;
-use crate::metrics::Rejection;
 
 /// How many keys or contexts are looked at whose contents are shown with them.
 const MAX_SHOWN: usize = 100;
@@ -46,26 +45,42 @@ pub async fn perform(
     let word = agent.word(&task.operation).ok_or_else(|| Refusal::Operation(agent.operations()))?;
     let mut calls = Calls { executor, agent: agent.agent, context };
     let mut arguments = Arguments::new();
-    let translated = task.arguments(word).and_then(|given| {
+    let given = task.arguments(word).and_then(|given| {
         arguments = given;
         if agent.agent == "commands" && calls.context.timeout.is_none() {
             calls.context.timeout = Some(Duration::from_secs(commands::time(&arguments)?));
         }
-        (word.means)(&mut arguments)
+        Ok(())
     });
-    let does = translated.as_ref().copied().unwrap_or_default();
+    let (does, translated) = (word.means)(&mut arguments);
     let asked = Asked { agent, word, operation: &task.operation, does, arguments: &arguments };
-    let outcome = match translated {
-        Ok(_) => calls.run(&asked).await,
-        Err(error) => {
-            executor.reject(Rejection::InvalidRequest);
-            Err(error)
-        }
+    let outcome = match given.and(translated) {
+        Ok(()) => calls.run(&asked).await,
+        Err(error) => Err(calls.unread(does, error).await),
     };
     match outcome {
         Err(error) if is_of_the_call(&error) => Err(Refusal::Call(error)),
         outcome => Ok(Outcome::new(Uuid::new_v4().to_string(), &asked, outcome)),
     }
+}
+
+/// Ends a task of which `error` says why what stands beside its arguments cannot be read. Gives what its
+/// caller is told: that, or why the call is not let in.
+///
+/// # Cancel safety
+/// It counts as a call that its client gave up.
+pub async fn unread(
+    executor: &Arc<Executor>,
+    agent: &OlderAgent,
+    task: &Task,
+    context: Context,
+    error: Error,
+) -> Refusal {
+    let Some(word) = agent.word(&task.operation) else {
+        return Refusal::Operation(agent.operations());
+    };
+    let (does, _) = (word.means)(&mut task.config.clone());
+    Refusal::Call(Calls { executor, agent: agent.agent, context }.unread(does, error).await)
 }
 
 /// True if the failure is of the call and not of what it asked for.
@@ -106,7 +121,7 @@ impl Calls<'_> {
             ("context_manager", "save")
                 if !["content", "items"].iter().any(|name| arguments.contains_key(*name)) =>
             {
-                Err(Error::invalid("content", "is missing"))
+                Err(self.unread(asked.does, Error::invalid("content", "is missing")).await)
             }
             ("memory", "recall") => match self.plain(asked).await {
                 Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -134,6 +149,14 @@ impl Calls<'_> {
         let json = self.executor.call_json(self.agent, operation, &arguments, context).await?;
         serde_json::from_str(&json)
             .map_err(|error| Error::internal(format!("a response is no JSON: {error}")))
+    }
+
+    /// The end of a call of `operation` whose arguments cannot be read, as `error` says.
+    async fn unread(&self, operation: &str, error: Error) -> Error {
+        match self.executor.find(self.agent, operation) {
+            Ok(route) => self.executor.unread(&route, self.context.clone(), error).await,
+            Err(unknown) => unknown,
+        }
     }
 
     /// A call beside the one that the client asked for: its request id is not for this one.

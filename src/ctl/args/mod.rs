@@ -22,7 +22,7 @@ pub(super) use access::{Credentials, NewToken, TokenCommand};
 pub(super) use audit::{Audit, AuditCommand, Wanted};
 pub(super) use migration::{Migration, MigrationCommand, Move, Set, WantedUses};
 pub(super) use rights::{
-    Approvals, ApprovalsCommand, CallsBy, ListApprovals, LoginSession, Policy, PolicyCommand,
+    Approvals, ApprovalsCommand, CallsBy, ListApprovals, Policy, PolicyCommand,
 };
 pub(super) use run::Run;
 pub(super) use work::{

@@ -1,9 +1,11 @@
 //! The command line of who may do what: approvals and the policy. Nothing is carried out here.
 
+use clap::builder::PossibleValue;
 use clap::{Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCompleter;
 
 use super::work::Rows;
+use crate::call::LoginSession;
 use crate::ctl::complete;
 
 const APPROVALS_HELP: &str = "\
@@ -110,13 +112,12 @@ pub(in crate::ctl) struct CallsBy {
     pub(in crate::ctl) login_session: Option<LoginSession>,
 }
 
-/// A kind of login session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(in crate::ctl) enum LoginSession {
-    Graphical,
-    Terminal,
-    Remote,
-    UserManager,
-    Background,
-    Unknown,
+impl ValueEnum for LoginSession {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.name()))
+    }
 }

@@ -2,19 +2,16 @@
 //! to its user, so that nothing of it is trusted beyond that.
 
 use std::future::poll_fn;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::RecvStream;
 use http::{Response, StatusCode};
-use http_body::{Body, Frame};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::link::Link;
 use super::outgoing::Broken;
 use crate::error::{Error, ErrorKind};
-use crate::wire::{self, Hear, Lost, Malformed, Messages};
+use crate::wire::{self, Hear, Lost, Malformed, Messages, Received};
 
 /// What a worker answers.
 pub(super) struct Answer<'a> {
@@ -22,33 +19,6 @@ pub(super) struct Answer<'a> {
     messages: Messages<Received>,
     /// Sends the requests meanwhile, if they are a stream.
     _sending: Option<AbortOnDropHandle<()>>,
-}
-
-/// The body of an answer. The worker may send on as it is read.
-struct Received(RecvStream);
-
-impl Body for Received {
-    type Data = Bytes;
-    type Error = h2::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
-        let stream = &mut self.get_mut().0;
-        if let Some(data) = ready!(stream.poll_data(context)) {
-            return Poll::Ready(Some(data.and_then(|data| {
-                stream.flow_control().release_capacity(data.len())?;
-                Ok(Frame::data(data))
-            })));
-        }
-        let trailers = ready!(stream.poll_trailers(context));
-        Poll::Ready(trailers.transpose().map(|trailers| trailers.map(Frame::trailers)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
-    }
 }
 
 impl<'a> Answer<'a> {

@@ -1,6 +1,7 @@
 //! The connection to one worker: calls and streams go over it as they are, still encoded. The worker
 //! belongs to its user, so that nothing which it says is trusted beyond its own calls.
 
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,7 +11,6 @@ use h2::client::{self, Connection, SendRequest};
 use h2::{Ping, PingPong};
 use http::header::{CONTENT_TYPE, TE};
 use http::{HeaderValue, Method, Request};
-use tokio::net::UnixStream;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
@@ -26,10 +26,7 @@ use crate::host::gate::{Entry, Gate};
 use crate::proto::opdbus::worker::v1::{
     ConfigureRequest, ConfigureResponse, GetGoingOnRequest, GetGoingOnResponse,
 };
-use crate::wire;
-
-/// The largest head of an answer, in bytes.
-const MAX_HEADER_BYTES: u32 = 32 * 1024;
+use crate::wire::{self, LocalStream};
 
 /// Where a worker stands: it is never ready after it has ended.
 const STARTING: u8 = 0;
@@ -37,7 +34,7 @@ const READY: u8 = 1;
 const ENDED: u8 = 2;
 
 /// The connection, which must be polled for anything to happen on it.
-pub(super) type Wire = Connection<UnixStream, Bytes>;
+pub(super) type Wire = Connection<LocalStream, Bytes>;
 
 /// Asks a worker whether it is alive.
 pub(super) struct Pings {
@@ -128,6 +125,10 @@ impl Link {
         pid: u32,
         config: &Config,
     ) -> Result<(Arc<Self>, Wire, Pings), Error> {
+        let failed = |error: &dyn std::error::Error| {
+            let text = format!("the worker of uid {uid} cannot be spoken to: {error}");
+            Error::new(ErrorKind::BackendUnavailable, text)
+        };
         // Not hyper, which has each request pass through two more tasks.
         let begun = client::Builder::new()
             .enable_push(false)
@@ -135,12 +136,9 @@ impl Link {
             .initial_connection_window_size(wire::WORKER_WINDOW_BYTES)
             .max_frame_size(wire::WORKER_FRAME_BYTES)
             .initial_max_send_streams(wire::WORKER_STREAMS as usize)
-            .max_header_list_size(MAX_HEADER_BYTES)
-            .handshake(socket);
-        let (sender, mut connection) = begun.await.map_err(|error| {
-            let text = format!("the worker of uid {uid} cannot be spoken to: {error}");
-            Error::new(ErrorKind::BackendUnavailable, text)
-        })?;
+            .max_header_list_size(wire::WORKER_HEADER_BYTES)
+            .handshake(LocalStream::new(socket).map_err(|error| failed(&error))?);
+        let (sender, mut connection) = begun.await.map_err(|error| failed(&error))?;
         let pings = connection.ping_pong();
         let pings = pings.ok_or_else(|| Error::internal("the pings were taken before"))?;
         let pings = Pings { pings, every: config.check, timeout: config.check_timeout };

@@ -1,7 +1,6 @@
 //! What goes to a worker as the body of a request: one message, or those of a stream as the worker
 //! takes them. It decodes nothing.
 
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -39,8 +38,6 @@ enum Next {
     End,
     /// The client's stream broke.
     Broken,
-    /// The worker takes no more.
-    Unwanted,
 }
 
 /// Why the client's stream broke before its end, if it did.
@@ -89,23 +86,15 @@ impl Many {
     /// wants no more.
     pub(super) async fn send(mut self, mut stream: SendStream<Bytes>) {
         loop {
-            stream.reserve_capacity(1);
-            // More is sent at once than the worker has room for, but by no more than one message.
-            while stream.capacity() == 0 {
-                match poll_fn(|context| stream.poll_capacity(context)).await {
-                    Some(Ok(_)) => {}
-                    Some(Err(_)) | None => return,
-                }
+            if !wire::takes_more(&mut stream).await {
+                return;
             }
-            let next = poll_fn(|context| match stream.poll_reset(context) {
-                Poll::Ready(_) => Poll::Ready(Next::Unwanted),
-                Poll::Pending => self.poll_next(context),
-            });
+            let next = wire::while_wanted(&mut stream, |context| self.poll_next(context));
             let sent = match next.await {
-                Next::Data(data) => stream.send_data(data, false),
-                Next::End => stream.send_data(Bytes::new(), true),
-                Next::Broken => return stream.send_reset(Reason::CANCEL),
-                Next::Unwanted => return,
+                Some(Next::Data(data)) => stream.send_data(data, false),
+                Some(Next::End) => stream.send_data(Bytes::new(), true),
+                Some(Next::Broken) => return stream.send_reset(Reason::CANCEL),
+                None => return,
             };
             if sent.is_err() {
                 return;

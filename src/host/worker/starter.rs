@@ -32,7 +32,7 @@ pub struct Process {
     /// Its process id.
     pub pid: u32,
     /// The other end of its socket.
-    pub socket: tokio::net::UnixStream,
+    pub socket: UnixStream,
     /// What keeps it alive: dropping this kills it.
     pub leash: Leash,
 }
@@ -128,12 +128,10 @@ impl Starter for OwnUid {
         Box::pin(async move {
             let started = || -> io::Result<Process> {
                 let (ours, theirs) = UnixStream::pair()?;
-                ours.set_nonblocking(true)?;
                 let arguments = exec::worker_arguments(profile, None);
                 let child =
                     exec::spawn(&self.program, &arguments, &self.environment, theirs.as_fd())?;
-                let socket = tokio::net::UnixStream::from_std(ours)?;
-                Ok(Process { pid: child.pid(), socket, leash: Leash::Child(child) })
+                Ok(Process { pid: child.pid(), socket: ours, leash: Leash::Child(child) })
             };
             started().map_err(|error| {
                 let text = format!("op-dbusd worker cannot be run: {error}");
@@ -175,12 +173,7 @@ impl ExecService {
             Reply::Refused(error) => return Err(error),
         };
         let socket = passed.ok_or_else(|| broken(&"it passed no socket"))?;
-        let socket = UnixStream::from(socket);
-        let socket = socket
-            .set_nonblocking(true)
-            .and_then(|()| tokio::net::UnixStream::from_std(socket))
-            .map_err(|error| broken(&error))?;
-        Ok(Process { pid, socket, leash: Leash::Service(service) })
+        Ok(Process { pid, socket: socket.into(), leash: Leash::Service(service) })
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::ops::AddAssign;
 use std::process::ExitStatus;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use nix::libc;
@@ -102,7 +103,9 @@ fn me() -> i32 {
 
 /// True if the kernel lists children.
 pub(super) fn can_be_seen() -> bool {
-    fs::exists(format!("/proc/self/task/{}/children", me())).unwrap_or(false)
+    static SEEN: LazyLock<bool> =
+        LazyLock::new(|| fs::exists(format!("/proc/self/task/{}/children", me())).unwrap_or(false));
+    *SEEN
 }
 
 /// The processes below this one that have not ended. It looks no further than `threads_max`.

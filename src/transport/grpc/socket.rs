@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 use tokio_rustls::server::TlsStream;
 
 use super::authority::Authority;
+use crate::wire::LocalStream;
 
 /// How long a client may take to say that it speaks HTTP/2.
 pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,7 +35,7 @@ pub(super) struct Socket {
 }
 
 enum Io {
-    Unix(UnixStream, Authority),
+    Unix(LocalStream, Authority),
     Tcp(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
@@ -46,7 +47,7 @@ struct Hello {
 
 impl Socket {
     /// A connection on a Unix socket.
-    pub(super) fn unix(stream: UnixStream) -> Self {
+    pub(super) fn unix(stream: LocalStream) -> Self {
         Self::new(Io::Unix(stream, Authority::new()))
     }
 

@@ -4,10 +4,13 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 /// Every crate that the library alone may depend on.
-const ALLOWED: [&str; 14] = [
+const ALLOWED: [&str; 18] = [
     "bytes",
     "futures-util",
+    "h2",
     "http",
+    "http-body",
+    "hyper-util",
     "prost",
     "prost-reflect",
     "prost-types",
@@ -15,6 +18,7 @@ const ALLOWED: [&str; 14] = [
     "serde",
     "serde_json",
     "tokio",
+    "tokio-rustls",
     "toml",
     "tonic",
     "tonic-types",

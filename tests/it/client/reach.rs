@@ -2,10 +2,15 @@
 //! what it says when there is nothing.
 
 use std::ffi::OsString;
+use std::time::Duration;
 
-use op_dbus::client::{AgentClient, CallOptions, Error, GrpcAddress, Settings, Via, Way};
+use op_dbus::client::{
+    AgentClient, CallOptions, Error, GrpcAddress, ProbeClient, Request, Settings, Via, Way,
+};
+use op_dbus::error::ErrorKind;
+use op_dbus::proto::opdbus::agent::probe::v1::{EchoRequest, GenerateRequest};
 
-use super::World;
+use super::{World, failure};
 
 async fn list(client: &AgentClient) -> Result<String, Error> {
     client.call_json("memory", "List", "{}", &CallOptions::default()).await
@@ -29,6 +34,29 @@ async fn a_missing_socket_is_told_with_what_to_do() {
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
     let text = list(&client).await.unwrap_err().to_string();
     assert!(text.contains("nobody listens there"), "{text}");
+}
+
+#[tokio::test]
+async fn a_service_that_never_answers_is_waited_for_as_long_as_the_call_may_take() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("grpc.sock");
+    // Connections come about, and nobody takes them.
+    let _service = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let addresses = vec![GrpcAddress::Unix(socket)];
+    let settings = Settings { via: Via::Grpc, addresses, max_retries: 0, ..Settings::default() };
+    for client in [AgentClient::new(&settings), AgentClient::direct(&settings)] {
+        let probe = ProbeClient::new(client);
+        let time = Duration::from_millis(100);
+        let unary = Request::new(EchoRequest::default()).timeout(time);
+        let unary = probe.echo(unary).await.map(drop);
+        let stream = Request::new(GenerateRequest { count: 1 }).timeout(time);
+        let stream = probe.generate(stream).await.map(drop);
+        for outcome in [unary, stream] {
+            let failure = failure(outcome);
+            assert_eq!(failure.kind, ErrorKind::DeadlineExceeded, "{failure:?}");
+            assert!(failure.lost && failure.message.contains("no answer"), "{failure:?}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::{iter, pending};
 use op_dbus::client::prost_types::Duration as Time;
-use op_dbus::client::{AgentClient, Page, ProbeClient, Request, TaskFilter, TasksClient};
+use op_dbus::client::{AgentClient, Page, ProbeClient, Request, TaskFilter, TasksClient, Via};
 use op_dbus::error::ErrorKind;
 use op_dbus::proto::opdbus::agent::probe::v1::{
     BlocksRequest, ChatRequest, GenerateRequest, SleepRequest, SumRequest,
@@ -54,6 +54,20 @@ async fn large_messages_come_whole_over_every_way() {
         let sizes: Vec<usize> = blocks.map(|block| block.unwrap().block.len()).collect().await;
         assert_eq!(sizes, [1024 * 1024; 20]);
     }
+}
+
+#[tokio::test]
+async fn requests_that_the_service_must_make_room_for_come_whole() {
+    const COUNT: u8 = 20;
+    let world = World::new();
+    let probe = ProbeClient::new(world.client(Via::Grpc));
+    let text = |number| char::from(b'a' + number).to_string().repeat(1024 * 1024);
+    let requests = iter(0..COUNT).map(move |number| ChatRequest { text: text(number) });
+    let mut replies = probe.chat(Request::new(requests)).await.unwrap();
+    for number in 0..COUNT {
+        assert!(replies.message().await.unwrap().unwrap().text == text(number), "{number}");
+    }
+    assert_eq!(replies.message().await.unwrap(), None);
 }
 
 /// The state of the newest task.

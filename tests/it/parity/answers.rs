@@ -60,14 +60,21 @@ async fn written(world: &World, sheet: &mut Sheet) -> Good {
                 continue;
             }
             let given = if role == Role::Root { &given } else { &owners };
-            let call = Call::new(&operation, with(&case.arguments, &key, given));
+            let mut call = Call::new(&operation, with(&case.arguments, &key, given));
+            call.approval_id = case.is_approved.then(|| given.clone());
             let said = world.call(role, &call).await;
             if said.reason.is_none() && [Role::Root, Role::Owner].contains(&role) {
                 let name = (operation.agent.clone(), operation.name.clone());
                 good.entry(name).or_insert(number);
             }
-            let plain =
-                |value: &Value| values::plain(&without(&values::readable(value), given), &key);
+            let gives = said.answer().ok().and_then(given_by);
+            // It may be so short that it is found in other texts.
+            let gives = json!(gives.as_ref().unwrap_or(given)).to_string();
+            let plain = |value: &Value| {
+                let value = without(&values::readable(value), given);
+                let value = value.to_string().replace(&gives, "\"GIVEN\"");
+                values::plain(&serde_json::from_str(&value).unwrap(), &key)
+            };
             let what = format!("{number} {}", case.arguments);
             sheet.add(&operation, (Kind::Written, role), &what, &said, plain);
         }
@@ -83,6 +90,12 @@ async fn before(world: &World, role: Role, case: &Case, key: &str) -> String {
         let call = Call::new(&operation, with(arguments, key, &given));
         let said = world.call(role, &call).await;
         given = said.answer().ok().and_then(given_by).unwrap_or(given);
+    }
+    if case.is_approved {
+        let operation = world.operation("approvals", "Approve");
+        let call = Call::new(&operation, json!({"id": given}));
+        let said = world.call(role.approver(), &call).await;
+        assert_eq!(said.reason, None, "{role:?}");
     }
     given
 }
@@ -143,8 +156,10 @@ async fn repeated(world: &World, sheet: &mut Sheet, good: &Good) {
                 given = before(world, *role, &cases[number], &key).await;
             }
             let arguments = with(&cases[number].arguments, &key, &given);
+            let approval_id = cases[number].is_approved.then(|| given.clone());
             let id = format!("{}.{}", operation.agent, operation.name);
-            let call = Call { request_id: Some(id), ..Call::new(&operation, arguments) };
+            let call =
+                Call { request_id: Some(id), approval_id, ..Call::new(&operation, arguments) };
             let said = world.call(*role, &call).await;
             calls.push((*role, call, said));
         }
@@ -237,6 +252,7 @@ pub fn given_by(answer: &Value) -> Option<String> {
         &answer["task"]["id"],
         &answer["command"]["id"],
         &answer["shell"]["id"],
+        &answer["approvals"][0]["id"],
     ];
     known.into_iter().find_map(|known| known.as_str()).map(str::to_owned)
 }

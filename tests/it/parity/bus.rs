@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use zbus::{ObjectPath, Structure, Variant};
 
 use super::call::{Call, Form, Said, too_long};
-use super::client::{Client, NAME, failed, reason_of};
+use super::client::{Client, NAME, Options, failed, reason_of};
 use super::values::{self, json_of};
 use crate::dbus::watch::{Watch, finished};
 
@@ -33,26 +33,29 @@ impl Client {
     /// A stream on D-Bus: a task whose messages come as signals.
     pub(super) async fn stream_over_bus(&self, call: &Call) -> Said {
         let mut watch = Watch::new(self.bus());
-        let (path, _) = self.object(call);
-        let reply = watch.call(path, &call.operation.name, &self.body(call)).await;
-        let reply = match reply {
+        let reply = match self.begin_over_bus(&mut watch, call).await {
             Ok(reply) => reply,
             Err(name) => return Said::of(call, Err(reason_of(&name))),
         };
         let body = reply.body();
-        let (path, _): (ObjectPath<'_>, HashMap<&str, Variant<'_>>) = body.deserialize().unwrap();
+        let (path, _): (ObjectPath<'_>, Options<'_>) = body.deserialize().unwrap();
         let signals = watch.until_end(path.as_str()).await;
-        let messages = signals.iter().filter(|(name, _)| name == "Message").map(|(_, signal)| {
-            let body = signal.body();
-            let (_, _, fields): (u64, u64, HashMap<String, Variant<'_>>) =
-                body.deserialize().unwrap();
-            let fields = fields.iter().map(|(name, value)| (name.clone(), json_of(value)));
-            Value::Object(fields.collect())
-        });
+        let messages = signals.iter().filter(|(name, _)| name == "Message");
+        let messages = messages.map(|(_, signal)| message_in(signal));
         let (state, name, ..) = finished(&signals);
         assert_eq!(state == "completed", name.is_empty());
         let reason = (!name.is_empty()).then(|| reason_of(&name));
         Said::ended(call, messages.collect(), reason)
+    }
+
+    /// Begins a stream on D-Bus.
+    pub(super) async fn begin_over_bus(
+        &self,
+        watch: &mut Watch,
+        call: &Call,
+    ) -> Result<zbus::Message, String> {
+        let (path, _) = self.object(call);
+        watch.call(path, &call.operation.name, &self.body(call)).await
     }
 
     /// The body of a typed call on D-Bus.
@@ -97,6 +100,9 @@ impl Client {
         if let Some(id) = &call.request_id {
             add("request-id", Variant::from(id.clone()));
         }
+        if let Some(id) = &call.approval_id {
+            add("approval-id", Variant::from(id.clone()));
+        }
         if call.is_late {
             add("deadline-ms", Variant::from(0_u32));
         }
@@ -122,4 +128,12 @@ impl Client {
         let reply = self.bus().call_method(Some(NAME), path, Some(interface), name, body);
         reply.await.map_err(failed)
     }
+}
+
+/// The message in a signal of a stream.
+pub(super) fn message_in(signal: &zbus::Message) -> Value {
+    let body = signal.body();
+    let (_, _, fields): (u64, u64, Options<'_>) = body.deserialize().unwrap();
+    let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), json_of(value)));
+    Value::Object(fields.collect())
 }

@@ -72,6 +72,8 @@ pub struct Call {
     pub arguments: Value,
     pub form: Form,
     pub request_id: Option<String>,
+    /// The approval that it has.
+    pub approval_id: Option<String>,
     /// Time for the call that is over when it comes.
     pub is_late: bool,
     /// True if a task is to end with its client.
@@ -98,6 +100,7 @@ impl Call {
             arguments,
             form: Form::Right,
             request_id: None,
+            approval_id: None,
             is_late: false,
             ends_with_client: false,
             repeat: Repeat::First,

@@ -21,8 +21,8 @@ use super::world::World;
 const LONG: &str = "600s";
 
 /// How often it is looked whether calls have come or gone, and what lies between.
-const LOOKS: usize = 12_000;
-const PAUSE: Duration = Duration::from_millis(5);
+pub const LOOKS: usize = 12_000;
+pub const PAUSE: Duration = Duration::from_millis(5);
 
 /// Operations that make a call of their own, which waits for them.
 const MAKE_CALLS: [&str; 2] = ["BatchCall", "BatchCallStream"];

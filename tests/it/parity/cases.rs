@@ -11,12 +11,14 @@ pub struct Case {
     pub agent: &'static str,
     pub operation: &'static str,
     pub arguments: Value,
-    /// Calls that come before, on the same way, and must end well.
+    /// Calls that come before, on the same way.
     pub before: Vec<(&'static str, &'static str, Value)>,
+    /// What they gave is an approval, which is given before the call and which the call bears.
+    pub is_approved: bool,
 }
 
 pub(super) fn case(agent: &'static str, operation: &'static str, arguments: Value) -> Case {
-    Case { agent, operation, arguments, before: Vec::new() }
+    Case { agent, operation, arguments, before: Vec::new(), is_approved: false }
 }
 
 fn memory(operation: &'static str, arguments: Value) -> Case {
@@ -60,6 +62,8 @@ pub fn cases() -> Vec<Case> {
         case("agents", "Ping", json!({"payload": "AAEC"})),
         case("agents", "ListAgents", json!({})),
         case("agents", "DescribeAgent", json!({"agent": "nobody"})),
+        case("agents", "DescribeAgent", json!({"agent": "sequential_thinking"})),
+        case("agents", "DescribeAgent", json!({"agent": "memory", "operation": "Recall"})),
         case("agents", "DescribeAgent", json!({"agent": "memory", "operation": "nothing"})),
         session("EndSession", json!({"session_id": "KEY"})).after("StartSession", started()),
         session("EndSession", json!({"session_id": "KEY"})),
@@ -69,6 +73,7 @@ pub fn cases() -> Vec<Case> {
         session("StartSession", started()),
         session("GetSession", json!({"session_id": ""})),
         session("ListSessions", json!({"page_size": 1001})),
+        session("ListSessions", json!({"page_size": 1})).after("StartSession", started()),
         session("StartSession", started()).after("StartSession", started()),
         session("StartSession", json!({"client_name": "test", "session_id": "KEY", "token": "x"})),
         session("StartSession", json!({"client_name": ""})),
@@ -81,6 +86,7 @@ pub fn cases() -> Vec<Case> {
         kept::cases(),
         ledger::cases(),
         rights(),
+        approvals(),
         of_the_moment(),
         streams::cases(),
     ];
@@ -117,7 +123,7 @@ fn keys() -> Vec<Case> {
     let stored = || json!({"key": "KEY", "value": {"a": [1, 2.5, "x", null, true]}, "tags": ["t"]});
     vec![
         memory("Remember", stored()),
-        memory("Remember", json!({"key": "KEY", "value": 1, "ttl": "60s"})),
+        memory("Remember", json!({"key": "KEY", "value": 1, "ttl": "3600s"})),
         memory("Remember", json!({"key": "KEY", "value": 2, "if_absent": true}))
             .after("Remember", stored()),
         memory("Remember", json!({"key": "KEY", "value": 2, "if_version": "999999"}))
@@ -145,6 +151,7 @@ fn keys() -> Vec<Case> {
             .after("Remember", stored())
             .after("Forget", json!({"key": "KEY"})),
         memory("Search", json!({"query": "KEY"})).after("Remember", stored()),
+        memory("Stats", json!({})),
         memory("Stats", json!({"scope": "SCOPE_SESSION"})),
         memory(
             "Transact",
@@ -188,6 +195,25 @@ fn rights() -> Vec<Case> {
     ]
 }
 
+/// Calls that somebody must approve, and what is done about them.
+fn approvals() -> Vec<Case> {
+    // He who asks sees no others than his own.
+    let asked = |agent, operation, arguments| {
+        case(agent, operation, arguments)
+            .after_of("probe", "Guarded", json!({"text": "KEY"}))
+            .after_of("approvals", "ListApprovals", json!({"page_size": 1}))
+    };
+    let decided = |operation, arguments| asked("approvals", operation, arguments);
+    let guarded = || asked("probe", "Guarded", json!({"text": "KEY"}));
+    vec![
+        decided("GetApproval", json!({"id": "GIVEN"})),
+        decided("Approve", json!({"id": "GIVEN"})),
+        decided("Reject", json!({"id": "GIVEN", "reason": "no"})),
+        Case { is_approved: true, ..guarded() },
+        Case { is_approved: true, arguments: json!({"text": "another"}), ..guarded() },
+    ]
+}
+
 fn tasks_and_batches() -> Vec<Case> {
     let begun = |operation, arguments| {
         let call = json!({"agent": "probe", "operation": "generate", "arguments": "{\"count\":3}"});
@@ -226,6 +252,8 @@ fn tasks_and_batches() -> Vec<Case> {
         case("calls", "BatchCall", json!({"items": circle})),
         case("calls", "StartCall", json!({"agent": "probe", "operation": "sum"})),
         case("calls", "StartCall", json!({"agent": "nobody", "operation": "sum"})),
+        // It neither gives a message nor ends before it is answered what it is.
+        case("calls", "StartCall", json!({"agent": "probe", "operation": "linger"})),
     ]
 }
 
@@ -236,6 +264,8 @@ fn in_workers() -> Vec<Case> {
     let sleeps = || json!({"argv": ["sleep", "60"], "directory": "/tmp"});
     let started = |operation, arguments| command(operation, arguments).after("Start", sleeps());
     let reads = || json!({"argv": ["cat"], "directory": "/tmp", "run": {"stdin": "STDIN_PIPE"}, "tag": "KEY"});
+    let on_terminal =
+        || json!({"argv": ["cat"], "directory": "/tmp", "run": {"stdin": "STDIN_TERMINAL"}});
     let waited = |operation, arguments| {
         command(operation, arguments)
             .after("Start", json!({"argv": ["echo", "hello"], "directory": "/tmp"}))
@@ -270,6 +300,8 @@ fn in_workers() -> Vec<Case> {
             .after("Start", reads()),
         started("Input", json!({"id": "GIVEN", "data": "AAEC"})),
         command("CloseInput", json!({"id": "GIVEN"})).after("Start", reads()),
+        command("Resize", json!({"id": "GIVEN", "size": {"rows": 3, "columns": 4}}))
+            .after("Start", on_terminal()),
         started("Signal", json!({"id": "GIVEN", "signal": "KILL"})),
         started("Signal", json!({"id": "GIVEN", "signal": "NOTHING"})),
         started("Resize", json!({"id": "GIVEN", "size": {"rows": 3, "columns": 4}})),

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::Request;
+use http::{HeaderMap, Request};
 use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use op_dbus::call::Transport;
@@ -22,6 +23,12 @@ use super::values::upper_snake;
 
 pub const NAME: &str = "org.opdbus.Agents1";
 const MANAGER: &str = "/org/opdbus/Agents1";
+
+/// The bytes of gRPC before each message.
+const FRAME_HEAD: usize = 5;
+
+/// What stands beside a reply on D-Bus.
+pub type Options<'a> = HashMap<&'a str, Variant<'a>>;
 
 /// The connections of one user.
 #[derive(Clone)]
@@ -107,6 +114,19 @@ impl Client {
 
     /// The messages of a call over gRPC, and the reason of its end.
     async fn over_grpc(&self, call: &Call) -> (Vec<Value>, Option<String>) {
+        let (mut headers, body) = self.exchange(call).await;
+        let body = body.collect().await.unwrap();
+        headers.extend(body.trailers().cloned().unwrap_or_default());
+        let body = body.to_bytes();
+        let messages: Vec<&[u8]> = frames(&body).collect();
+        let whole: usize = messages.iter().map(|message| message.len() + FRAME_HEAD).sum();
+        assert_eq!(whole, body.len(), "a message is cut off");
+        let messages = messages.into_iter().map(|message| message_of(&call.operation, message));
+        (messages.collect(), reason(&headers))
+    }
+
+    /// Sends a call over gRPC and gives what it is answered with.
+    pub async fn exchange(&self, call: &Call) -> (HeaderMap, Incoming) {
         let operation = &call.operation;
         let encoded = |request: &Value| {
             json_to_message(&operation.input, &request.to_string()).unwrap_or_else(|error| {
@@ -130,6 +150,9 @@ impl Client {
         if let Some(id) = &call.request_id {
             request = request.header("opdbus-request-id", id);
         }
+        if let Some(id) = &call.approval_id {
+            request = request.header("opdbus-approval-id", id);
+        }
         if call.is_late {
             request = request.header("grpc-timeout", "1n");
         }
@@ -140,14 +163,7 @@ impl Client {
         grpc.ready().await.unwrap();
         let answer = grpc.send_request(request.body(Full::new(body.freeze())).unwrap()).await;
         let (head, body) = answer.unwrap().into_parts();
-        let body = body.collect().await.unwrap();
-        let mut headers = head.headers;
-        headers.extend(body.trailers().cloned().unwrap_or_default());
-        let message = |message: &[u8]| {
-            let text = message_to_json(&operation.output, message).unwrap();
-            serde_json::from_str(&text).unwrap()
-        };
-        (frames(&body.to_bytes()).map(message).collect(), reason(&headers))
+        (head.headers, body)
     }
 
     /// A call by `CallJson`.
@@ -208,19 +224,24 @@ impl Client {
     }
 }
 
-/// The messages in a body.
-fn frames(mut body: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// The whole messages at the begin of a body.
+pub fn frames(mut body: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
-        let (head, rest) = body.split_at_checked(5)?;
+        let (head, rest) = body.split_at_checked(FRAME_HEAD)?;
         let length = u32::from_be_bytes(head[1..].try_into().unwrap());
-        let (message, rest) = rest.split_at(length as usize);
+        let (message, rest) = rest.split_at_checked(length as usize)?;
         body = rest;
         Some(message)
     })
 }
 
+/// A response as JSON.
+pub fn message_of(operation: &Operation, message: &[u8]) -> Value {
+    serde_json::from_str(&message_to_json(&operation.output, message).unwrap()).unwrap()
+}
+
 /// The reason of the error in headers and trailers.
-fn reason(headers: &http::HeaderMap) -> Option<String> {
+fn reason(headers: &HeaderMap) -> Option<String> {
     let status = tonic::Status::from_header_map(headers).expect("an answer has a status");
     if status.code() == tonic::Code::Ok {
         return None;

@@ -63,15 +63,11 @@ fn recorded_otherwise(contract: &Contract, records: &[(Way, Records)]) -> Vec<St
             if operation.is_streaming() || operation.name == "StartCall" {
                 told.retain(|what, _| !what.contains(&denied));
             }
-            // One that cannot be read is a task already over gRPC, which hands it on as it is; and one that
-            // is found again leaves a record where the request id is its own. So of streams only counts what
-            // becomes of those that run.
+            // One that cannot be read is a task already over gRPC, which hands it on as it is, and one that
+            // is sent again leaves a record of its own only where it bears the request id itself.
             if operation.is_streaming() {
-                told.retain(|what, _| {
-                    let is_found = what.starts_with("end ") && what.ends_with(": OK");
-                    !is_found && !what.starts_with("call ") && !what.ends_with("INVALID_ARGUMENT")
-                });
-                told.values_mut().for_each(|count| *count = 1);
+                told.retain(|what, _| !what.starts_with("call "));
+                without_unread(&mut told);
             }
             (*way, told)
         };
@@ -97,6 +93,7 @@ fn recorded_otherwise(contract: &Contract, records: &[(Way, Records)]) -> Vec<St
         }
     }
     assert!(compared > 100, "only {compared} records");
+    problems.extend(records.iter().flat_map(unpaired));
     // One that is too large belongs to no operation.
     let too_large = |records: &Records| records.get(&(String::new(), String::new())).cloned();
     let expected = too_large(&records[0].1).unwrap_or_default();
@@ -104,6 +101,44 @@ fn recorded_otherwise(contract: &Contract, records: &[(Way, Records)]) -> Vec<St
         let found = too_large(records).unwrap_or_default();
         let unknown = found.keys().filter(|what| !expected.contains_key(*what));
         problems.extend(unknown.map(|what| format!("{way:?} has recorded {what}")));
+    }
+    problems
+}
+
+/// Leaves out the ends of calls with requests that the agent does not take, and their beginnings.
+fn without_unread(records: &mut BTreeMap<String, usize>) {
+    for what in records.keys().cloned().collect::<Vec<_>>() {
+        let said = what.strip_prefix("end ").and_then(|what| what.strip_suffix("INVALID_ARGUMENT"));
+        let Some(said) = said else { continue };
+        let ended = records.remove(&what).unwrap_or_default();
+        let begun = format!("start {said}OK");
+        let left = records.get(&begun).map_or(0, |count| count.saturating_sub(ended));
+        match left {
+            0 => drop(records.remove(&begun)),
+            left => drop(records.insert(begun, left)),
+        }
+    }
+}
+
+/// What has begun and not ended, or ended and not begun, by these records.
+fn unpaired((way, records): &(Way, Records)) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (name, records) in records {
+        let mut open: BTreeMap<&str, i64> = BTreeMap::new();
+        for (what, count) in records {
+            let (kind, said) = what.split_once(' ').unwrap();
+            let (who, _) = said.rsplit_once(": ").unwrap();
+            let count = i64::try_from(*count).unwrap();
+            match kind {
+                "start" => *open.entry(who).or_default() += count,
+                "end" => *open.entry(who).or_default() -= count,
+                _ => {}
+            }
+        }
+        let open = open.into_iter().filter(|(_, count)| *count != 0);
+        problems.extend(open.map(|(who, count)| {
+            format!("{way:?} has {count} more beginnings than ends of {name:?} {who}")
+        }));
     }
     problems
 }

@@ -32,6 +32,7 @@ pub(super) fn cases() -> Vec<Case> {
         registered("RemoveFunction", json!({"name": "compared"})),
         command("RemoveFunction", json!({"name": "nothing"})),
         command("OpenShell", json!({"shell": "sh", "directory": "/no/such"})),
+        command("OpenShell", opens()),
         command("CloseShell", json!({"id": "GIVEN"})).after("OpenShell", opens()),
     ]
 }

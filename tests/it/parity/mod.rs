@@ -9,6 +9,7 @@ mod cancelled;
 mod cases;
 mod client;
 mod each;
+mod endless;
 mod generated;
 mod kept;
 mod ledger;

@@ -4,7 +4,7 @@ use op_dbus::compat::dbusmcp::AGENTS;
 use op_dbus::contract::Operation;
 use serde_json::{Map, Value, json};
 
-use super::call::{Call, Form};
+use super::call::Call;
 
 /// The operations that the older interface has words for: agent, operation, the older agent's name and
 /// type, the word.
@@ -33,8 +33,7 @@ const WORDS: [[&str; 5]; 15] = [
 ];
 
 /// For these the older agents did more, so that other calls are made beside them.
-const MAKES_MORE_CALLS: [(&str, &str); 3] =
-    [("context_manager", "List"), ("context_manager", "Save"), ("memory", "Recall")];
+const MAKES_MORE_CALLS: [(&str, &str); 2] = [("context_manager", "List"), ("memory", "Recall")];
 
 /// The words that mean the same as one in the table.
 const OTHER_WORDS: [&str; 11] = [
@@ -77,7 +76,6 @@ pub fn task(call: &Call, [_, kind, word]: [&str; 3]) -> Value {
         "reflect" => {
             json!({"thought_number": 0, "total_thoughts": 0, "next_thought_needed": false})
         }
-        "save" if call.form == Form::Unreadable => json!({"content": ""}),
         "think" => json!({"chain_id": ""}),
         _ => json!({}),
     };

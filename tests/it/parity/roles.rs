@@ -6,12 +6,12 @@ use std::path::Path;
 use std::thread;
 
 use nix::unistd::{User, geteuid};
-use op_dbus::executor::{Config, Decision, Named, Policy, Risks, Rule, ShareConfig, Who};
+use op_dbus::executor::{
+    ApprovalConfig, Approver, Config, Decision, Named, Policy, Risks, Rule, ShareConfig, Who,
+};
 use op_dbus::proto::opdbus::v1::Risk;
 use rustix::process::{Gid, Uid};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
-
-use crate::fixture::open;
 
 /// The group whose members may do what administrators may.
 const GROUP: u32 = 54_399;
@@ -36,6 +36,15 @@ impl Role {
     /// Those who can call on this machine: only root can take the part of another user.
     pub fn here() -> Vec<Self> {
         Self::ALL.into_iter().filter(|role| role.why_not().is_none()).collect()
+    }
+
+    /// Who approves his calls.
+    pub fn approver(self) -> Self {
+        match self {
+            Self::Owner if !geteuid().is_root() => Self::Owner,
+            Self::Root => Self::Member,
+            Self::Owner | Self::Member | Self::Other | Self::Denied => Self::Root,
+        }
     }
 
     /// Why he cannot call here.
@@ -79,14 +88,17 @@ impl Role {
 }
 
 /// The settings under which everybody calls: the rules of the build, one who is denied, and a group that
-/// may what administrators may. No rate is limited.
+/// may what administrators may. Who is alone approves his own calls. No rate is limited, and more may wait
+/// for approval than the calls of these tests.
 pub fn config() -> Config {
-    let policy = match geteuid().is_root() {
-        true => Policy::new(rules()),
-        false => open().policy,
+    let alone = || {
+        let all = Rule::for_all(Who::everybody(), Decision::Allow);
+        vec![Rule { may_approve: Some(Approver::All), ..all }]
     };
+    let policy = Policy::new(if geteuid().is_root() { rules() } else { alone() });
     let share = ShareConfig { per_second: [None; 5], ..ShareConfig::default() };
-    Config { policy, share, ..Config::default() }
+    let approvals = ApprovalConfig { max_per_caller: 500, ..ApprovalConfig::default() };
+    Config { policy, share, approvals, ..Config::default() }
 }
 
 fn rules() -> Vec<Rule> {

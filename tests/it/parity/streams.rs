@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use zbus::{Fd, ObjectPath, Variant};
 
 use super::answers::{Told, given_by, with};
-use super::call::{Call, Way};
+use super::call::{Call, Repeat, Way};
 use super::cases::{Case, case};
 use super::roles::{self, Role};
 use super::values::{self, plain, upper_snake};
@@ -85,6 +85,8 @@ fn of_memory() -> Vec<Case> {
 
 fn of_texts() -> Vec<Case> {
     let wrong = values::base64(b"no line\n");
+    let talk = values::base64(br#"[{"role":"user","content":"hello"}]"#);
+    let thoughts = values::base64(chain_form().to_string().as_bytes());
     let context = |operation, arguments| case("context_manager", operation, arguments);
     let items = json!([{"role": "ROLE_USER", "text": "hello"}]);
     let chain = |operation, arguments| case("sequential_thinking", operation, arguments);
@@ -99,12 +101,33 @@ fn of_texts() -> Vec<Case> {
             .after("Save", json!({"name": "KEY", "items": items})),
         context("Export", json!({"names": ["nobody"]})),
         context("Import", json!([{"data": wrong}])),
+        context(
+            "Import",
+            json!([{"data": talk, "format": "FORMAT_OPENAI", "name": "KEY", "replace": true}]),
+        ),
         concluded("Export", json!({"chain_id": "GIVEN", "format": "EXPORT_FORMAT_MERMAID"})),
         chain("Export", json!({"chain_id": "nobody"})),
         concluded("WatchChain", json!({"chain_id": "GIVEN"})),
         chain("WatchChain", json!({"chain_id": "nobody"})),
         chain("Import", json!([{"data": wrong}])),
+        chain("Import", json!([{"data": thoughts}])),
     ]
+}
+
+/// A chain as its import takes it.
+fn chain_form() -> Value {
+    let branch = json!({"name": "main", "from_step": null, "head": 1, "merged_by": null});
+    let step = json!({
+        "step": 1, "kind": "question", "status": "open", "thought": "what else?", "branch": "main",
+        "parents": [], "number": 1, "confidence": null, "evidence": [], "revises": null,
+        "reason": "", "superseded_by": null, "resolved_by": null, "resolved_at_us": null,
+        "note": "", "scores": {}, "created_at_us": 1,
+    });
+    json!({
+        "chain_id": "", "revision": 1, "created_at_us": 1, "updated_at_us": 1, "status": "open",
+        "max_steps": 5, "tags": [], "problem": "why", "context": "", "goals": [], "conclusion": "",
+        "branches": [branch], "steps": [step],
+    })
 }
 
 /// The messages of a stream on a descriptor, and the reason of its end. Requests come on another, if they
@@ -162,6 +185,36 @@ async fn on_descriptors(world: &World, call: &Call) -> Told {
 fn readable(message: &Value, given: &str) -> Value {
     let text = values::readable(message).to_string();
     serde_json::from_str(&text.replace(given, "GIVEN")).unwrap()
+}
+
+/// It runs nothing, so it has neither a beginning nor an end.
+#[tokio::test]
+async fn a_stream_that_is_sent_again_leaves_the_record_of_a_repeated_call() {
+    for way in [Way::TypedOverGrpc, Way::TypedOverDbus] {
+        let world = World::start(way, roles::config()).await;
+        let stream = world.operation("memory", "BulkRemember");
+        let requests = json!([{"remember": {"key": "a", "value": 1}}]);
+        let unary = world.operation("memory", "Remember");
+        let request = json!({"key": "b", "value": 1});
+        for (operation, arguments) in [(&stream, requests), (&unary, request)] {
+            let first =
+                Call { request_id: Some("once".to_owned()), ..Call::new(operation, arguments) };
+            let again = Call { repeat: Repeat::Same, ..first.clone() };
+            let told = world.call(Role::Owner, &first).await;
+            assert_eq!(told.reason, None, "{way:?}");
+            assert_eq!(world.call(Role::Owner, &again).await.messages, told.messages, "{way:?}");
+        }
+        let records = world.records().await;
+        let kinds = |operation: &str| {
+            let records = &records[&("memory".to_owned(), operation.to_owned())];
+            let kind = |what: &String| what.split(' ').next().unwrap().to_owned();
+            let kinds = records.iter().map(|(what, count)| (kind(what), *count));
+            kinds.collect::<Vec<_>>()
+        };
+        let expected = ["call", "end", "start"].map(|kind| (kind.to_owned(), 1));
+        assert_eq!(kinds("BulkRemember"), expected, "{way:?}");
+        assert_eq!(kinds("Remember"), [("call".to_owned(), 2)], "{way:?}");
+    }
 }
 
 #[tokio::test]

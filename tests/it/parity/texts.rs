@@ -27,6 +27,7 @@ fn contexts_and_chains() -> Vec<Case> {
             json!({"name": "KEY", "budget_tokens": "6", "strategy": "STRATEGY_TAIL"}),
         )
         .after("Save", talk()),
+        case("context_manager", "Save", json!({"name": "KEY"})),
         case("context_manager", "Load", json!({"name": "KEY"})),
         case(
             "context_manager",
@@ -35,6 +36,7 @@ fn contexts_and_chains() -> Vec<Case> {
         )
         .after("Save", talk()),
         case("sequential_thinking", "StartChain", json!({"problem": ""})),
+        case("sequential_thinking", "StartChain", json!({"problem": "KEY", "goals": ["g"]})),
         case("sequential_thinking", "ListChains", json!({"query": "KEY"}))
             .after("StartChain", json!({"problem": "KEY", "tags": ["t"]})),
         case("sequential_thinking", "GetChain", json!({"chain_id": "KEY"})),
@@ -42,6 +44,11 @@ fn contexts_and_chains() -> Vec<Case> {
             "sequential_thinking",
             "SequentialThinking",
             json!({"thought": "x", "thought_number": 1, "total_thoughts": 0, "next_thought_needed": true}),
+        ),
+        case(
+            "sequential_thinking",
+            "SequentialThinking",
+            json!({"thought": "x", "thought_number": 1, "total_thoughts": 2, "next_thought_needed": true}),
         ),
     ]
 }
@@ -72,6 +79,7 @@ fn contexts() -> Vec<Case> {
         of("Versions", json!({"name": "KEY"}))
             .after("Append", json!({"name": "KEY", "items": items})),
         case("context_manager", "Diff", json!({"name": "KEY"})),
+        of("Diff", json!({"name": "KEY"})).after("Append", json!({"name": "KEY", "items": items})),
         of("Fork", json!({"name": "KEY", "new_name": "KEY-2"})),
         of("SetPinned", json!({"name": "KEY", "ids": ["1"], "pinned": true})),
         of("SetPinned", json!({"name": "KEY", "ids": ["77"], "pinned": true})),
@@ -105,7 +113,7 @@ fn chains() -> Vec<Case> {
         of("Think", json!({"chain_id": "GIVEN", "thought": "x", "parent": 99})),
         of("Revise", json!({"chain_id": "GIVEN", "step": 1, "thought": "a better one"})),
         of("Branch", branch()),
-        of("Merge", json!({"chain_id": "GIVEN", "branches": ["main", "other"], "note": "both"}))
+        of("Merge", json!({"chain_id": "GIVEN", "branches": ["other"], "note": "both"}))
             .after("Branch", branch())
             .after("Think", json!({"chain_id": "GIVEN", "thought": "aside", "branch": "other"})),
         of("Merge", json!({"chain_id": "GIVEN", "branches": ["nobody"], "note": "both"})),

@@ -181,7 +181,7 @@ pub fn json_of(value: &Variant<'_>) -> Value {
 /// Takes out what differs between ways by nature: the key, times and versions, numbers as texts, and
 /// what is left out when it is empty.
 pub fn plain(value: &Value, key: &str) -> Value {
-    const VOLATILE: [&str; 26] = [
+    const VOLATILE: [&str; 27] = [
         "version",
         "token",
         "took",
@@ -200,6 +200,7 @@ pub fn plain(value: &Value, key: &str) -> Value {
         "expected_end",
         "created_at",
         "registered_at",
+        "requested_at",
         "updated_at",
         "expires_at",
         "undo_token",
@@ -218,6 +219,10 @@ pub fn plain(value: &Value, key: &str) -> Value {
             // Of a command and of its end.
             let of_command: &[&str] = match () {
                 () if fields.contains_key("argv") => &["id", "pid"],
+                // Of a change of a key.
+                () if fields.contains_key("event") => &["time"],
+                // Of a shell.
+                () if fields.contains_key("opened_at") => &["opened_at", "pid"],
                 // It follows from the name that the client gives itself.
                 () if fields.contains_key("routes") => &["client"],
                 () if fields.contains_key("wall") => {
@@ -237,9 +242,14 @@ pub fn plain(value: &Value, key: &str) -> Value {
                     Value::String(text),
                 ) => {
                     let part = text.rsplit('_').next().unwrap_or_default();
-                    // An agent is told to be busy until a while after its last call.
-                    let part = if part.eq_ignore_ascii_case("busy") { "running" } else { part };
-                    (name.clone(), json!(part.to_ascii_lowercase()))
+                    let part = match part.to_ascii_lowercase().as_str() {
+                        // An agent is told to be busy until a while after its last call.
+                        "busy" => "running".to_owned(),
+                        // A task begins by itself.
+                        "submitted" => "working".to_owned(),
+                        part => part.to_owned(),
+                    };
+                    (name.clone(), json!(part))
                 }
                 _ => (name.clone(), plain(value, key)),
             });

@@ -80,7 +80,7 @@ impl Question {
         for (depth, layer) in
             layers::of(&self.argv, &self.path, &self.directory)?.iter().enumerate()
         {
-            let rule = rules.iter().enumerate().find(|(_, rule)| rule.matches(layer, &who));
+            let rule = rules.iter().enumerate().find(|(_, rule)| rule.matches(layer, who));
             match rule.map(|(_, rule)| rule.decision) {
                 Some(Decision::Deny) => return Err(denied(layer, rule)),
                 Some(Decision::Ask) => must_ask = must_ask.or(rule),
@@ -97,7 +97,7 @@ impl Question {
         }
         match must_ask {
             Some((_, rule)) if !self.is_approved => {
-                let mut preview = self.preview(&who);
+                let mut preview = self.preview(who);
                 if !rule.reason.is_empty() {
                     preview = format!("{preview} ({})", rule.reason);
                 }

@@ -1,6 +1,7 @@
 //! The user that the worker is, as rules name users and groups.
 
 use std::fmt;
+use std::sync::LazyLock;
 
 use nix::unistd::{Gid, Group, Uid, User, getegid, geteuid, getgroups};
 
@@ -11,11 +12,14 @@ pub(super) struct Who {
 }
 
 impl Who {
-    /// The one that this process is.
-    pub(super) fn here() -> Self {
-        let mut gids = getgroups().unwrap_or_default();
-        gids.push(getegid());
-        Self { uid: geteuid(), gids }
+    /// The one that this process is, which a worker stays for its life. Asking for groups also opens a file.
+    pub(super) fn here() -> &'static Self {
+        static HERE: LazyLock<Who> = LazyLock::new(|| {
+            let mut gids = getgroups().unwrap_or_default();
+            gids.push(getegid());
+            Who { uid: geteuid(), gids }
+        });
+        &HERE
     }
 
     /// Whether the user is the one of this name or number; `None` if there is no such user.

@@ -124,7 +124,8 @@ fn in_set(set: &str, character: char) -> Option<&str> {
             }
             _ => {
                 found |= next == character;
-                before = Some(next);
+                // As in SQLite, a range does not begin with the bracket that is a member.
+                before = (next != ']').then_some(next);
             }
         }
         is_first = false;
@@ -137,6 +138,13 @@ mod tests {
     use rusqlite::Connection;
 
     use super::glob;
+
+    #[test]
+    fn a_bracket_that_is_a_member_begins_no_range() {
+        for (key, expected) in [("]", true), ("-", true), ("b", true), ("a", false)] {
+            assert_eq!(glob("[]-b]", key), expected, "{key}");
+        }
+    }
 
     proptest! {
         #[test]

@@ -3,11 +3,13 @@
 //!
 //! Every operation is compared with itself, since clients that take gRPC may call others than those that
 //! take D-Bus. That makes many tests of one; the k-th operation gets `1 / (k (k + 1))` of the error
-//! probability, which adds up to all of it. So a rule whose operations are over gRPC no worse than over
-//! D-Bus by the margins is taken back with a probability of at most [`ERROR_PROBABILITY`], for as long as
-//! it stays at its share. The bounds are those of [`sequential`].
+//! probability, which adds up to all of it. Half of that is for what was seen since the beginning, half for
+//! what was seen lately, see [`shares`]. So a rule whose operations are over gRPC no worse than over D-Bus
+//! by the margins is taken back with a probability of at most [`ERROR_PROBABILITY`], for as long as it
+//! stays at its share, and however long that is. The bounds are those of [`sequential`].
 
 mod sequential;
+mod shares;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -19,12 +21,16 @@ use crate::migration::ledger::Histogram;
 use crate::proto::opdbus::v1::CanaryState;
 
 pub use sequential::Tally;
+use shares::{Alpha, Shares, Worse};
 
 /// With what probability a rule is at most taken back although gRPC is no worse.
 pub const ERROR_PROBABILITY: f64 = 0.01;
 
 /// Each operation is compared by errors and by slowness, and each comparison has a bound on either way.
 const BOUNDS: f64 = 4.0;
+
+/// Of the windows the bounds over gRPC alone count: those over D-Bus are no less than that of all calls.
+const WINDOW_BOUNDS: f64 = 2.0;
 
 /// How many more calls of a hundred may be slow over gRPC: what lies beyond a 99th percentile.
 const SLOW_MARGIN: f64 = 0.01;
@@ -69,8 +75,8 @@ struct Whole {
 struct Compared {
     /// As `memory.Recall`.
     name: String,
-    failed: [Tally; Transport::ALL.len()],
-    slow: [Tally; Transport::ALL.len()],
+    failed: Shares,
+    slow: Shares,
     /// The times over D-Bus, until it is known what is slow.
     times: Histogram,
     slow_above: Option<Duration>,
@@ -163,11 +169,10 @@ impl Comparison {
     /// The same with what D-Bus has shown and nothing of gRPC, for when hardly any call takes D-Bus.
     #[must_use]
     pub(super) fn with_dbus_of(mut self) -> Self {
-        let grpc = Transport::Grpc.index();
-        self.all[grpc] = Whole::default();
+        self.all[Transport::Grpc.index()] = Whole::default();
         for operation in &mut self.operations {
-            operation.failed[grpc] = Tally::default();
-            operation.slow[grpc] = Tally::default();
+            operation.failed = operation.failed.of_dbus();
+            operation.slow = operation.slow.of_dbus();
         }
         self
     }
@@ -193,9 +198,9 @@ impl Comparison {
         if shown.given_up && is_slow != Some(true) {
             return;
         }
-        operation.failed[way].add(1, shown.failed);
+        operation.failed.add(way, 1, shown.failed);
         if let Some(is_slow) = is_slow {
-            operation.slow[way].add(1, is_slow);
+            operation.slow.add(way, 1, is_slow);
         } else if let Some(time) = shown.time
             && way == Transport::Dbus.index()
         {
@@ -210,7 +215,7 @@ impl Comparison {
 
     /// Adds calls that never reached the service.
     pub(super) fn add_lost(&mut self, path: &str, names: (&str, &str), way: Transport, calls: u64) {
-        self.operation(path, names.0, names.1).failed[way.index()].add(calls, true);
+        self.operation(path, names.0, names.1).failed.add(way.index(), calls, true);
         self.all[way.index()].failed.add(calls, true);
     }
 
@@ -276,8 +281,8 @@ impl Compared {
     fn new(name: String) -> Self {
         Self {
             name,
-            failed: Default::default(),
-            slow: Default::default(),
+            failed: Shares::default(),
+            slow: Shares::default(),
             times: Histogram::default(),
             slow_above: None,
         }
@@ -297,15 +302,15 @@ impl Compared {
     /// In what gRPC is worse. `number`: how many operations were called before it, and itself.
     fn worse(&self, number: usize, margins: &Margins) -> Option<String> {
         let number = number as f64;
-        let alpha = ERROR_PROBABILITY / BOUNDS / (number * (number + 1.0));
-        let compare = |[dbus, grpc]: &[Tally; 2], margin: f64, what: &str| {
-            let is_worse = grpc.at_least(alpha) > dbus.at_most(alpha) + margin;
-            is_worse.then(|| {
-                format!(
-                    "worse: of {} calls of {} over gRPC {} {what}, over D-Bus {} of {}",
-                    grpc.calls, self.name, grpc.bad, dbus.bad, dbus.calls
-                )
-            })
+        let half = ERROR_PROBABILITY / 2.0 / (number * (number + 1.0));
+        let alpha = Alpha { all: half / BOUNDS, windows: half / WINDOW_BOUNDS };
+        let compare = |shares: &Shares, margin: f64, what: &str| {
+            let Worse { dbus, grpc, is_late } = shares.worse(alpha, margin, margins.min_calls)?;
+            let last = if is_late { "the last " } else { "" };
+            Some(format!(
+                "worse: of {last}{} calls of {} over gRPC {} {what}, over D-Bus {} of {}",
+                grpc.calls, self.name, grpc.bad, dbus.bad, dbus.calls
+            ))
         };
         let slow_above = self.slow_above.unwrap_or_default();
         let slow = format!("took more than {} ms", slow_above.as_secs_f64() * 1000.0);

@@ -79,6 +79,85 @@ fn what_fails_more_often_is_found_and_said() {
     }
 }
 
+/// One operation whose calls take gRPC and D-Bus in turn, with the same chance to fail over both.
+fn healthy(comparison: &mut Comparison, chance: &mut Chance, calls: u64, failing: f64) {
+    for call in 0..calls {
+        let way = Transport::ALL[usize::from(call % 2 == 0)];
+        comparison.add("/a", NAMES, way, chance.call(failing, 2.0));
+    }
+}
+
+/// A fault does not wait for the good calls before it to be outweighed: it is found when the window in
+/// which it begins has ended and the next has enough.
+#[test]
+fn what_breaks_after_a_long_good_time_is_found_within_two_windows() {
+    let fault = |failing, millis| (failing, millis);
+    for (seed, grpc) in
+        [(1, fault(1.0, 2.0)), (2, fault(0.2, 2.0)), (3, fault(0.1, 2.0)), (4, fault(0.0, 60.0))]
+    {
+        let mut chance = Chance(seed);
+        let mut comparison = Comparison::new(margins());
+        healthy(&mut comparison, &mut chance, 1_000_000, 0.001);
+        assert!(!matches!(comparison.verdict(), Verdict::Worse(_)), "{:?}", comparison.verdict());
+        let found = (0..2 * shares::WINDOW).find(|call| {
+            comparison.add("/a", NAMES, Transport::Dbus, chance.call(0.001, 2.0));
+            comparison.add("/a", NAMES, Transport::Grpc, chance.call(grpc.0, grpc.1));
+            call % 10 == 0 && matches!(comparison.verdict(), Verdict::Worse(_))
+        });
+        let text = comparison.verdict().text().to_owned();
+        assert!(found.is_some() && text.starts_with("worse: of the last "), "{grpc:?}: {text}");
+    }
+}
+
+/// Even where nothing is allowed for, and every tenth window's worth of calls is looked at.
+#[test]
+fn what_is_equal_is_let_be_for_as_many_windows_as_there_are() {
+    const RUNS: u64 = 100;
+    let margins = Margins { error: 0.0, ..margins() };
+    for failing in [0.0, 0.02, 0.3] {
+        let taken_back = |seed: &u64| {
+            let mut chance = Chance(*seed);
+            let mut comparison = Comparison::new(margins);
+            (0..200).any(|_| {
+                healthy(&mut comparison, &mut chance, shares::WINDOW / 5, failing);
+                matches!(comparison.verdict(), Verdict::Worse(_))
+            })
+        };
+        let wrong = (0..RUNS).filter(taken_back).count();
+        let most = (RUNS as f64 * ERROR_PROBABILITY).floor();
+        assert!(wrong as f64 <= most, "{failing}: {wrong} of {RUNS} runs of 20 windows");
+    }
+}
+
+/// Where hardly any call takes D-Bus, what it has shown before stands for it.
+#[test]
+fn what_breaks_when_nothing_takes_dbus_is_found_too() {
+    let mut chance = Chance(1);
+    let mut comparison = Comparison::new(margins());
+    healthy(&mut comparison, &mut chance, 20_000, 0.001);
+    let mut comparison = comparison.with_dbus_of();
+    let mut only_grpc = |comparison: &mut Comparison, calls: u64, failing: f64| {
+        (0..calls).any(|call| {
+            comparison.add("/a", NAMES, Transport::Grpc, chance.call(failing, 2.0));
+            call % 100 == 0 && matches!(comparison.verdict(), Verdict::Worse(_))
+        })
+    };
+    assert!(!only_grpc(&mut comparison, 200_000, 0.001));
+    assert!(only_grpc(&mut comparison, 2 * shares::WINDOW, 0.2));
+}
+
+/// What breaks behind both ways at once is no fault of gRPC.
+#[test]
+fn what_breaks_over_both_ways_is_let_be() {
+    let mut chance = Chance(1);
+    let mut comparison = Comparison::new(margins());
+    healthy(&mut comparison, &mut chance, 100_000, 0.001);
+    for _ in 0..50 {
+        healthy(&mut comparison, &mut chance, 100, 0.5);
+        assert!(!matches!(comparison.verdict(), Verdict::Worse(_)), "{:?}", comparison.verdict());
+    }
+}
+
 #[test]
 fn what_is_slower_by_more_than_the_margin_is_found() {
     for seed in 0..20 {

@@ -35,21 +35,28 @@ pub(in crate::transport::dbus) async fn run(
     let mut task = read(older, method, message).inspect_err(|_| {
         shared.executor.reject(Rejection::InvalidRequest);
     })?;
-    let options = options(&mut task.config).map_err(|error| {
-        shared.executor.reject(Rejection::InvalidRequest);
-        invalid(format!("Invalid task JSON: config: {error}"))
-    })?;
+    let (options, problem) = match options(&mut task.config) {
+        Ok(options) => (options, None),
+        Err(problem) => (Options::default(), Some(problem)),
+    };
     let mut context = shared.context(&call, received, options).await.map_err(failed)?;
     context.interface = Interface::Legacy;
-    let outcome = dbusmcp::perform(&shared.executor, older.agent(), &task, context).await;
-    let outcome = outcome.map_err(|refusal| match refusal {
+    let (executor, agent) = (&shared.executor, older.agent());
+    let refused = |refusal| match refusal {
         Refusal::Operation(supported) => {
-            shared.executor.reject(Rejection::UnknownOperation);
+            executor.reject(Rejection::UnknownOperation);
             let operation = &task.operation;
             invalid(format!("Unsupported operation '{operation}'. Supported: {supported:?}"))
         }
+        Refusal::Call(error) if error.kind() == ErrorKind::InvalidArgument => {
+            invalid(format!("Invalid task JSON: config: {error}"))
+        }
         Refusal::Call(error) => failed(error),
-    })?;
+    };
+    if let Some(problem) = problem {
+        return Err(refused(dbusmcp::unread(executor, agent, &task, context, problem).await));
+    }
+    let outcome = dbusmcp::perform(executor, agent, &task, context).await.map_err(refused)?;
     ended(older, method, &call, &outcome)
 }
 

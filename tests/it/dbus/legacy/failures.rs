@@ -1,5 +1,6 @@
 //! What fails and how: a failed operation is a result, a task that cannot be read is an error.
 
+use op_dbus::compat::dbusmcp::OlderAgent;
 use op_dbus::executor::{Config, Decision, Policy, Rule, Who};
 use serde_json::json;
 
@@ -35,8 +36,46 @@ async fn a_task_that_cannot_be_read_is_an_error() {
             );
         }
     }
-    let rejected = "opdbus_rejected_total{reason=\"invalid_request\"} 16";
+    // The last of them says what it calls, so it is a call that cannot be read, as by every other way.
+    let rejected = "opdbus_rejected_total{reason=\"invalid_request\"} 14";
     assert!(world.metrics().contains(rejected), "{}", world.metrics());
+    assert_eq!(world.counted("memory", "legacy", "Recall", "invalid_argument"), 2);
+}
+
+#[tokio::test]
+async fn arguments_that_cannot_be_translated_are_counted_as_a_call() {
+    let world = World::new().await;
+    for (agent, kind, word, does, config) in [
+        (
+            "Memory",
+            "memory",
+            "remember",
+            "Remember",
+            json!({"key": "a", "value": "b", "ttl_secs": -1}),
+        ),
+        ("ContextManager", "context-manager", "save", "Save", json!({"name": "a"})),
+        (
+            "SequentialThinking",
+            "sequential-thinking",
+            "plan",
+            "SequentialThinking",
+            json!({"step": "x"}),
+        ),
+        ("Executor", "executor", "execute", "Exec", json!({"command": "true", "timeout": 301})),
+        ("Executor", "executor", "execute", "Exec", json!({"command": "true", "args": "x"})),
+    ] {
+        let id = OlderAgent::named(agent).unwrap().agent;
+        let unread = || world.counted(id, "legacy", does, "invalid_argument");
+        let before = unread();
+        let task = json!({"type": kind, "operation": word, "config": config});
+        let result = world.execute(agent, task).await;
+        assert_eq!(result["metadata"]["reason"], "INVALID_ARGUMENT", "{result}");
+        assert_eq!(unread(), before + 1, "{agent}.{word}");
+    }
+    // The same argument in two places.
+    let result = world.operate("Memory", "recall", "a", "b").await;
+    assert_eq!(result["metadata"]["reason"], "INVALID_ARGUMENT", "{result}");
+    assert_eq!(world.counted("memory", "legacy", "Recall", "invalid_argument"), 1);
 }
 
 #[tokio::test]
