@@ -7,6 +7,8 @@ mod args;
 mod check;
 pub mod compose;
 mod exit;
+#[cfg(target_env = "gnu")]
+mod heap;
 mod logging;
 mod metrics_http;
 mod notify;
@@ -38,6 +40,8 @@ pub fn run() -> ExitCode {
         return process::run_stub();
     }
     let started = Instant::now();
+    #[cfg(target_env = "gnu")]
+    heap::keep_what_is_freed();
     let early_log = logging::to_stderr_for_now();
     logging::log_panics();
     let outcome = match Args::read() {
