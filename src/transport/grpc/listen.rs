@@ -14,7 +14,6 @@ use super::unix_socket::{self, SocketFile};
 use super::{Config, caller};
 use crate::call::Caller;
 use crate::error::{Error, ErrorKind};
-use crate::wire::LocalStream;
 
 /// A listening socket.
 pub(super) enum Listener {
@@ -170,7 +169,6 @@ impl Listener {
             Self::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
                 let caller = caller::of_unix(&stream);
-                let stream = LocalStream::new(stream.into_std()?)?;
                 Ok(Accepted::Local(Socket::unix(stream), caller))
             }
             Self::Tcp(listener, _) => {

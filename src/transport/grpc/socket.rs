@@ -9,12 +9,11 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Sleep, sleep};
 use tokio_rustls::server::TlsStream;
 
 use super::authority::Authority;
-use crate::wire::LocalStream;
 
 /// How long a client may take to say that it speaks HTTP/2.
 pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,7 +34,7 @@ pub(super) struct Socket {
 }
 
 enum Io {
-    Unix(LocalStream, Authority),
+    Unix(UnixStream, Authority),
     Tcp(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
@@ -47,7 +46,7 @@ struct Hello {
 
 impl Socket {
     /// A connection on a Unix socket.
-    pub(super) fn unix(stream: LocalStream) -> Self {
+    pub(super) fn unix(stream: UnixStream) -> Self {
         Self::new(Io::Unix(stream, Authority::new()))
     }
 

@@ -16,7 +16,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, tim
 use super::kind::Kind;
 use super::marker::{Marker, Markers, Token};
 use crate::error::{Error, ErrorKind};
-use crate::process::{Chunk, Ended, Input, Keep, Kept as KeptOutput, Runner, Running, Spec, Stdio};
+use crate::process::{
+    Chunk, Ended, Exit, Input, Keep, Kept as KeptOutput, Runner, Running, Spec, Stdio,
+};
 
 /// How often a shell that has read all its orders, but does not say that the text has ended, is asked: an
 /// interrupt makes it forget what it has read.
@@ -256,7 +258,10 @@ impl Kept {
         while let Some(chunk) = self.running.next().await? {
             pass(&mut to, chunk).await;
         }
-        Ok(self.running.wait().await)
+        // It may be gone before it hears the second order, and has ended by the first all the same.
+        let is_killed = |ended: &Ended| ended.exit == Exit::Signal(Signal::SIGKILL as i32);
+        let ended = self.running.wait().await;
+        Ok(ended.map(|ended| Ended { stopped: ended.stopped || is_killed(&ended), ..ended }))
     }
 
     /// Ends a shell in which nothing runs.
