@@ -1,9 +1,11 @@
 //! Floods of one user over real sockets: connections, half of a protocol, headers without end, streams
 //! that are reset at once, replies that are not read. Each ends at a bound, and the echo beside it lives.
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit};
@@ -12,7 +14,7 @@ use op_dbus::proto::opdbus::agent::probe::v1::FillRequest;
 use op_dbus::transport::grpc::{Config, NewToken};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::{Echo, opening};
+use super::{CALLS, Echo, opening};
 use crate::dbus::{self, NAME, connect, none};
 use crate::fixture::{Bus, Service};
 use crate::grpc::{FILL, PING, config, eventually, place, raw, serve, start, tokens};
@@ -20,6 +22,9 @@ use crate::grpc::{FILL, PING, config, eventually, place, raw, serve, start, toke
 /// The connections of the largest flood, as far as the limit on open files lets both of its ends be in
 /// this process.
 const CONNECTIONS: usize = 10_000;
+
+/// The calls beside a flood that goes on: so many that a few which come at a bad moment do not count.
+const MANY_CALLS: usize = 2_000;
 
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
@@ -93,7 +98,7 @@ async fn is_closed_on(path: PathBuf, bytes: Vec<u8>) -> bool {
         stream.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
         let mut reader = stream.try_clone().unwrap();
         // The server's words are read beside, so that it is not we who stop it.
-        let reading = std::thread::spawn(move || {
+        let reading = thread::spawn(move || {
             let mut words = Vec::new();
             match reader.read_to_end(&mut words) {
                 Ok(_) => true,
@@ -179,15 +184,35 @@ async fn clients_that_never_read_hold_nobody_up() {
     let token = NewToken::make("other").unwrap();
     let access = tokens::access(vec![tokens::rule("other", &token)]);
     let _server = serve(Config { access, ..config(&path) }, &service).await.unwrap();
-    let echo = Echo::by_token(&path, &token).await;
+    let once = Echo::by_token(&path, &token, CALLS).await;
+    let long = Echo::by_token(&path, &token, MANY_CALLS).await;
+    let deaf = thirty_that_never_read(&path);
+    assert_eq!(deaf.len(), 30);
+    once.beside("thirty clients that never read").await;
+    drop(deaf);
+    let (over, ends) = mpsc::channel::<()>();
+    let flood = thread::spawn(move || {
+        loop {
+            let _deaf = thirty_that_never_read(&path);
+            if ends.recv_timeout(Duration::from_millis(50)) != Err(RecvTimeoutError::Timeout) {
+                break;
+            }
+        }
+    });
+    long.beside("thirty clients that never read, again and again").await;
+    drop(over);
+    flood.join().unwrap();
+}
+
+/// Clients that ask for a megabyte each, as many as are let in, and read nothing.
+fn thirty_that_never_read(path: &Path) -> Vec<UnixStream> {
     let fill = FillRequest { size_bytes: 1_000_000, filler: String::new() };
-    let mut deaf = Vec::new();
-    for _ in 0..30 {
-        let mut stream = UnixStream::connect(&path).unwrap();
-        stream.write_all(&raw::closed_window_bytes(FILL, &fill)).unwrap();
-        deaf.push(stream);
-    }
-    echo.beside("thirty clients that never read").await;
+    let asked = || -> io::Result<UnixStream> {
+        let mut stream = UnixStream::connect(path)?;
+        stream.write_all(&raw::closed_window_bytes(FILL, &fill))?;
+        Ok(stream)
+    };
+    (0..30).filter_map(|_| asked().ok()).collect()
 }
 
 #[tokio::test]

@@ -20,28 +20,33 @@ pub const STRICT: &str = "OPDBUS_HOSTILE";
 /// How much slower an echo may be beside a flood than without one, at the 99th percentile.
 const SLOWER: u32 = 5;
 
+/// How many calls an echo beside one flood makes.
+pub const CALLS: usize = 200;
+
 /// An echo that is answered again and again.
 pub struct Echo {
     client: Client,
     /// The token that it bears, if it is not of the user of this process.
     token: Option<String>,
+    /// How many calls are measured at a time.
+    calls: usize,
     idle: Duration,
 }
 
 impl Echo {
     /// Measures an echo while nothing else happens.
     pub async fn new(path: &Path) -> Self {
-        Self::of(path, None).await
+        Self::of(path, None, CALLS).await
     }
 
-    /// The same of another user, by a token that stands for him.
-    pub async fn by_token(path: &Path, token: &NewToken) -> Self {
-        Self::of(path, Some(token.text.to_string())).await
+    /// The same of another user, by a token that stands for him, `calls` at a time.
+    pub async fn by_token(path: &Path, token: &NewToken, calls: usize) -> Self {
+        Self::of(path, Some(token.text.to_string()), calls).await
     }
 
-    async fn of(path: &Path, token: Option<String>) -> Self {
+    async fn of(path: &Path, token: Option<String>, calls: usize) -> Self {
         let client = Client::unix(path).await;
-        let mut echo = Self { client, token, idle: Duration::ZERO };
+        let mut echo = Self { client, token, calls, idle: Duration::ZERO };
         // The first calls find nothing that is ready for them.
         echo.p99().await;
         echo.idle = echo.p99().await;
@@ -59,7 +64,7 @@ impl Echo {
 
     async fn p99(&self) -> Duration {
         let mut times = Vec::new();
-        for _ in 0..200 {
+        for _ in 0..self.calls {
             let start = Instant::now();
             match &self.token {
                 None => self.client.ping().await,

@@ -223,6 +223,12 @@ pub fn plain(value: &Value, key: &str) -> Value {
                 () if fields.contains_key("event") => &["time"],
                 // Of a shell.
                 () if fields.contains_key("opened_at") => &["opened_at", "pid"],
+                // How far a task is that has not ended.
+                () if fields.contains_key("on_disconnect")
+                    && fields.get("ended_at").is_none_or(is_empty) =>
+                {
+                    &["first_seq", "last_seq"]
+                }
                 // It follows from the name that the client gives itself.
                 () if fields.contains_key("routes") => &["client"],
                 () if fields.contains_key("wall") => {
