@@ -216,28 +216,9 @@ pub fn plain(value: &Value, key: &str) -> Value {
     ];
     match value {
         Value::Object(fields) => {
-            // Of a command and of its end.
-            let of_command: &[&str] = match () {
-                () if fields.contains_key("argv") => &["id", "pid"],
-                // Of a change of a key.
-                () if fields.contains_key("event") => &["time"],
-                // Of a shell.
-                () if fields.contains_key("opened_at") => &["opened_at", "pid"],
-                // How far a task is that has not ended.
-                () if fields.contains_key("on_disconnect")
-                    && fields.get("ended_at").is_none_or(is_empty) =>
-                {
-                    &["first_seq", "last_seq"]
-                }
-                // It follows from the name that the client gives itself.
-                () if fields.contains_key("routes") => &["client"],
-                () if fields.contains_key("wall") => {
-                    &["wall", "user", "system", "memory_max_bytes"]
-                }
-                () => &[],
-            };
+            let of_its_kind = of_its_kind(fields);
             let kept = fields.iter().filter(|(name, _)| {
-                !VOLATILE.contains(&name.as_str()) && !of_command.contains(&name.as_str())
+                !VOLATILE.contains(&name.as_str()) && !of_its_kind.contains(&name.as_str())
             });
             let plain = kept.map(|(name, value)| match (name.as_str(), value) {
                 // JSON has the whole name of an enum's value, the bus the part that tells.
@@ -267,6 +248,28 @@ pub fn plain(value: &Value, key: &str) -> Value {
         Value::Number(number) => json!(number.as_f64().unwrap().to_string()),
         Value::String(text) => json!(text.replace(key, "KEY")),
         Value::Null | Value::Bool(_) => value.clone(),
+    }
+}
+
+/// The same for the fields of one kind of message.
+fn of_its_kind(fields: &Map<String, Value>) -> &'static [&'static str] {
+    match () {
+        // Of a command and of its end.
+        () if fields.contains_key("argv") => &["id", "pid"],
+        // Of a change of a key.
+        () if fields.contains_key("event") => &["time"],
+        // Of a shell.
+        () if fields.contains_key("opened_at") => &["opened_at", "pid"],
+        // How far a task is that has not ended.
+        () if fields.contains_key("on_disconnect")
+            && fields.get("ended_at").is_none_or(is_empty) =>
+        {
+            &["first_seq", "last_seq"]
+        }
+        // It follows from the name that the client gives itself.
+        () if fields.contains_key("routes") => &["client"],
+        () if fields.contains_key("wall") => &["wall", "user", "system", "memory_max_bytes"],
+        () => &[],
     }
 }
 
