@@ -21,7 +21,8 @@ const CONNECTIONS: u64 = 10_000;
 /// Opens connections, each with a stream that holds a session.
 pub fn run(plan: &Plan) {
     parties::pin();
-    let config = "[sessions]\nmax = 20000\nmax_per_caller = 20000\n";
+    // One user has them all here.
+    let config = "[sessions]\nmax = 20000\nmax_per_caller = 20000\n[limits]\nmax_waits = 20000\n";
     let empty = Daemon::start_with("normal", config);
     let full = Daemon::start_with("normal", config);
     let request: Bytes = PingRequest { payload: vec![7; 64].into() }.encode_to_vec().into();
