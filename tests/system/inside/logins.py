@@ -57,7 +57,8 @@ def call(kind, via):
 
 
 def prove():
-    pathlib.Path("/etc/pam.d/op-dbus-login").write_text(PAM)
+    service = pathlib.Path("/etc/pam.d/op-dbus-login")
+    service.write_text(PAM)
     manager = pathlib.Path(f"/run/user/{machine.uid(USER)}/systemd/private")
     check("logind keeps a manager for the user", sh("loginctl", "enable-linger", USER)[0] == 0
           and machine.until(manager.exists) is not None, sh("systemctl", "status", "systemd-logind"))
@@ -70,3 +71,4 @@ def prove():
               found == expected, found)
     machine.configure("logins")
     sh("loginctl", "disable-linger", USER)
+    service.unlink()
